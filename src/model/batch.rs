@@ -1,0 +1,362 @@
+//! A batch: what one request brought, in columns small enough to be cheap and complete enough to lose nothing.
+
+use super::table::{AliasHash, Pin, TableFullError};
+use super::{Distribution, Format, Metadata, NativeHistogram, SeriesId, SeriesSpec, SeriesTable, TimestampNs, Value};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Facts about one sample, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SampleFlags(pub u8);
+
+impl SampleFlags {
+    /// No fact.
+    pub const NONE: Self = Self(0);
+    /// The sample is a further field of the row that the sample before it began.
+    pub const ROW_CONTINUES: Self = Self(1);
+    /// The sender gave no timestamp; the gateway's clock did.
+    pub const TIMESTAMP_IMPLICIT: Self = Self(2);
+
+    /// Whether all facts of `other` hold.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The facts of both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// One sample: 24 bytes. Read its value with [`Batch::value`].
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Its series.
+    pub series: SeriesId,
+    kind: Kind,
+    /// What else is known of it.
+    pub flags: SampleFlags,
+    /// When it was measured.
+    pub timestamp: TimestampNs,
+    /// The float's or integer's bits, or where the value lies in its batch.
+    bits: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    F64,
+    I64,
+    U64,
+    Bool,
+    Str,
+    Histogram,
+    Distribution,
+}
+
+/// A reference to an observation, as OpenMetrics and remote write carry it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exemplar {
+    /// The series it belongs to (a bucket, a counter, a native histogram).
+    pub series: SeriesId,
+    /// Its own labels (`trace_id`), as written.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    /// The observed value.
+    pub value: f64,
+    /// When it was observed, if the sender said so.
+    pub timestamp: Option<TimestampNs>,
+}
+
+/// Metadata that arrived apart from any series (remote write 1.0 sends it so, once a minute).
+pub type FamilyMetadata = Arc<Metadata>;
+
+/// Samples of one request, in the order of arrival, and what travels with them.
+///
+/// A batch keeps the series it names alive in the series table ([`Pin`]).
+#[derive(Debug)]
+pub struct Batch {
+    /// The format it arrived in.
+    pub format: Format,
+    /// The samples.
+    pub samples: Vec<Sample>,
+    /// Exemplars, in the order of arrival.
+    pub exemplars: Vec<Exemplar>,
+    /// Metadata that came without series.
+    pub metadata: Vec<FamilyMetadata>,
+    /// Start timestamps: (index into `samples`, ascending; start).
+    pub starts: Vec<(u32, TimestampNs)>,
+    strings: String,
+    histograms: Vec<NativeHistogram>,
+    distributions: Vec<Distribution>,
+    _pin: Pin,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new(format: Format, pin: Pin) -> Self {
+        Self {
+            format,
+            samples: Vec::new(),
+            exemplars: Vec::new(),
+            metadata: Vec::new(),
+            starts: Vec::new(),
+            strings: String::new(),
+            histograms: Vec::new(),
+            distributions: Vec::new(),
+            _pin: pin,
+        }
+    }
+
+    /// The value of one of this batch's samples.
+    #[inline]
+    pub fn value(&self, sample: &Sample) -> Value<'_> {
+        match sample.kind {
+            Kind::F64 => Value::F64(f64::from_bits(sample.bits)),
+            Kind::I64 => Value::I64(sample.bits.cast_signed()),
+            Kind::U64 => Value::U64(sample.bits),
+            Kind::Bool => Value::Bool(sample.bits != 0),
+            Kind::Str => {
+                let start = (sample.bits >> 32) as usize;
+                Value::Str(&self.strings[start..start + (sample.bits & 0xffff_ffff) as usize])
+            }
+            Kind::Histogram => Value::Histogram(&self.histograms[sample.bits as usize]),
+            Kind::Distribution => Value::Distribution(&self.distributions[sample.bits as usize]),
+        }
+    }
+
+    /// Appends a sample; the value is copied into the batch.
+    ///
+    /// # Panics
+    /// When the batch's strings exceed 4 GiB; bodies are bounded far below.
+    #[inline]
+    pub fn push(&mut self, series: SeriesId, timestamp: TimestampNs, value: Value<'_>, flags: SampleFlags) {
+        let (kind, bits) = match value {
+            Value::F64(value) => (Kind::F64, value.to_bits()),
+            Value::I64(value) => (Kind::I64, value.cast_unsigned()),
+            Value::U64(value) => (Kind::U64, value),
+            Value::Bool(value) => (Kind::Bool, u64::from(value)),
+            Value::Str(value) => {
+                let start = self.strings.len() as u64;
+                assert!(start + value.len() as u64 <= u64::from(u32::MAX), "strings of a batch exceed 4 GiB");
+                self.strings.push_str(value);
+                (Kind::Str, start << 32 | value.len() as u64)
+            }
+            Value::Histogram(value) => {
+                self.histograms.push(value.clone());
+                (Kind::Histogram, self.histograms.len() as u64 - 1)
+            }
+            Value::Distribution(value) => {
+                self.distributions.push(value.clone());
+                (Kind::Distribution, self.distributions.len() as u64 - 1)
+            }
+        };
+        self.samples.push(Sample { series, kind, flags, timestamp, bits });
+    }
+
+    /// The start timestamp of the sample with that index.
+    pub fn start_of(&self, index: usize) -> Option<TimestampNs> {
+        let index = u32::try_from(index).ok()?;
+        self.starts.binary_search_by_key(&index, |(at, _)| *at).ok().map(|at| self.starts[at].1)
+    }
+
+    /// Whether there is nothing in it worth keeping.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty() && self.exemplars.is_empty() && self.metadata.is_empty()
+    }
+
+    /// Memory the batch occupies, roughly, for the bounds of queues.
+    pub fn bytes(&self) -> usize {
+        const HISTOGRAM_BYTES: usize = 512;
+        size_of::<Self>()
+            + self.samples.len() * size_of::<Sample>()
+            + self.strings.len()
+            + self.starts.len() * 16
+            + self.exemplars.len() * 128
+            + self.metadata.len() * 64
+            + (self.histograms.len() + self.distributions.len()) * HISTOGRAM_BYTES
+    }
+}
+
+/// A point in a batch under construction to which it can be taken back.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    samples: usize,
+    exemplars: usize,
+    metadata: usize,
+    starts: usize,
+}
+
+/// Builds a batch from a request: recognises series by the bytes that name them, interns them at first sight.
+///
+/// Labels that the request's address adds to every series (`extra_label`, Pushgateway grouping, scrape targets) are given
+/// at the start: they win over labels of the same name in the body, and they are part of every alias.
+#[derive(Debug)]
+pub struct BatchBuilder<'t> {
+    table: &'t SeriesTable,
+    batch: Batch,
+    context: AliasHash,
+    extra_labels: Vec<(String, String)>,
+}
+
+impl<'t> BatchBuilder<'t> {
+    /// An empty batch for a request in that format.
+    pub fn new(table: &'t SeriesTable, format: Format, extra_labels: Vec<(String, String)>) -> Self {
+        let mut context = table.hash(format.as_str().as_bytes());
+        for (name, value) in &extra_labels {
+            context = context.then(table.hash(name.as_bytes())).then(table.hash(value.as_bytes()));
+        }
+        Self { table, batch: Batch::new(format, table.pin()), context, extra_labels }
+    }
+
+    /// The format of the batch.
+    pub fn format(&self) -> Format {
+        self.batch.format
+    }
+
+    /// The alias of a series named by those bytes, in this format and request context.
+    #[inline]
+    pub fn alias(&self, bytes: &[u8]) -> AliasHash {
+        self.context.then(self.table.hash(bytes))
+    }
+
+    /// A hash to be joined to an alias with [`AliasHash::then`]: a field key, or the metadata that holds for a family.
+    #[inline]
+    pub fn hash(&self, bytes: &[u8]) -> AliasHash {
+        self.table.hash(bytes)
+    }
+
+    /// The series of an alias, if it was seen before.
+    #[inline]
+    pub fn recognise(&self, alias: AliasHash) -> Option<SeriesId> {
+        self.table.recognise(alias)
+    }
+
+    /// Interns a series at first sight and remembers its alias.
+    pub fn define<'s>(&'s self, alias: AliasHash, mut spec: SeriesSpec<'s>) -> Result<SeriesId, TableFullError> {
+        if !self.extra_labels.is_empty() {
+            spec.labels.retain(|(name, _)| self.extra_labels.iter().all(|(extra, _)| extra != name));
+            let given = self.extra_labels.iter().filter(|(_, value)| !value.is_empty());
+            spec.labels.extend(given.map(|(name, value)| (Cow::from(name.as_str()), Cow::from(value.as_str()))));
+        }
+        self.table.define(alias, spec)
+    }
+
+    /// Appends a sample.
+    #[inline]
+    pub fn push(&mut self, series: SeriesId, timestamp: TimestampNs, value: Value<'_>, flags: SampleFlags) {
+        self.batch.push(series, timestamp, value, flags);
+    }
+
+    /// Gives the sample pushed last its start timestamp.
+    pub fn start_timestamp(&mut self, start: TimestampNs) {
+        if let Some(last) = self.batch.samples.len().checked_sub(1) {
+            self.batch.starts.push((last as u32, start));
+        }
+    }
+
+    /// Gives an earlier sample, by its index, its start timestamp (OpenMetrics tells it after the sample).
+    pub fn start_timestamp_of(&mut self, index: usize, start: TimestampNs) {
+        let index = index as u32;
+        match self.batch.starts.binary_search_by_key(&index, |(at, _)| *at) {
+            Ok(at) => self.batch.starts[at].1 = start,
+            Err(at) => self.batch.starts.insert(at, (index, start)),
+        }
+    }
+
+    /// Appends an exemplar.
+    pub fn exemplar(&mut self, exemplar: Exemplar) {
+        self.batch.exemplars.push(exemplar);
+    }
+
+    /// Appends metadata that came without series. Metadata already known to the table is not repeated in every batch.
+    pub fn metadata(&mut self, metadata: Metadata) {
+        if let Some(changed) = self.table.learn(metadata) {
+            self.batch.metadata.push(changed);
+        }
+    }
+
+    /// Samples so far.
+    pub fn samples(&self) -> usize {
+        self.batch.samples.len()
+    }
+
+    /// The place to which [`BatchBuilder::take_back`] can return.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            samples: self.batch.samples.len(),
+            exemplars: self.batch.exemplars.len(),
+            metadata: self.batch.metadata.len(),
+            starts: self.batch.starts.len(),
+        }
+    }
+
+    /// Forgets what was pushed since the mark: a row or a request that turned out to be bad further on. Must not be used
+    /// across a [`BatchBuilder::start_timestamp_of`] that reached behind the mark.
+    pub fn take_back(&mut self, mark: Mark) {
+        self.batch.samples.truncate(mark.samples);
+        self.batch.exemplars.truncate(mark.exemplars);
+        self.batch.metadata.truncate(mark.metadata);
+        self.batch.starts.truncate(mark.starts);
+    }
+
+    /// The finished batch.
+    pub fn finish(self) -> Batch {
+        self.batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec<'a>(name: &'a str, labels: &[(&'a str, &'a str)]) -> SeriesSpec<'a> {
+        let labels = labels.iter().map(|(name, value)| (Cow::from(*name), Cow::from(*value))).collect();
+        SeriesSpec { measurement: name, field: None, labels, metadata: None }
+    }
+
+    #[test]
+    fn a_sample_is_24_bytes() {
+        assert_eq!(size_of::<Sample>(), 24);
+    }
+
+    #[test]
+    fn values_come_back_with_their_bits() {
+        let table = SeriesTable::default();
+        let mut builder = BatchBuilder::new(&table, Format::InfluxLine, Vec::new());
+        let id = builder.define(builder.alias(b"m"), spec("m", &[])).unwrap();
+        let nan = f64::from_bits(super::super::STALE_MARKER_BITS);
+        let values = [
+            Value::F64(nan),
+            Value::I64(i64::MIN),
+            Value::U64(u64::MAX),
+            Value::Bool(true),
+            Value::Str("é"),
+            Value::Str(""),
+        ];
+        for value in values {
+            builder.push(id, 1, value, SampleFlags::NONE);
+        }
+        let batch = builder.finish();
+        let Value::F64(first) = batch.value(&batch.samples[0]) else { panic!("not a float") };
+        assert_eq!(first.to_bits(), super::super::STALE_MARKER_BITS);
+        for (sample, value) in batch.samples.iter().zip(values).skip(1) {
+            assert_eq!(batch.value(sample), value);
+        }
+    }
+
+    #[test]
+    fn labels_of_the_address_win_and_empty_ones_remove() {
+        let table = SeriesTable::default();
+        let extra = vec![("job".into(), "batch".into()), ("gone".into(), String::new())];
+        let builder = BatchBuilder::new(&table, Format::PrometheusText, extra);
+        let alias = builder.alias(b"m{job=...}");
+        let id = builder.define(alias, spec("m", &[("job", "own"), ("gone", "x"), ("a", "b")])).unwrap();
+        let series = table.series(id).unwrap();
+        assert_eq!(series.label("job"), Some("batch"));
+        assert_eq!(series.label("gone"), None);
+        assert_eq!(series.label("a"), Some("b"));
+        let plain = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+        assert_eq!(plain.recognise(plain.alias(b"m{job=...}")), None, "another address, another alias");
+    }
+}

@@ -1,0 +1,174 @@
+//! Series, their names, labels and what is known of their families.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// A series within this process. Never reused for another series while the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesId(pub u32);
+
+/// A metric name, with the point where measurement and field meet when it came from line protocol.
+///
+/// Outputs choose the joint (`_`, `.`), so none has to guess where the name once was split.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesName {
+    text: Box<str>,
+    split: Option<u32>,
+}
+
+impl SeriesName {
+    /// A name that is one piece (Prometheus, Wavefront).
+    pub fn metric(name: &str) -> Self {
+        Self { text: name.into(), split: None }
+    }
+
+    /// A name of line protocol.
+    pub fn field(measurement: &str, field: &str) -> Self {
+        let mut text = String::with_capacity(measurement.len() + field.len());
+        text.push_str(measurement);
+        text.push_str(field);
+        Self { text: text.into(), split: u32::try_from(measurement.len()).ok() }
+    }
+
+    /// The measurement, or the whole name where there is no field.
+    pub fn measurement(&self) -> &str {
+        self.split.map_or(&*self.text, |at| &self.text[..at as usize])
+    }
+
+    /// The field, when the name came from line protocol.
+    pub fn field_key(&self) -> Option<&str> {
+        self.split.map(|at| &self.text[at as usize..])
+    }
+
+    /// Bytes the name occupies.
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Whether the name is empty.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+}
+
+impl fmt::Debug for SeriesName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.field_key() {
+            Some(field) => write!(f, "{:?}.{field:?}", self.measurement()),
+            None => write!(f, "{:?}", self.measurement()),
+        }
+    }
+}
+
+/// One label name with one value. Interned: each distinct pair exists once in a process.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LabelPair {
+    /// Label name (tag key), as written.
+    pub name: Box<str>,
+    /// Label value, as written; the text of `le` and `quantile` is never reformatted.
+    pub value: Box<str>,
+}
+
+/// A label as written in a request, before it is interned.
+pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// A series: who it is and what its sender declared of its family.
+#[derive(Debug)]
+pub struct Series {
+    /// Its name.
+    pub name: SeriesName,
+    /// Its labels, sorted by name (bytes), at most one of each name.
+    pub labels: Box<[Arc<LabelPair>]>,
+    /// Type, help and unit, when they were declared together with the series.
+    pub metadata: Option<Arc<Metadata>>,
+    /// Hash of measurement and labels (not the field): the series of one line-protocol row share it. Outputs pick a lane
+    /// by it, so that order holds within a series and rows stay whole.
+    pub lane_key: u64,
+}
+
+impl Series {
+    /// The value of a label.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.binary_search_by(|pair| (*pair.name).cmp(name)).ok().map(|at| &*self.labels[at].value)
+    }
+}
+
+/// What is known of a metric family.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Metadata {
+    /// The family's name: OpenMetrics counters without `_total`, classic histograms without `_bucket`.
+    pub family: Box<str>,
+    /// Its type.
+    pub metric_type: MetricType,
+    /// Its help text, unescaped.
+    pub help: Box<str>,
+    /// Its unit.
+    pub unit: Box<str>,
+}
+
+/// Metric types of Prometheus and OpenMetrics, numbered as in remote write 1.0 and 2.0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum MetricType {
+    /// Unknown, or `untyped` in text 0.0.4.
+    #[default]
+    Unknown = 0,
+    /// A cumulative counter.
+    Counter = 1,
+    /// A gauge.
+    Gauge = 2,
+    /// A classic or native histogram.
+    Histogram = 3,
+    /// A histogram whose buckets can go down.
+    GaugeHistogram = 4,
+    /// A summary with quantiles.
+    Summary = 5,
+    /// OpenMetrics info.
+    Info = 6,
+    /// OpenMetrics stateset.
+    StateSet = 7,
+}
+
+impl MetricType {
+    /// The type's OpenMetrics spelling; text 0.0.4 writes `untyped` for `unknown`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::GaugeHistogram => "gaugehistogram",
+            Self::Summary => "summary",
+            Self::Info => "info",
+            Self::StateSet => "stateset",
+        }
+    }
+
+    /// The type with that number in remote write; numbers yet unknown are [`MetricType::Unknown`].
+    pub const fn from_number(number: i32) -> Self {
+        match number {
+            1 => Self::Counter,
+            2 => Self::Gauge,
+            3 => Self::Histogram,
+            4 => Self::GaugeHistogram,
+            5 => Self::Summary,
+            6 => Self::Info,
+            7 => Self::StateSet,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A series at first sight, borrowed from the request that named it.
+#[derive(Debug)]
+pub struct SeriesSpec<'a> {
+    /// Measurement, or the whole metric name when `field` is absent.
+    pub measurement: &'a str,
+    /// Line protocol's field key.
+    pub field: Option<&'a str>,
+    /// Labels in any order; names distinct and not empty, values not empty. The decoder sees to that.
+    pub labels: Vec<Label<'a>>,
+    /// What was declared of the family together with the series.
+    pub metadata: Option<Arc<Metadata>>,
+}

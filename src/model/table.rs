@@ -1,0 +1,413 @@
+//! The series table: recognises a series by the bytes that name it and interns it at first sight.
+//!
+//! * An *alias* is the 128-bit keyed hash of the bytes with which a request names a series. A known alias gives the
+//!   [`SeriesId`] without looking at a label. The hash key is drawn at start, so a sender cannot aim for collisions; two
+//!   names meet by accident with a probability of 2^-128 a pair.
+//! * An *identity* is the hash of name, sorted labels and declared metadata: other spellings of a series find it there.
+//! * The table is bounded in bytes ([`TableBounds`]). [`SeriesTable::sweep`] retires series not seen for a while; a
+//!   retired series stays readable until every batch made before its retirement is gone ([`Pin`]). When nothing is idle, a
+//!   new series is refused ([`TableFullError`]) and known ones go on.
+
+use super::{LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use xxhash_rust::xxh3::xxh3_128_with_secret;
+
+/// The keyed hash of bytes that name a series, a part of one, or a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AliasHash(u128);
+
+impl AliasHash {
+    /// The hash of this followed by that; the order matters.
+    #[inline]
+    #[must_use]
+    pub const fn then(self, next: Self) -> Self {
+        const ODD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        Self(self.0.rotate_left(47).wrapping_mul(ODD) ^ next.0)
+    }
+}
+
+impl std::hash::Hash for AliasHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64((self.0 >> 64) as u64 ^ self.0 as u64);
+    }
+}
+
+/// Passes on what is a hash already.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready(u64);
+
+impl Hasher for Ready {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+    fn write_u32(&mut self, id: u32) {
+        self.0 = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type ReadyMap<K, V> = DashMap<K, V, BuildHasherDefault<Ready>>;
+
+/// How large the series table may grow.
+#[derive(Clone, Copy, Debug)]
+pub struct TableBounds {
+    /// Memory of series, labels and aliases together, estimated.
+    pub bytes_max: usize,
+    /// Sweeps without a sample after which a series is idle.
+    pub idle_sweeps: u32,
+}
+
+impl Default for TableBounds {
+    fn default() -> Self {
+        Self { bytes_max: 2 << 30, idle_sweeps: 60 }
+    }
+}
+
+/// The table holds as much as it may, and nothing in it is idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the series table is full ({bytes_max} bytes): new series are refused until others fall idle")]
+pub struct TableFullError {
+    /// The bound that was met.
+    pub bytes_max: usize,
+}
+
+/// Keeps every series readable that was in the table when the pin was taken.
+pub type Pin = Arc<Epoch>;
+
+/// The time between two sweeps, held by the batches made in it.
+#[derive(Debug)]
+pub struct Epoch;
+
+#[derive(Debug)]
+struct Alias {
+    series: SeriesId,
+    seen: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Retired {
+    last_epoch: Weak<Epoch>,
+    series: Vec<SeriesId>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct SeriesTable {
+    secret: [u8; 192],
+    bounds: TableBounds,
+    aliases: ReadyMap<AliasHash, Alias>,
+    identities: ReadyMap<AliasHash, SeriesId>,
+    series: ReadyMap<SeriesId, Arc<Series>>,
+    pairs: ReadyMap<AliasHash, Arc<LabelPair>>,
+    families: DashMap<Box<str>, Arc<Metadata>>,
+    families_version: AtomicU64,
+    next: AtomicU32,
+    bytes: AtomicUsize,
+    sweeps: AtomicU32,
+    epoch: Mutex<Arc<Epoch>>,
+    retired: Mutex<VecDeque<Retired>>,
+}
+
+/// Estimated cost of an alias or identity: key, value, and the map's own overhead.
+const ALIAS_BYTES: usize = 48;
+/// Estimated cost of a series beside its text.
+const SERIES_BYTES: usize = 160;
+/// Estimated cost of a label pair beside its text.
+const PAIR_BYTES: usize = 96;
+/// Families whose metadata is remembered apart from series; further ones are carried but not remembered.
+const FAMILIES_MAX: usize = 100_000;
+
+impl Default for SeriesTable {
+    fn default() -> Self {
+        Self::new(TableBounds::default())
+    }
+}
+
+impl SeriesTable {
+    /// An empty table with a fresh hash key.
+    pub fn new(bounds: TableBounds) -> Self {
+        let mut secret = [0; 192];
+        fastrand::Rng::new().fill(&mut secret);
+        Self {
+            secret,
+            bounds,
+            aliases: ReadyMap::default(),
+            identities: ReadyMap::default(),
+            series: ReadyMap::default(),
+            pairs: ReadyMap::default(),
+            families: DashMap::new(),
+            families_version: AtomicU64::new(0),
+            next: AtomicU32::new(0),
+            bytes: AtomicUsize::new(0),
+            sweeps: AtomicU32::new(0),
+            epoch: Mutex::new(Arc::new(Epoch)),
+            retired: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    /// The keyed hash of some bytes.
+    #[inline]
+    pub fn hash(&self, bytes: &[u8]) -> AliasHash {
+        AliasHash(xxh3_128_with_secret(bytes, &self.secret))
+    }
+
+    /// Keeps the series of now readable for as long as the pin lives.
+    pub fn pin(&self) -> Pin {
+        Arc::clone(&self.epoch.lock())
+    }
+
+    /// The series of an alias, if it was seen before.
+    #[inline]
+    pub fn recognise(&self, alias: AliasHash) -> Option<SeriesId> {
+        let known = self.aliases.get(&alias)?;
+        let sweep = self.sweeps.load(Ordering::Relaxed);
+        // Written only when it changes: a store in each lookup would make the line travel between cores.
+        if known.seen.load(Ordering::Relaxed) != sweep {
+            known.seen.store(sweep, Ordering::Relaxed);
+        }
+        Some(known.series)
+    }
+
+    /// Interns a series and remembers the alias it came under. Sorts the labels.
+    pub fn define(&self, alias: AliasHash, mut spec: SeriesSpec<'_>) -> Result<SeriesId, TableFullError> {
+        if self.bytes.load(Ordering::Relaxed) >= self.bounds.bytes_max {
+            return Err(TableFullError { bytes_max: self.bounds.bytes_max });
+        }
+        spec.labels.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        let lane = self.lane_hash(&spec);
+        let series = match self.identities.entry(self.identity(lane, &spec)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(vacant) => {
+                let id = SeriesId(self.next.fetch_add(1, Ordering::Relaxed));
+                let name = match spec.field {
+                    Some(field) => SeriesName::field(spec.measurement, field),
+                    None => SeriesName::metric(spec.measurement),
+                };
+                let labels: Box<[_]> = spec.labels.iter().map(|(name, value)| self.pair(name, value)).collect();
+                let cost = SERIES_BYTES + ALIAS_BYTES + name.len() + labels.len() * size_of::<Arc<LabelPair>>();
+                self.bytes.fetch_add(cost, Ordering::Relaxed);
+                let lane_key = (lane.0 >> 64) as u64 ^ lane.0 as u64;
+                self.series.insert(id, Arc::new(Series { name, labels, metadata: spec.metadata, lane_key }));
+                *vacant.insert(id)
+            }
+        };
+        let seen = AtomicU32::new(self.sweeps.load(Ordering::Relaxed));
+        if self.aliases.insert(alias, Alias { series, seen }).is_none() {
+            self.bytes.fetch_add(ALIAS_BYTES, Ordering::Relaxed);
+        }
+        Ok(series)
+    }
+
+    /// The series of an id; none only for an id whose series was retired after every pin on it was dropped.
+    pub fn series(&self, id: SeriesId) -> Option<Arc<Series>> {
+        self.series.get(&id).map(|series| Arc::clone(&series))
+    }
+
+    /// Remembers metadata that came without series. Returns it when it was new or changed.
+    pub fn learn(&self, metadata: Metadata) -> Option<Arc<Metadata>> {
+        let full = self.families.len() >= FAMILIES_MAX;
+        if self.families.get(&metadata.family).is_some_and(|known| **known == metadata) {
+            return None;
+        }
+        let metadata = Arc::new(metadata);
+        if !full || self.families.contains_key(&metadata.family) {
+            self.families.insert(metadata.family.clone(), Arc::clone(&metadata));
+            self.families_version.fetch_add(1, Ordering::Release);
+        }
+        Some(metadata)
+    }
+
+    /// What [`SeriesTable::learn`] was last told of a family.
+    pub fn family(&self, family: &str) -> Option<Arc<Metadata>> {
+        self.families.get(family).map(|known| Arc::clone(&known))
+    }
+
+    /// Grows whenever [`SeriesTable::family`] may answer differently.
+    pub fn families_version(&self) -> u64 {
+        self.families_version.load(Ordering::Acquire)
+    }
+
+    /// Series in the table.
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// Estimated memory of the table.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Retires series that fell idle and frees those that nothing holds any more. To be called at a steady pace; returns
+    /// how many series were retired.
+    pub fn sweep(&self) -> usize {
+        let sweep = self.sweeps.fetch_add(1, Ordering::Relaxed);
+        let oldest = sweep.saturating_sub(self.bounds.idle_sweeps);
+        let newest = SeriesId(self.next.load(Ordering::Relaxed));
+        self.free_retired();
+
+        let mut live = HashSet::with_capacity(self.series.len());
+        let mut dropped_aliases = 0;
+        self.aliases.retain(|_, alias| {
+            let fresh = alias.seen.load(Ordering::Relaxed) >= oldest;
+            if fresh {
+                live.insert(alias.series);
+            } else {
+                dropped_aliases += 1;
+            }
+            fresh
+        });
+        let mut idle = Vec::new();
+        self.identities.retain(|_, id| {
+            // A series younger than this sweep may have got its alias after the walk above.
+            let keep = live.contains(id) || *id >= newest;
+            if !keep {
+                idle.push(*id);
+            }
+            keep
+        });
+        self.bytes.fetch_sub((dropped_aliases + idle.len()) * ALIAS_BYTES, Ordering::Relaxed);
+        let retired = idle.len();
+        if retired > 0 {
+            let ended = std::mem::replace(&mut *self.epoch.lock(), Arc::new(Epoch));
+            self.retired.lock().push_back(Retired { last_epoch: Arc::downgrade(&ended), series: idle });
+        }
+        self.free_retired();
+        retired
+    }
+
+    fn free_retired(&self) {
+        let mut retired = self.retired.lock();
+        // In order: an epoch's series may be held by batches of any earlier epoch.
+        while retired.front().is_some_and(|oldest| oldest.last_epoch.strong_count() == 0) {
+            let Some(oldest) = retired.pop_front() else { break };
+            for id in oldest.series {
+                if let Some((_, series)) = self.series.remove(&id) {
+                    let cost = SERIES_BYTES + series.name.len() + series.labels.len() * size_of::<Arc<LabelPair>>();
+                    self.bytes.fetch_sub(cost, Ordering::Relaxed);
+                }
+            }
+            self.pairs.retain(|_, pair| {
+                let used = Arc::strong_count(pair) > 1;
+                if !used {
+                    self.bytes.fetch_sub(PAIR_BYTES + pair.name.len() + pair.value.len(), Ordering::Relaxed);
+                }
+                used
+            });
+        }
+    }
+
+    fn lane_hash(&self, spec: &SeriesSpec<'_>) -> AliasHash {
+        let mut hash = self.hash(spec.measurement.as_bytes());
+        for (name, value) in &spec.labels {
+            hash = hash.then(self.hash(name.as_bytes())).then(self.hash(value.as_bytes()));
+        }
+        hash
+    }
+
+    fn identity(&self, lane: AliasHash, spec: &SeriesSpec<'_>) -> AliasHash {
+        const NO_FIELD: AliasHash = AliasHash(1);
+        let field = spec.field.map_or(NO_FIELD, |field| self.hash(field.as_bytes()));
+        let identity = lane.then(field);
+        spec.metadata.as_ref().map_or(identity, |metadata| {
+            identity
+                .then(self.hash(metadata.family.as_bytes()))
+                .then(self.hash(&[metadata.metric_type as u8]))
+                .then(self.hash(metadata.help.as_bytes()))
+                .then(self.hash(metadata.unit.as_bytes()))
+        })
+    }
+
+    fn pair(&self, name: &str, value: &str) -> Arc<LabelPair> {
+        let key = self.hash(name.as_bytes()).then(self.hash(value.as_bytes()));
+        let pair = self.pairs.entry(key).or_insert_with(|| {
+            self.bytes.fetch_add(PAIR_BYTES + name.len() + value.len(), Ordering::Relaxed);
+            Arc::new(LabelPair { name: name.into(), value: value.into() })
+        });
+        Arc::clone(&pair)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Batch, Format};
+    use super::*;
+    use std::borrow::Cow;
+
+    fn spec<'a>(name: &'a str, field: Option<&'a str>, labels: &[(&'a str, &'a str)]) -> SeriesSpec<'a> {
+        let labels = labels.iter().map(|(name, value)| (Cow::from(*name), Cow::from(*value))).collect();
+        SeriesSpec { measurement: name, field, labels, metadata: None }
+    }
+
+    #[test]
+    fn two_spellings_of_a_series_share_its_id_and_pairs() {
+        let table = SeriesTable::default();
+        let one = table.define(table.hash(b"1"), spec("m", None, &[("b", "2"), ("a", "1")])).unwrap();
+        let two = table.define(table.hash(b"2"), spec("m", None, &[("a", "1"), ("b", "2")])).unwrap();
+        assert_eq!(one, two);
+        let other = table.define(table.hash(b"3"), spec("n", None, &[("a", "1")])).unwrap();
+        assert_ne!(one, other);
+        let (first, third) = (table.series(one).unwrap(), table.series(other).unwrap());
+        assert!(Arc::ptr_eq(&first.labels[0], &third.labels[0]));
+        assert_eq!(table.recognise(table.hash(b"2")), Some(one));
+    }
+
+    #[test]
+    fn measurement_and_field_are_not_one_name() {
+        let table = SeriesTable::default();
+        let ids = [
+            table.define(table.hash(b"1"), spec("ab", Some("c"), &[])).unwrap(),
+            table.define(table.hash(b"2"), spec("a", Some("bc"), &[])).unwrap(),
+            table.define(table.hash(b"3"), spec("abc", None, &[])).unwrap(),
+        ];
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
+        let lanes = ["x", "y"].map(|field| {
+            let id = table.define(table.hash(field.as_bytes()), spec("m", Some(field), &[("t", "v")])).unwrap();
+            table.series(id).unwrap().lane_key
+        });
+        assert_eq!(lanes[0], lanes[1], "the fields of a row share a lane");
+    }
+
+    #[test]
+    fn an_idle_series_stays_readable_while_a_batch_holds_it() {
+        let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1 });
+        let empty = table.bytes();
+        let id = table.define(table.hash(b"1"), spec("m", None, &[("a", "1")])).unwrap();
+        let batch = Batch::new(Format::InfluxLine, table.pin());
+        let retired: usize = (0..4).map(|_| table.sweep()).sum();
+        assert_eq!(retired, 1);
+        assert_eq!(table.recognise(table.hash(b"1")), None);
+        assert!(table.series(id).is_some(), "held by the batch");
+        drop(batch);
+        table.sweep();
+        assert!(table.series(id).is_none());
+        assert_eq!(table.bytes(), empty, "the account is even again");
+        let again = table.define(table.hash(b"1"), spec("m", None, &[("a", "1")])).unwrap();
+        assert_ne!(again, id, "ids are not reused");
+    }
+
+    #[test]
+    fn a_full_table_refuses_new_series_and_knows_the_old() {
+        let table = SeriesTable::new(TableBounds { bytes_max: 1, idle_sweeps: 1 });
+        table.define(table.hash(b"1"), spec("m", None, &[])).unwrap();
+        assert!(table.define(table.hash(b"2"), spec("n", None, &[])).is_err());
+        assert!(table.recognise(table.hash(b"1")).is_some());
+    }
+}

@@ -1,0 +1,145 @@
+//! What a sample can hold. Floats keep their bits: NaN payloads tell a stale marker from a measured NaN.
+
+/// The bits of the NaN with which Prometheus marks the end of a series.
+pub const STALE_MARKER_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// Whether a float is the stale marker, by its exact bits.
+pub fn is_stale_marker(value: f64) -> bool {
+    value.to_bits() == STALE_MARKER_BITS
+}
+
+/// A sample's value, borrowed from its batch where it is large.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// A float with its exact bits.
+    F64(f64),
+    /// A signed integer (line protocol `1i`).
+    I64(i64),
+    /// An unsigned integer (line protocol `1u`).
+    U64(u64),
+    /// A boolean (line protocol `true`).
+    Bool(bool),
+    /// A string field of line protocol.
+    Str(&'a str),
+    /// A Prometheus native histogram.
+    Histogram(&'a NativeHistogram),
+    /// A Wavefront histogram distribution.
+    Distribution(&'a Distribution),
+}
+
+/// A Prometheus native histogram, integer or float, exponential (schema -4 to 8) or with custom buckets (schema -53).
+#[derive(Clone, Debug, PartialEq)]
+pub struct NativeHistogram {
+    /// Bucket resolution: -4 to 8, or -53 for custom bounds.
+    pub schema: i32,
+    /// Width of the zero bucket.
+    pub zero_threshold: f64,
+    /// Sum of the observations.
+    pub sum: f64,
+    /// The counts, in the flavour in which they were sent.
+    pub counts: Counts,
+    /// Where the positive buckets lie.
+    pub positive_spans: Vec<Span>,
+    /// Where the negative buckets lie.
+    pub negative_spans: Vec<Span>,
+    /// Upper bounds, ascending, without +Inf; only with schema -53.
+    pub custom_values: Vec<f64>,
+    /// What the sender knows about a counter reset.
+    pub reset_hint: ResetHint,
+}
+
+/// Counts of a native histogram.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Counts {
+    /// Integer counts; buckets are deltas to the bucket before.
+    Integer {
+        /// All observations.
+        count: u64,
+        /// Observations in the zero bucket.
+        zero_count: u64,
+        /// Delta-encoded positive buckets, as many as the spans cover.
+        positive_deltas: Vec<i64>,
+        /// Delta-encoded negative buckets, as many as the spans cover.
+        negative_deltas: Vec<i64>,
+    },
+    /// Float counts; buckets are absolute.
+    Float {
+        /// All observations.
+        count: f64,
+        /// Observations in the zero bucket.
+        zero_count: f64,
+        /// Positive buckets, as many as the spans cover.
+        positive_counts: Vec<f64>,
+        /// Negative buckets, as many as the spans cover.
+        negative_counts: Vec<f64>,
+    },
+}
+
+/// A run of adjacent buckets of a native histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Gap to the span before (first span: index of its first bucket).
+    pub offset: i32,
+    /// Number of buckets.
+    pub length: u32,
+}
+
+/// What a sender knows about a native histogram's counter reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum ResetHint {
+    /// Nothing is known.
+    #[default]
+    Unknown = 0,
+    /// There was a reset.
+    Yes = 1,
+    /// There was none.
+    No = 2,
+    /// It is a gauge histogram, which has no resets.
+    Gauge = 3,
+}
+
+/// A Wavefront histogram distribution: centroids over one minute, hour or day.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distribution {
+    /// The bin the centroids are about.
+    pub granularity: Granularity,
+    /// At least one; counts and means as sent.
+    pub centroids: Vec<Centroid>,
+}
+
+/// Some observations around one mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Centroid {
+    /// How many; the format's integers are 32 bits wide and may be negative in transit.
+    pub count: i32,
+    /// Their mean.
+    pub mean: f64,
+}
+
+/// The bin of a Wavefront distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Granularity {
+    /// `!M`
+    Minute = 0,
+    /// `!H`
+    Hour = 1,
+    /// `!D`
+    Day = 2,
+}
+
+impl NativeHistogram {
+    /// Count of all observations as a float.
+    pub fn count(&self) -> f64 {
+        match &self.counts {
+            Counts::Integer { count, .. } => *count as f64,
+            Counts::Float { count, .. } => *count,
+        }
+    }
+
+    /// Whether the histogram is the stale marker of its series.
+    pub fn is_stale_marker(&self) -> bool {
+        is_stale_marker(self.sum)
+    }
+}

@@ -1,0 +1,156 @@
+//! The formats: bytes to batches and series to bytes, without sockets and without a clock.
+//!
+//! One folder a format, each with `decode.rs` and `encode.rs` of the same shape, so that knowing one is knowing all:
+//!
+//! * `decode::decode(body, &Options, &mut BatchBuilder) -> Report` keeps what is good and reports what is not, with place
+//!   and reason. It knows no HTTP. The time of arrival is an option.
+//! * `encode::render(&Series, &Options) -> Result<Rendered, Loss>` does once per series all that can be done once:
+//!   sanitising, escaping, and which losses every sample of it will suffer.
+//! * `encode::Encoder::push(&Rendered, &SampleRef, &mut Losses) -> Result<(), Loss>` appends one sample to a body under
+//!   construction, and `finish` gives the [`Body`].
+
+pub mod compression;
+pub mod influx_line;
+pub mod openmetrics;
+pub mod prometheus_text;
+pub mod remote_write;
+pub mod remote_write2;
+pub mod wavefront;
+
+use crate::model::{Refusal, SampleFlags, TimestampNs, Value};
+
+/// Refusals a report describes one by one; further ones are only counted.
+pub const REPORTED_MAX: usize = 20;
+/// Bytes of a refused line that a message quotes.
+pub const QUOTED_MAX: usize = 80;
+
+/// One line, or one series of a protobuf message, that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Line number from 1, or the series' index from 0 in a protobuf message.
+    pub line: usize,
+    /// Byte column from 1; 0 where there is no such thing.
+    pub column: usize,
+    /// Why, for the metrics.
+    pub reason: Refusal,
+    /// Why, for a person: what was expected, what was found.
+    pub message: String,
+}
+
+/// What became of a body: how many samples were taken, how many were not, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Samples pushed to the batch.
+    pub accepted: u64,
+    refused: [u64; Refusal::COUNT],
+    /// The first refusals, at most [`REPORTED_MAX`].
+    pub first: Vec<Refused>,
+}
+
+impl Report {
+    /// Notes a refusal of that many samples. The message is made only when it will be kept.
+    #[cold]
+    pub fn refuse(
+        &mut self,
+        samples: u64,
+        line: usize,
+        column: usize,
+        reason: Refusal,
+        message: impl FnOnce() -> String,
+    ) {
+        self.refused[reason as usize] += samples;
+        if self.first.len() < REPORTED_MAX {
+            self.first.push(Refused { line, column, reason, message: message() });
+        }
+    }
+
+    /// Samples refused, all reasons together.
+    pub fn refused(&self) -> u64 {
+        self.refused.iter().sum()
+    }
+
+    /// Samples refused for that reason.
+    pub fn refused_for(&self, reason: Refusal) -> u64 {
+        self.refused[reason as usize]
+    }
+
+    /// The reasons that occurred.
+    pub fn reasons(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        Refusal::ALL.iter().map(|reason| (*reason, self.refused_for(*reason))).filter(|(_, samples)| *samples > 0)
+    }
+}
+
+/// A piece of a refused line, short enough for a message.
+pub fn quoted(bytes: &[u8]) -> String {
+    let cut = bytes.len().min(QUOTED_MAX);
+    let text = String::from_utf8_lossy(&bytes[..cut]);
+    if cut < bytes.len() { format!("{text:?}...") } else { format!("{text:?}") }
+}
+
+/// One sample on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleRef<'a> {
+    /// When it was measured.
+    pub timestamp: TimestampNs,
+    /// What was measured.
+    pub value: Value<'a>,
+    /// Since when a cumulative value counts.
+    pub start: Option<TimestampNs>,
+    /// What else is known of it.
+    pub flags: SampleFlags,
+}
+
+/// An encoded request body that can be halved: any run of cuts, behind the prefix, is a valid body of its own.
+///
+/// That is how outputs answer a 413 and how they find the one bad sample in a refused request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Body {
+    /// What every part needs (the symbol table of remote write 2.0), or empty.
+    pub prefix: Vec<u8>,
+    /// The pieces, one behind the other.
+    pub bytes: Vec<u8>,
+    /// Where each piece ends in `bytes`, ascending.
+    pub cuts: Vec<Cut>,
+}
+
+/// The end of one piece of a [`Body`]: a line, a time series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Offset behind the piece.
+    pub end: usize,
+    /// Model samples in the piece.
+    pub samples: u32,
+}
+
+impl Body {
+    /// Ends the piece that reaches to the present end of `bytes`. A piece without bytes adds its samples to the piece before.
+    pub fn cut(&mut self, samples: u32) {
+        let end = self.bytes.len();
+        match self.cuts.last_mut() {
+            Some(last) if last.end == end => last.samples += samples,
+            _ => self.cuts.push(Cut { end, samples }),
+        }
+    }
+
+    /// Samples in all pieces.
+    pub fn samples(&self) -> u64 {
+        self.cuts.iter().map(|cut| u64::from(cut.samples)).sum()
+    }
+
+    /// The bytes of the pieces `from..to`, behind the prefix.
+    pub fn part(&self, from: usize, to: usize) -> Vec<u8> {
+        let start = if from == 0 { 0 } else { self.cuts[from - 1].end };
+        let end = if to == 0 { 0 } else { self.cuts[to - 1].end };
+        let mut part = Vec::with_capacity(self.prefix.len() + end - start);
+        part.extend_from_slice(&self.prefix);
+        part.extend_from_slice(&self.bytes[start..end]);
+        part
+    }
+
+    /// Empties the body and keeps its memory.
+    pub fn clear(&mut self) {
+        self.prefix.clear();
+        self.bytes.clear();
+        self.cuts.clear();
+    }
+}

@@ -1,0 +1,174 @@
+//! Content encodings of request bodies, bounded after decompression as well as before.
+
+use std::io::Read;
+
+/// A `Content-Encoding` that requests may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it is.
+    Identity,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1950 (zlib); raw RFC 1951 is understood as well, since some clients send it under this name.
+    Deflate,
+    /// RFC 8878.
+    Zstd,
+    /// Snappy block format, as remote write uses it; never the framed format.
+    Snappy,
+}
+
+impl Encoding {
+    /// The encoding of a `Content-Encoding` header's value; none for a name that is not known here.
+    pub fn from_header(value: &str) -> Option<Self> {
+        match value.trim().to_ascii_lowercase().as_str() {
+            "" | "identity" => Some(Self::Identity),
+            "gzip" | "x-gzip" => Some(Self::Gzip),
+            "deflate" => Some(Self::Deflate),
+            "zstd" => Some(Self::Zstd),
+            "snappy" => Some(Self::Snappy),
+            _ => None,
+        }
+    }
+}
+
+/// Why a body could not be decompressed.
+#[derive(Debug, thiserror::Error)]
+pub enum DecompressError {
+    /// It would be larger than allowed.
+    #[error("the body is larger than {bytes_max} bytes after decompression")]
+    TooLarge {
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// It is not in the encoding that was declared, or ends early.
+    #[error("the body is not valid {encoding:?}: {reason}")]
+    Corrupt {
+        /// The declared encoding.
+        encoding: Encoding,
+        /// What the decompressor said.
+        reason: String,
+    },
+}
+
+/// Decompresses a body into `out`, which is cleared first; never grows it beyond `bytes_max`.
+pub fn decompress(encoding: Encoding, body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
+    out.clear();
+    match encoding {
+        Encoding::Identity => {
+            if body.len() > bytes_max {
+                return Err(DecompressError::TooLarge { bytes_max });
+            }
+            out.extend_from_slice(body);
+            Ok(())
+        }
+        Encoding::Snappy => {
+            let corrupt = |error: snap::Error| DecompressError::Corrupt { encoding, reason: error.to_string() };
+            // The length is only a claim: it is checked before any memory is taken for it.
+            let declared = snap::raw::decompress_len(body).map_err(corrupt)?;
+            if declared > bytes_max {
+                return Err(DecompressError::TooLarge { bytes_max });
+            }
+            // Snappy expands at most 64 bytes out of 3; a larger claim cannot be honest.
+            if declared > body.len().saturating_mul(32).saturating_add(64) {
+                return Err(DecompressError::Corrupt {
+                    encoding,
+                    reason: format!("{declared} bytes declared, {} present", body.len()),
+                });
+            }
+            out.resize(declared, 0);
+            let length = snap::raw::Decoder::new().decompress(body, out).map_err(corrupt)?;
+            out.truncate(length);
+            Ok(())
+        }
+        Encoding::Gzip => read(encoding, flate2::read::MultiGzDecoder::new(body), bytes_max, out),
+        Encoding::Deflate => match read(encoding, flate2::read::ZlibDecoder::new(body), bytes_max, out) {
+            Err(DecompressError::Corrupt { .. }) => {
+                out.clear();
+                read(encoding, flate2::read::DeflateDecoder::new(body), bytes_max, out)
+            }
+            result => result,
+        },
+        Encoding::Zstd => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(body)
+                .and_then(|mut decoder| decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map(|()| decoder))
+                .map_err(|error| DecompressError::Corrupt { encoding, reason: error.to_string() })?;
+            read(encoding, decoder, bytes_max, out)
+        }
+    }
+}
+
+/// Largest zstd window: 8 MiB, what the format asks every decoder to support.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+fn read(encoding: Encoding, decoder: impl Read, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
+    decoder
+        .take(bytes_max as u64 + 1)
+        .read_to_end(out)
+        .map_err(|error| DecompressError::Corrupt { encoding, reason: error.to_string() })?;
+    if out.len() > bytes_max { Err(DecompressError::TooLarge { bytes_max }) } else { Ok(()) }
+}
+
+/// A body as gzip, at the speed that suits a body sent once.
+pub fn gzip(body: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
+    // Writing to memory does not fail.
+    let written = encoder.write_all(body).and_then(|()| encoder.finish());
+    written.unwrap_or_default()
+}
+
+/// A body as one Snappy block.
+pub fn snappy(body: &[u8]) -> Vec<u8> {
+    // Fails only beyond 4 GiB; bodies are bounded far below.
+    snap::raw::Encoder::new().compress_vec(body).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn samples() -> Vec<(Encoding, Vec<u8>)> {
+        let body = b"cpu usage=1\n".repeat(1000);
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(&body).unwrap();
+        let mut raw = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        raw.write_all(&body).unwrap();
+        vec![
+            (Encoding::Identity, body.clone()),
+            (Encoding::Gzip, gzip(&body)),
+            (Encoding::Deflate, zlib.finish().unwrap()),
+            (Encoding::Deflate, raw.finish().unwrap()),
+            (Encoding::Zstd, zstd::encode_all(&body[..], 1).unwrap()),
+            (Encoding::Snappy, snappy(&body)),
+        ]
+    }
+
+    #[test]
+    fn every_encoding_comes_back_and_respects_the_bound() {
+        let mut out = Vec::new();
+        for (encoding, body) in samples() {
+            decompress(encoding, &body, 12_000, &mut out).unwrap();
+            assert_eq!(out.len(), 12_000, "{encoding:?}");
+            let error = decompress(encoding, &body, 11_999, &mut out).unwrap_err();
+            assert!(matches!(error, DecompressError::TooLarge { .. }), "{encoding:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_cut_body_is_corrupt() {
+        let mut out = Vec::new();
+        for (encoding, body) in samples().into_iter().skip(1) {
+            let error = decompress(encoding, &body[..body.len() / 2], 1 << 20, &mut out).unwrap_err();
+            assert!(matches!(error, DecompressError::Corrupt { .. }), "{encoding:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_claim_of_gigabytes_takes_no_memory() {
+        let mut out = Vec::new();
+        let claim = [0xff, 0xff, 0xff, 0x7f, 0x00];
+        assert!(decompress(Encoding::Snappy, &claim, 1 << 30, &mut out).is_err());
+        assert!(out.capacity() < 1 << 20);
+    }
+}

@@ -17,7 +17,7 @@ mod value;
 pub use batch::{Batch, BatchBuilder, Exemplar, FamilyMetadata, Mark, Sample, SampleFlags};
 pub use losses::{Loss, LossSet, Losses};
 pub use refusal::Refusal;
-pub use series::{Label, LabelPair, Metadata, MetricType, Series, SeriesId, SeriesName, SeriesSpec};
+pub use series::{Dialect, Label, LabelPair, Metadata, MetricType, Series, SeriesId, SeriesName, SeriesSpec};
 pub use table::{AliasHash, Pin, SeriesTable, TableBounds, TableFullError};
 pub use value::{
     Centroid, Counts, Distribution, Granularity, NativeHistogram, ResetHint, STALE_MARKER_BITS, Span, Value,
@@ -68,6 +68,15 @@ impl Format {
             Self::RemoteWrite2 => "remote_write2",
             Self::InfluxLine => "influx_line",
             Self::Wavefront => "wavefront",
+        }
+    }
+
+    /// Whose naming rules the format's series follow.
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::PrometheusText | Self::OpenMetrics | Self::RemoteWrite | Self::RemoteWrite2 => Dialect::Prometheus,
+            Self::InfluxLine => Dialect::Influx,
+            Self::Wavefront => Dialect::Wavefront,
         }
     }
 

@@ -12,6 +12,7 @@
 pub mod compression;
 pub mod influx_line;
 pub mod openmetrics;
+pub mod prometheus_names;
 pub mod prometheus_text;
 pub mod remote_write;
 pub mod remote_write2;

@@ -138,7 +138,7 @@ impl Batch {
             Value::Bool(value) => (Kind::Bool, u64::from(value)),
             Value::Str(value) => {
                 let start = self.strings.len() as u64;
-                assert!(start + value.len() as u64 <= u64::from(u32::MAX), "strings of a batch exceed 4 GiB");
+                assert!(u32::try_from(start + value.len() as u64).is_ok(), "strings of a batch exceed 4 GiB");
                 self.strings.push_str(value);
                 (Kind::Str, start << 32 | value.len() as u64)
             }
@@ -239,7 +239,7 @@ impl<'t> BatchBuilder<'t> {
             let given = self.extra_labels.iter().filter(|(_, value)| !value.is_empty());
             spec.labels.extend(given.map(|(name, value)| (Cow::from(name.as_str()), Cow::from(value.as_str()))));
         }
-        self.table.define(alias, spec)
+        self.table.define(alias, self.batch.format.dialect(), spec)
     }
 
     /// Appends a sample.

@@ -73,9 +73,35 @@ pub struct LabelPair {
 /// A label as written in a request, before it is interned.
 pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 
+/// Whose naming rules a series follows. Outputs of the same dialect take names verbatim; others translate them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Dialect {
+    /// Prometheus text, OpenMetrics, remote write.
+    Prometheus = 0,
+    /// Line protocol: the name has a field.
+    Influx = 1,
+    /// Wavefront: dotted names, `source`, `∆` for deltas and `~` for internal metrics.
+    Wavefront = 2,
+}
+
+impl Dialect {
+    /// The dialect with that number, as stored in the log.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Prometheus),
+            1 => Some(Self::Influx),
+            2 => Some(Self::Wavefront),
+            _ => None,
+        }
+    }
+}
+
 /// A series: who it is and what its sender declared of its family.
 #[derive(Debug)]
 pub struct Series {
+    /// Whose naming rules it follows.
+    pub dialect: Dialect,
     /// Its name.
     pub name: SeriesName,
     /// Its labels, sorted by name (bytes), at most one of each name.

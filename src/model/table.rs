@@ -8,7 +8,7 @@
 //!   retired series stays readable until every batch made before its retirement is gone ([`Pin`]). When nothing is idle, a
 //!   new series is refused ([`TableFullError`]) and known ones go on.
 
-use super::{LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
+use super::{Dialect, LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
@@ -182,13 +182,18 @@ impl SeriesTable {
     }
 
     /// Interns a series and remembers the alias it came under. Sorts the labels.
-    pub fn define(&self, alias: AliasHash, mut spec: SeriesSpec<'_>) -> Result<SeriesId, TableFullError> {
+    pub fn define(
+        &self,
+        alias: AliasHash,
+        dialect: Dialect,
+        mut spec: SeriesSpec<'_>,
+    ) -> Result<SeriesId, TableFullError> {
         if self.bytes.load(Ordering::Relaxed) >= self.bounds.bytes_max {
             return Err(TableFullError { bytes_max: self.bounds.bytes_max });
         }
         spec.labels.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
         let lane = self.lane_hash(&spec);
-        let series = match self.identities.entry(self.identity(lane, &spec)) {
+        let series = match self.identities.entry(self.identity(lane, dialect, &spec)) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(vacant) => {
                 let id = SeriesId(self.next.fetch_add(1, Ordering::Relaxed));
@@ -200,7 +205,7 @@ impl SeriesTable {
                 let cost = SERIES_BYTES + ALIAS_BYTES + name.len() + labels.len() * size_of::<Arc<LabelPair>>();
                 self.bytes.fetch_add(cost, Ordering::Relaxed);
                 let lane_key = (lane.0 >> 64) as u64 ^ lane.0 as u64;
-                self.series.insert(id, Arc::new(Series { name, labels, metadata: spec.metadata, lane_key }));
+                self.series.insert(id, Arc::new(Series { dialect, name, labels, metadata: spec.metadata, lane_key }));
                 *vacant.insert(id)
             }
         };
@@ -322,10 +327,10 @@ impl SeriesTable {
         hash
     }
 
-    fn identity(&self, lane: AliasHash, spec: &SeriesSpec<'_>) -> AliasHash {
+    fn identity(&self, lane: AliasHash, dialect: Dialect, spec: &SeriesSpec<'_>) -> AliasHash {
         const NO_FIELD: AliasHash = AliasHash(1);
         let field = spec.field.map_or(NO_FIELD, |field| self.hash(field.as_bytes()));
-        let identity = lane.then(field);
+        let identity = lane.then(field).then(self.hash(&[dialect as u8]));
         spec.metadata.as_ref().map_or(identity, |metadata| {
             identity
                 .then(self.hash(metadata.family.as_bytes()))
@@ -359,10 +364,12 @@ mod tests {
     #[test]
     fn two_spellings_of_a_series_share_its_id_and_pairs() {
         let table = SeriesTable::default();
-        let one = table.define(table.hash(b"1"), spec("m", None, &[("b", "2"), ("a", "1")])).unwrap();
-        let two = table.define(table.hash(b"2"), spec("m", None, &[("a", "1"), ("b", "2")])).unwrap();
+        let one =
+            table.define(table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("b", "2"), ("a", "1")])).unwrap();
+        let two =
+            table.define(table.hash(b"2"), Dialect::Prometheus, spec("m", None, &[("a", "1"), ("b", "2")])).unwrap();
         assert_eq!(one, two);
-        let other = table.define(table.hash(b"3"), spec("n", None, &[("a", "1")])).unwrap();
+        let other = table.define(table.hash(b"3"), Dialect::Prometheus, spec("n", None, &[("a", "1")])).unwrap();
         assert_ne!(one, other);
         let (first, third) = (table.series(one).unwrap(), table.series(other).unwrap());
         assert!(Arc::ptr_eq(&first.labels[0], &third.labels[0]));
@@ -373,13 +380,15 @@ mod tests {
     fn measurement_and_field_are_not_one_name() {
         let table = SeriesTable::default();
         let ids = [
-            table.define(table.hash(b"1"), spec("ab", Some("c"), &[])).unwrap(),
-            table.define(table.hash(b"2"), spec("a", Some("bc"), &[])).unwrap(),
-            table.define(table.hash(b"3"), spec("abc", None, &[])).unwrap(),
+            table.define(table.hash(b"1"), Dialect::Influx, spec("ab", Some("c"), &[])).unwrap(),
+            table.define(table.hash(b"2"), Dialect::Influx, spec("a", Some("bc"), &[])).unwrap(),
+            table.define(table.hash(b"3"), Dialect::Prometheus, spec("abc", None, &[])).unwrap(),
         ];
         assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
         let lanes = ["x", "y"].map(|field| {
-            let id = table.define(table.hash(field.as_bytes()), spec("m", Some(field), &[("t", "v")])).unwrap();
+            let id = table
+                .define(table.hash(field.as_bytes()), Dialect::Influx, spec("m", Some(field), &[("t", "v")]))
+                .unwrap();
             table.series(id).unwrap().lane_key
         });
         assert_eq!(lanes[0], lanes[1], "the fields of a row share a lane");
@@ -389,7 +398,7 @@ mod tests {
     fn an_idle_series_stays_readable_while_a_batch_holds_it() {
         let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1 });
         let empty = table.bytes();
-        let id = table.define(table.hash(b"1"), spec("m", None, &[("a", "1")])).unwrap();
+        let id = table.define(table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap();
         let batch = Batch::new(Format::InfluxLine, table.pin());
         let retired: usize = (0..4).map(|_| table.sweep()).sum();
         assert_eq!(retired, 1);
@@ -399,15 +408,15 @@ mod tests {
         table.sweep();
         assert!(table.series(id).is_none());
         assert_eq!(table.bytes(), empty, "the account is even again");
-        let again = table.define(table.hash(b"1"), spec("m", None, &[("a", "1")])).unwrap();
+        let again = table.define(table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap();
         assert_ne!(again, id, "ids are not reused");
     }
 
     #[test]
     fn a_full_table_refuses_new_series_and_knows_the_old() {
         let table = SeriesTable::new(TableBounds { bytes_max: 1, idle_sweeps: 1 });
-        table.define(table.hash(b"1"), spec("m", None, &[])).unwrap();
-        assert!(table.define(table.hash(b"2"), spec("n", None, &[])).is_err());
+        table.define(table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[])).unwrap();
+        assert!(table.define(table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[])).is_err());
         assert!(table.recognise(table.hash(b"1")).is_some());
     }
 }

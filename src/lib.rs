@@ -4,5 +4,6 @@
 //! again at its own pace. ARCHITECTURE.md tells the rest.
 
 pub mod clock;
+pub mod ledger;
 pub mod model;
 pub mod wire;

@@ -1,9 +1,10 @@
 //! sluicegate: a metrics gateway and format translator.
 //!
-//! A sample's walk: [`wire`] decodes a request body into a [`model`] batch, the log keeps it, and each output encodes it
-//! again at its own pace. ARCHITECTURE.md tells the rest.
+//! A sample's walk: [`ingest`] reads a request, [`wire`] decodes it into a [`model`] batch, the [`log`] keeps it and the
+//! client is answered, and each [`output`] encodes it again and sends it at its own pace. ARCHITECTURE.md tells the rest.
 
 pub mod clock;
-pub mod ledger;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod model;
 pub mod wire;

@@ -8,12 +8,19 @@
 //!   sanitising, escaping, and which losses every sample of it will suffer.
 //! * `encode::Encoder::push(&Rendered, &SampleRef, &mut Losses) -> Result<(), Loss>` appends one sample to a body under
 //!   construction, and `finish` gives the [`Body`].
+//!
+//! Where a format differs, its nature is the reason: a remote-write message can be damaged as a whole, so its `decode` gives
+//! a `Result`, and its `render` asks for metadata that came apart from series; the text formats are written as a whole
+//! exposition, since their families stand together. `classic.rs` is what formats without native histograms share.
 
+pub(crate) mod classic;
 pub mod compression;
 pub mod influx_line;
+pub mod metric_families;
 pub mod openmetrics;
 pub mod prometheus_names;
 pub mod prometheus_text;
+pub(crate) mod protobuf;
 pub mod remote_write;
 pub mod remote_write2;
 pub mod wavefront;

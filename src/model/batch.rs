@@ -74,7 +74,7 @@ pub type FamilyMetadata = Arc<Metadata>;
 /// Samples of one request, in the order of arrival, and what travels with them.
 ///
 /// A batch keeps the series it names alive in the series table ([`Pin`]).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Batch {
     /// The format it arrived in.
     pub format: Format,
@@ -187,6 +187,13 @@ pub struct Mark {
     starts: usize,
 }
 
+impl Mark {
+    /// Samples that were in the batch.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+}
+
 /// Builds a batch from a request: recognises series by the bytes that name them, interns them at first sight.
 ///
 /// Labels that the request's address adds to every series (`extra_label`, Pushgateway grouping, scrape targets) are given
@@ -269,10 +276,11 @@ impl<'t> BatchBuilder<'t> {
         self.batch.exemplars.push(exemplar);
     }
 
-    /// Appends metadata that came without series. Metadata already known to the table is not repeated in every batch.
+    /// Appends metadata that came without series. Metadata already known to the table is not repeated in every batch. The
+    /// table learns it from whoever appends the batch: what it knew of a batch that is lost would not be told again.
     pub fn metadata(&mut self, metadata: Metadata) {
-        if let Some(changed) = self.table.learn(metadata) {
-            self.batch.metadata.push(changed);
+        if !self.table.knows(&metadata) {
+            self.batch.metadata.push(Arc::new(metadata));
         }
     }
 
@@ -288,6 +296,15 @@ impl<'t> BatchBuilder<'t> {
             exemplars: self.batch.exemplars.len(),
             metadata: self.batch.metadata.len(),
             starts: self.batch.starts.len(),
+        }
+    }
+
+    /// Gives the samples pushed since the mark their timestamp, and these facts besides: line protocol tells the time of a
+    /// row behind its fields.
+    pub fn stamp(&mut self, mark: Mark, timestamp: TimestampNs, flags: SampleFlags) {
+        for sample in self.batch.samples.iter_mut().skip(mark.samples) {
+            sample.timestamp = timestamp;
+            sample.flags = sample.flags.with(flags);
         }
     }
 

@@ -46,6 +46,8 @@ losses! {
     DeltaNotPositive = "delta_not_positive",
     /// A line longer than the destination accepts.
     TooLong = "too_long",
+    /// Older than the output's `sample_age_limit` when its turn came.
+    TooOld = "too_old",
     /// A relabel rule dropped it.
     Relabel = "relabel",
     /// The destination refused it.
@@ -69,9 +71,9 @@ losses! {
     ValueSanitised = "value_sanitised",
     /// The timestamp was cut to the format's resolution.
     TimestampTruncated = "timestamp_truncated",
-    /// A 64-bit integer beyond 2^53 became a float.
+    /// A 64-bit integer beyond 2^53 became a float, or one beyond 2^63 the largest signed one.
     IntegerRounded = "integer_rounded",
-    /// An integer or boolean became a float of the same value.
+    /// An integer or boolean became a number of another type and the same value.
     FieldType = "field_type",
     /// Metric type, help or unit have no place in the format.
     Metadata = "metadata",

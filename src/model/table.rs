@@ -4,9 +4,10 @@
 //!   [`SeriesId`] without looking at a label. The hash key is drawn at start, so a sender cannot aim for collisions; two
 //!   names meet by accident with a probability of 2^-128 a pair.
 //! * An *identity* is the hash of name, sorted labels and declared metadata: other spellings of a series find it there.
-//! * The table is bounded in bytes ([`TableBounds`]). [`SeriesTable::sweep`] retires series not seen for a while; a
-//!   retired series stays readable until every batch made before its retirement is gone ([`Pin`]). When nothing is idle, a
-//!   new series is refused ([`TableFullError`]) and known ones go on.
+//! * The table is bounded in bytes ([`TableBounds`]). [`SeriesTable::sweep`] retires series not seen for a while, sooner
+//!   when the table is full; a retired series stays readable until every batch made before its retirement is gone
+//!   ([`Pin`]). When nothing is idle, a new series is refused ([`TableFullError`]) and known ones go on.
+//! * Locks are taken in one order: the shard of an identity, then those of pairs, series and aliases. Nothing waits the other way.
 
 use super::{Dialect, LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
 use dashmap::DashMap;
@@ -91,10 +92,20 @@ pub type Pin = Arc<Epoch>;
 #[derive(Debug)]
 pub struct Epoch;
 
+/// What an alias or an identity leads to, and the sweep in which it was last asked for.
 #[derive(Debug)]
-struct Alias {
+struct Known {
     series: SeriesId,
     seen: AtomicU32,
+}
+
+impl Known {
+    fn see(&self, sweep: u32) {
+        // Written only when it changes: a store in each lookup would make the line travel between cores.
+        if self.seen.load(Ordering::Relaxed) != sweep {
+            self.seen.store(sweep, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -108,8 +119,8 @@ struct Retired {
 pub struct SeriesTable {
     secret: [u8; 192],
     bounds: TableBounds,
-    aliases: ReadyMap<AliasHash, Alias>,
-    identities: ReadyMap<AliasHash, SeriesId>,
+    aliases: ReadyMap<AliasHash, Known>,
+    identities: ReadyMap<AliasHash, Known>,
     series: ReadyMap<SeriesId, Arc<Series>>,
     pairs: ReadyMap<AliasHash, Arc<LabelPair>>,
     families: DashMap<Box<str>, Arc<Metadata>>,
@@ -129,6 +140,10 @@ const SERIES_BYTES: usize = 160;
 const PAIR_BYTES: usize = 96;
 /// Families whose metadata is remembered apart from series; further ones are carried but not remembered.
 const FAMILIES_MAX: usize = 100_000;
+/// Sweeps without a sample after which a series makes room in a table that is full, whatever the bounds say.
+const IDLE_SWEEPS_WHEN_FULL: u32 = 5;
+/// Ids are never reused: a new series is refused beyond this one. Those behind it are for series read back from the log.
+const LAST_ID: u32 = u32::MAX - (1 << 28);
 
 impl Default for SeriesTable {
     fn default() -> Self {
@@ -173,28 +188,25 @@ impl SeriesTable {
     #[inline]
     pub fn recognise(&self, alias: AliasHash) -> Option<SeriesId> {
         let known = self.aliases.get(&alias)?;
-        let sweep = self.sweeps.load(Ordering::Relaxed);
-        // Written only when it changes: a store in each lookup would make the line travel between cores.
-        if known.seen.load(Ordering::Relaxed) != sweep {
-            known.seen.store(sweep, Ordering::Relaxed);
-        }
+        known.see(self.sweeps.load(Ordering::Relaxed));
         Some(known.series)
     }
 
     /// Interns a series and remembers the alias it came under. Sorts the labels.
-    pub fn define(
-        &self,
-        alias: AliasHash,
-        dialect: Dialect,
-        mut spec: SeriesSpec<'_>,
-    ) -> Result<SeriesId, TableFullError> {
-        if self.bytes.load(Ordering::Relaxed) >= self.bounds.bytes_max {
+    pub fn define(&self, alias: AliasHash, dialect: Dialect, spec: SeriesSpec<'_>) -> Result<SeriesId, TableFullError> {
+        if self.is_full() || self.next.load(Ordering::Relaxed) > LAST_ID {
             return Err(TableFullError { bytes_max: self.bounds.bytes_max });
         }
+        Ok(self.define_unbounded(alias, dialect, spec))
+    }
+
+    /// Like [`SeriesTable::define`], but even when the table is full: for series of samples that were accepted before and
+    /// are read back from the log. The growth is bounded by what is read within a few sweeps.
+    pub fn define_unbounded(&self, alias: AliasHash, dialect: Dialect, mut spec: SeriesSpec<'_>) -> SeriesId {
         spec.labels.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
         let lane = self.lane_hash(&spec);
-        let series = match self.identities.entry(self.identity(lane, dialect, &spec)) {
-            Entry::Occupied(known) => *known.get(),
+        let known = match self.identities.entry(self.identity(lane, dialect, &spec)) {
+            Entry::Occupied(known) => known.into_ref(),
             Entry::Vacant(vacant) => {
                 let id = SeriesId(self.next.fetch_add(1, Ordering::Relaxed));
                 let name = match spec.field {
@@ -202,18 +214,26 @@ impl SeriesTable {
                     None => SeriesName::metric(spec.measurement),
                 };
                 let labels: Box<[_]> = spec.labels.iter().map(|(name, value)| self.pair(name, value)).collect();
-                let cost = SERIES_BYTES + ALIAS_BYTES + name.len() + labels.len() * size_of::<Arc<LabelPair>>();
-                self.bytes.fetch_add(cost, Ordering::Relaxed);
                 let lane_key = (lane.0 >> 64) as u64 ^ lane.0 as u64;
-                self.series.insert(id, Arc::new(Series { dialect, name, labels, metadata: spec.metadata, lane_key }));
-                *vacant.insert(id)
+                let series = Series { dialect, name, labels, metadata: spec.metadata, lane_key };
+                self.bytes.fetch_add(ALIAS_BYTES + series_bytes(&series), Ordering::Relaxed);
+                self.series.insert(id, Arc::new(series));
+                vacant.insert(Known { series: id, seen: AtomicU32::new(0) })
             }
         };
-        let seen = AtomicU32::new(self.sweeps.load(Ordering::Relaxed));
-        if self.aliases.insert(alias, Alias { series, seen }).is_none() {
+        // While the identity's shard is locked, so that no sweep retires the series between this and its new alias.
+        let sweep = self.sweeps.load(Ordering::Relaxed);
+        known.see(sweep);
+        let series = known.series;
+        if self.aliases.insert(alias, Known { series, seen: AtomicU32::new(sweep) }).is_none() {
             self.bytes.fetch_add(ALIAS_BYTES, Ordering::Relaxed);
         }
-        Ok(series)
+        drop(known);
+        series
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.bounds.bytes_max
     }
 
     /// The series of an id; none only for an id whose series was retired after every pin on it was dropped.
@@ -223,16 +243,24 @@ impl SeriesTable {
 
     /// Remembers metadata that came without series. Returns it when it was new or changed.
     pub fn learn(&self, metadata: Metadata) -> Option<Arc<Metadata>> {
-        let full = self.families.len() >= FAMILIES_MAX;
+        let full = self.families.len() >= FAMILIES_MAX || self.is_full();
         if self.families.get(&metadata.family).is_some_and(|known| **known == metadata) {
             return None;
         }
         let metadata = Arc::new(metadata);
         if !full || self.families.contains_key(&metadata.family) {
-            self.families.insert(metadata.family.clone(), Arc::clone(&metadata));
+            self.bytes.fetch_add(metadata_bytes(&metadata), Ordering::Relaxed);
+            if let Some(before) = self.families.insert(metadata.family.clone(), Arc::clone(&metadata)) {
+                self.bytes.fetch_sub(metadata_bytes(&before), Ordering::Relaxed);
+            }
             self.families_version.fetch_add(1, Ordering::Release);
         }
         Some(metadata)
+    }
+
+    /// Whether [`SeriesTable::learn`] was last told the same of that family.
+    pub fn knows(&self, metadata: &Metadata) -> bool {
+        self.families.get(&metadata.family).is_some_and(|known| **known == *metadata)
     }
 
     /// What [`SeriesTable::learn`] was last told of a family.
@@ -264,11 +292,13 @@ impl SeriesTable {
     /// how many series were retired.
     pub fn sweep(&self) -> usize {
         let sweep = self.sweeps.fetch_add(1, Ordering::Relaxed);
-        let oldest = sweep.saturating_sub(self.bounds.idle_sweeps);
-        let newest = SeriesId(self.next.load(Ordering::Relaxed));
+        let idle_sweeps =
+            if self.is_full() { IDLE_SWEEPS_WHEN_FULL.min(self.bounds.idle_sweeps) } else { self.bounds.idle_sweeps };
+        // At least one: a series may be asked for at the very moment at which a sweep begins.
+        let oldest = sweep.saturating_sub(idle_sweeps.max(1));
         self.free_retired();
 
-        let mut live = HashSet::with_capacity(self.series.len());
+        let mut live = HashSet::<SeriesId, BuildHasherDefault<Ready>>::default();
         let mut dropped_aliases = 0;
         self.aliases.retain(|_, alias| {
             let fresh = alias.seen.load(Ordering::Relaxed) >= oldest;
@@ -280,11 +310,11 @@ impl SeriesTable {
             fresh
         });
         let mut idle = Vec::new();
-        self.identities.retain(|_, id| {
-            // A series younger than this sweep may have got its alias after the walk above.
-            let keep = live.contains(id) || *id >= newest;
+        self.identities.retain(|_, known| {
+            // One defined lately may have got its alias after the walk above.
+            let keep = live.contains(&known.series) || known.seen.load(Ordering::Relaxed) >= oldest;
             if !keep {
-                idle.push(*id);
+                idle.push(known.series);
             }
             keep
         });
@@ -300,23 +330,30 @@ impl SeriesTable {
 
     fn free_retired(&self) {
         let mut retired = self.retired.lock();
+        let mut freed = false;
         // In order: an epoch's series may be held by batches of any earlier epoch.
         while retired.front().is_some_and(|oldest| oldest.last_epoch.strong_count() == 0) {
             let Some(oldest) = retired.pop_front() else { break };
+            freed = true;
             for id in oldest.series {
                 if let Some((_, series)) = self.series.remove(&id) {
-                    let cost = SERIES_BYTES + series.name.len() + series.labels.len() * size_of::<Arc<LabelPair>>();
-                    self.bytes.fetch_sub(cost, Ordering::Relaxed);
+                    self.bytes.fetch_sub(series_bytes(&series), Ordering::Relaxed);
                 }
             }
-            self.pairs.retain(|_, pair| {
-                let used = Arc::strong_count(pair) > 1;
-                if !used {
-                    self.bytes.fetch_sub(PAIR_BYTES + pair.name.len() + pair.value.len(), Ordering::Relaxed);
-                }
-                used
-            });
         }
+        if freed {
+            self.free_pairs();
+        }
+    }
+
+    fn free_pairs(&self) {
+        self.pairs.retain(|_, pair| {
+            let used = Arc::strong_count(pair) > 1;
+            if !used {
+                self.bytes.fetch_sub(PAIR_BYTES + pair.name.len() + pair.value.len(), Ordering::Relaxed);
+            }
+            used
+        });
     }
 
     fn lane_hash(&self, spec: &SeriesSpec<'_>) -> AliasHash {
@@ -350,9 +387,19 @@ impl SeriesTable {
     }
 }
 
+/// What a series costs apart from its pairs. Metadata is charged in full though series of a family may share it.
+fn series_bytes(series: &Series) -> usize {
+    let labels = series.labels.len() * size_of::<Arc<LabelPair>>();
+    SERIES_BYTES + series.name.len() + labels + series.metadata.as_deref().map_or(0, metadata_bytes)
+}
+
+fn metadata_bytes(metadata: &Metadata) -> usize {
+    size_of::<Metadata>() + metadata.family.len() + metadata.help.len() + metadata.unit.len()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Batch, Format};
+    use super::super::{Batch, Format, MetricType};
     use super::*;
     use std::borrow::Cow;
 
@@ -418,5 +465,64 @@ mod tests {
         table.define(table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[])).unwrap();
         assert!(table.define(table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[])).is_err());
         assert!(table.recognise(table.hash(b"1")).is_some());
+        let read_back = table.define_unbounded(table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[]));
+        assert_eq!(table.recognise(table.hash(b"2")), Some(read_back), "what was accepted once is never refused");
+    }
+
+    #[test]
+    fn a_full_table_makes_room_from_what_a_flood_left_behind() {
+        let table = SeriesTable::new(TableBounds { bytes_max: 100_000, idle_sweeps: 1000 });
+        let define = |name: &str| {
+            table.define(table.hash(name.as_bytes()), Dialect::Prometheus, spec(name, None, &[("flood", name)]))
+        };
+        define("steady").unwrap();
+        let taken = (0..1000).take_while(|number| define(&format!("flood_{number}")).is_ok()).count();
+        assert!((100..999).contains(&taken) && table.bytes() < 101_000, "{taken} series, {} bytes", table.bytes());
+        for _ in 0..IDLE_SWEEPS_WHEN_FULL + 2 {
+            table.recognise(table.hash(b"steady")).expect("known series go on");
+            table.sweep();
+        }
+        assert_eq!(table.len(), 1);
+        define("new").unwrap();
+    }
+
+    #[test]
+    fn metadata_counts_against_the_bound() {
+        let table = SeriesTable::new(TableBounds { bytes_max: 10_000, idle_sweeps: 1 });
+        let learn = |family: &str, help: &str| {
+            let (family, help, unit) = (family.into(), help.into(), "".into());
+            table.learn(Metadata { family, metric_type: MetricType::Counter, help, unit })
+        };
+        assert!(learn("a", &"x".repeat(6000)).is_some() && learn("b", &"x".repeat(6000)).is_some());
+        assert!(learn("c", "is carried").is_some());
+        assert!(table.family("b").is_some() && table.family("c").is_none(), "but not remembered");
+        learn("a", "");
+        assert!(table.bytes() < 7000, "{}", table.bytes());
+    }
+
+    #[test]
+    fn an_alias_never_leads_to_a_series_that_is_gone() {
+        // Sweeps race with senders whose aliases keep falling idle between their requests.
+        let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1 });
+        std::thread::scope(|scope| {
+            let senders: Vec<_> = (0..2_u64)
+                .map(|sender| {
+                    let table = &table;
+                    scope.spawn(move || {
+                        for round in 0..20_000_u64 {
+                            let _pin = table.pin();
+                            let alias = table.hash(&[sender as u8, (round % 7) as u8]);
+                            let id = table.recognise(alias).unwrap_or_else(|| {
+                                table.define_unbounded(alias, Dialect::Prometheus, spec("m", None, &[("a", "1")]))
+                            });
+                            assert!(table.series(id).is_some(), "round {round}");
+                        }
+                    })
+                })
+                .collect();
+            while senders.iter().any(|sender| !sender.is_finished()) {
+                table.sweep();
+            }
+        });
     }
 }

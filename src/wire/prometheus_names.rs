@@ -39,11 +39,7 @@ pub fn translate(series: &Series, alphabet: Alphabet) -> Result<PrometheusSeries
             losses.insert(Loss::LabelDropped);
             continue;
         }
-        let key = if verbatim || pair.name.starts_with("__") && series.dialect == Dialect::Prometheus {
-            Cow::from(&*pair.name)
-        } else {
-            label_name(&pair.name, &mut losses)
-        };
+        let key = if verbatim { Cow::from(&*pair.name) } else { label_name(&pair.name, series.dialect, &mut losses) };
         labels.push((key, &pair.value));
     }
     if losses.contains(Loss::LabelSanitised) {
@@ -93,13 +89,14 @@ fn sanitise_name<'a>(name: Cow<'a, str>, losses: &mut LossSet) -> Result<Cow<'a,
     })
 }
 
-fn label_name<'a>(name: &'a str, losses: &mut LossSet) -> Cow<'a, str> {
-    // Names that begin with two underscores belong to Prometheus; a tag of that name keeps one.
-    let unreserved = match name.strip_prefix("__") {
-        Some(rest) => Cow::from(format!("_{}", rest.trim_start_matches('_'))),
-        None => Cow::from(name),
-    };
-    let clean = sanitised(&unreserved, false).map_or(unreserved, Cow::from);
+fn label_name<'a>(name: &'a str, dialect: Dialect, losses: &mut LossSet) -> Cow<'a, str> {
+    let mut clean = sanitised(name, false).map_or(Cow::from(name), Cow::from);
+    // Names that begin with two underscores belong to Prometheus; a tag that has or gets such a name keeps one.
+    if (dialect != Dialect::Prometheus || matches!(clean, Cow::Owned(_)))
+        && let Some(rest) = clean.strip_prefix("__")
+    {
+        clean = Cow::from(format!("_{}", rest.trim_start_matches('_')));
+    }
     if matches!(clean, Cow::Owned(_)) {
         losses.insert(Loss::LabelSanitised);
     }
@@ -179,7 +176,23 @@ mod tests {
     }
 
     #[test]
+    fn no_label_becomes_a_reserved_one() {
+        for (format, label, expected) in [
+            (Format::InfluxLine, "_.name__", "_name__"),
+            (Format::InfluxLine, "é_name__", "_name__"),
+            (Format::InfluxLine, "____name__", "_name__"),
+            (Format::RemoteWrite, "_.name__", "_name__"),
+            (Format::RemoteWrite, "__a\"b\n", "_a_b_"),
+        ] {
+            let text = translated(format, "m", Some("value"), &[(label, "v")], Alphabet::Legacy);
+            assert_eq!(text, format!("m{{{expected}=v}} label_sanitised"), "{label}");
+        }
+    }
+
+    #[test]
     fn prometheus_labels_stay_as_they_are() {
+        let own = translated(Format::RemoteWrite, "m", None, &[("__tenant__", "x")], Alphabet::Legacy);
+        assert_eq!(own, "m{__tenant__=x} ");
         let labels = [("a.b", "1"), ("__tenant__", "x")];
         let text = translated(Format::RemoteWrite, "m", None, &labels, Alphabet::Utf8);
         assert_eq!(text, "m{__tenant__=x,a.b=1} ");

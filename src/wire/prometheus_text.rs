@@ -1,1 +1,101 @@
-//! Being written.
+//! Prometheus text exposition 0.0.4: lines `name{label="value"} 1 1700000000000` to batches, and samples to lines.
+//!
+//! Specification: <https://prometheus.io/docs/instrumenting/exposition_formats/>. Where it is silent, Prometheus's own
+//! parser decides, with these differences:
+//!
+//! * A body is judged line by line: good lines are kept, bad ones reported.
+//! * Negative timestamps are taken (the specification's own example has one).
+//! * A label twice (`__name__` included), a line end inside of a quoted value and a missing comma are refused.
+//! * A timestamp beyond nanoseconds in 64 bits (years 1677 to 2262) is refused.
+//!
+//! What is shared with OpenMetrics lives here: the `grammar` of series, `number`s, the `families` that metadata lines
+//! declare, the walk over the `lines`, and how samples become an [`exposition`].
+
+pub mod decode;
+pub mod encode;
+pub mod exposition;
+pub(crate) mod families;
+pub(crate) mod grammar;
+pub(crate) mod lines;
+pub(crate) mod number;
+#[cfg(test)]
+mod twin;
+
+#[cfg(test)]
+mod tests {
+    use super::decode::Options;
+    use super::grammar::Flavour;
+    use super::lines;
+    use super::twin::{self, Row, parse};
+    use crate::model::{BatchBuilder, Format, SampleFlags, SeriesTable, Value};
+    use proptest::prelude::*;
+
+    fn decoded(table: &SeriesTable, flavour: Flavour, body: &[u8]) -> (Vec<Row>, u64) {
+        let format = if flavour == Flavour::Text { Format::PrometheusText } else { Format::OpenMetrics };
+        let mut out = BatchBuilder::new(table, format, Vec::new());
+        let report = lines::decode(body, flavour, &Options { now: 1, timestamp: None }, &mut out);
+        let batch = out.finish();
+        let row = |sample: &crate::model::Sample| {
+            let series = table.series(sample.series).unwrap();
+            let labels = series.labels.iter().map(|pair| (pair.name.to_string(), pair.value.to_string()));
+            let labels: Vec<(String, String)> = labels.collect();
+            let Value::F64(value) = batch.value(sample) else { panic!("text has floats only") };
+            let implicit = sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT);
+            let series = format!("{} {labels:?}", series.name.measurement());
+            Row { series, bits: value.to_bits(), timestamp: (!implicit).then_some(sample.timestamp) }
+        };
+        (batch.samples.iter().map(row).collect(), report.refused())
+    }
+
+    /// Text out of pieces that resemble lines, most of them in the order of a line.
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        let series =
+            "[a:1]{0,2}( |)(|\\{\\}|\\{(a|b_|\"é\"|\"\")(|=\"[ab\\\\n\"é]{0,4}\")(|, ?b=\"x\"|,b=\"\")[,} ]{0,2})";
+        let tail = "[ \t]{0,2}(1|-2.5e3|NaN|[+-]{0,2}(inf|Infinity)|1e999|0x1|\\.5|[0-9.eE+-]{0,6})([ \t]{1,2}[0-9.eE+-]{0,22}|)";
+        let exemplar = "(| # \\{\\} 1| # \\{t=\"x\",?\\} 2( 3|)| # \\{\"t\"\\} 2| #)";
+        let line = (series, tail, exemplar, "\n{1,2}")
+            .prop_map(|(series, tail, exemplar, end)| series + &tail + &exemplar + &end);
+        let other = prop_oneof![
+            Just("# TYPE a gauge\n".to_owned()),
+            Just("# HELP a x\n".to_owned()),
+            Just("# EOF\n".to_owned()),
+            "\\PC{0,8}\n".prop_filter("metadata is not judged", |line| !line.trim_start().starts_with('#')),
+        ];
+        let lines = prop::collection::vec(prop_oneof![6 => line, 1 => other], 0..8);
+        (lines, any::<bool>(), prop::collection::vec(0x80_u8.., 0..2)).prop_map(|(lines, eof, bytes)| {
+            let end: &[u8] = if eof { b"# EOF\n" } else { b"" };
+            [lines.concat().as_bytes(), &bytes, end].concat()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn agrees_with_its_twin(body in body()) {
+            for (flavour, strict) in [(Flavour::Text, false), (Flavour::OpenMetrics, true)] {
+                let table = SeriesTable::default();
+                let expected = parse(&body, strict);
+                for _ in 0..2 {
+                    prop_assert_eq!(&decoded(&table, flavour, &body), &expected, "{:?}", String::from_utf8_lossy(&body));
+                }
+            }
+        }
+
+        #[test]
+        fn agrees_with_the_crate_prometheus_parse(
+            lines in prop::collection::vec("[a-c]{1,2}\\{x=\"[a-z0-9 ]{1,4}\"\\} -?[0-9]{1,5}(\\.[0-9]{1,9}|)(e-?[0-9]|) [0-9]{1,12}", 0..6),
+        ) {
+            let body = lines.join("\n");
+            let scrape = prometheus_parse::Scrape::parse(lines.iter().map(|line| Ok(line.clone()))).unwrap();
+            let theirs = scrape.samples.iter().map(|sample| {
+                let prometheus_parse::Value::Untyped(value) = sample.value else { panic!("nothing declares a type") };
+                let labels: Vec<_> = sample.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+                let timestamp = Some(sample.timestamp.timestamp_millis() * 1_000_000);
+                twin::Row { series: format!("{} {labels:?}", sample.metric), bits: value.to_bits(), timestamp }
+            });
+            let theirs: Vec<_> = theirs.collect();
+            prop_assert_eq!(decoded(&SeriesTable::default(), Flavour::Text, body.as_bytes()), (theirs, 0));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The log in samples a second: batches of 10,000 samples, each of another series, as a scrape brings them.
+//!
+//! `append/no_disk` writes into nothing: what is left is the layout of the payload, checksums, and the way to the writer and
+//! back. `append/memory` writes without waiting for the disk, `append/durable` waits for it, `append/durable_8` does so for
+//! eight clients at a time. `read/disk` reads back what no longer is in memory.
+#![expect(clippy::unwrap_used, reason = "a bench may panic")]
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use sluicegate::log::{Ack, Entry, Log, LogConfig, Position, Storage, StorageFile};
+use sluicegate::model::{Batch, BatchBuilder, Format, SampleFlags, SeriesSpec, SeriesTable, Value};
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+const SAMPLES: u64 = 10_000;
+const CLIENTS: usize = 8;
+const BATCHES_READ: u64 = 50;
+
+/// A disk that forgets.
+#[derive(Debug)]
+struct Nothing;
+
+impl Storage for Nothing {
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    fn create(&self, _: &Path) -> io::Result<Box<dyn StorageFile>> {
+        Ok(Box::new(Self))
+    }
+    fn open(&self, _: &Path, _: bool) -> io::Result<Box<dyn StorageFile>> {
+        Ok(Box::new(Self))
+    }
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        Ok(Box::new(()))
+    }
+}
+
+impl StorageFile for Nothing {
+    fn append(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn truncate(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn size(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+    fn read_at(&mut self, _: u64, _: usize, _: &mut Vec<u8>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn batch(table: &SeriesTable) -> Batch {
+    let mut builder = BatchBuilder::new(table, Format::RemoteWrite, Vec::new());
+    for number in 0..SAMPLES {
+        let instance = format!("host-{number}");
+        let alias = builder.alias(instance.as_bytes());
+        let labels = [("job", "node"), ("instance", &*instance), ("mode", "idle")];
+        let labels = labels.map(|(name, value)| (name.into(), value.into())).to_vec();
+        let spec = SeriesSpec { measurement: "node_cpu_seconds_total", field: None, labels, metadata: None };
+        let series = builder.define(alias, spec).unwrap();
+        let value = Value::F64(number as f64 * 1.37);
+        builder.push(series, 1_700_000_000_000_000_000 + number as i64 % 7, value, SampleFlags::NONE);
+    }
+    builder.finish()
+}
+
+/// A log with fixed segments, of which only the last stays.
+fn config(dir: &Path, ack: Ack) -> LogConfig {
+    LogConfig { ack, memory_bytes: 1 << 20, ..LogConfig::new(dir) }
+}
+
+fn appending(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let table = Arc::new(SeriesTable::default());
+    let batch = batch(&table);
+    let open = |ack| Log::open(config(&dir.path().join(format!("{ack:?}")), ack), Arc::clone(&table)).unwrap();
+    let nothing = Log::open_on(Arc::new(Nothing), config(Path::new(""), Ack::Durable), Arc::clone(&table)).unwrap();
+    let (memory, durable) = (open(Ack::Memory), Arc::new(open(Ack::Durable)));
+
+    let mut group = criterion.benchmark_group("log/append");
+    group.throughput(Throughput::Elements(SAMPLES));
+    for (name, log) in [("no_disk", &nothing), ("memory", &memory), ("durable", &*durable)] {
+        group.bench_function(name, |bencher| {
+            let append = |batch| runtime.block_on(log.append(batch)).unwrap();
+            bencher.iter_batched(|| batch.clone(), append, BatchSize::SmallInput);
+        });
+    }
+    group.throughput(Throughput::Elements(SAMPLES * CLIENTS as u64));
+    group.bench_function("durable_8", |bencher| {
+        let append = |batches: Vec<Batch>| {
+            runtime.block_on(async {
+                let clients: Vec<_> = batches
+                    .into_iter()
+                    .map(|batch| {
+                        let log = Arc::clone(&durable);
+                        tokio::spawn(async move { log.append(batch).await.unwrap() })
+                    })
+                    .collect();
+                for client in clients {
+                    client.await.unwrap();
+                }
+            });
+        };
+        bencher.iter_batched(|| vec![batch.clone(); CLIENTS], append, BatchSize::SmallInput);
+    });
+    group.finish();
+}
+
+fn reading(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let table = Arc::new(SeriesTable::default());
+    let batch = batch(&table);
+    let config = LogConfig { memory_bytes: 0, ..config(dir.path(), Ack::Memory) };
+    let log = Log::open(config, Arc::clone(&table)).unwrap();
+    for _ in 0..BATCHES_READ {
+        runtime.block_on(log.append(batch.clone())).unwrap();
+    }
+    let read = || {
+        runtime.block_on(async {
+            let mut reader = log.reader(Position::default());
+            let mut samples = 0;
+            while reader.position() < log.end() {
+                let Entry::Record(record) = reader.next().await.unwrap() else { panic!("lost") };
+                samples += record.batch.samples.len() as u64;
+            }
+            samples
+        })
+    };
+    assert_eq!(read(), SAMPLES * BATCHES_READ);
+    let mut group = criterion.benchmark_group("log/read");
+    group.throughput(Throughput::Elements(SAMPLES * BATCHES_READ));
+    group.bench_function("disk", |bencher| bencher.iter(read));
+    group.finish();
+}
+
+criterion_group!(benches, appending, reading);
+criterion_main!(benches);

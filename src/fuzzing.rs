@@ -1,0 +1,92 @@
+//! The bodies of the fuzz targets, usable from unit tests: each takes arbitrary bytes and panics when a promise is broken.
+//!
+//! The promises: no panic from outside data; what was decoded and encoded decodes to the same again; where a second
+//! implementation accepts the same input, it sees the same samples.
+
+mod influx_line;
+mod openmetrics;
+mod prometheus_text;
+mod remote_write;
+mod remote_write2;
+mod wavefront;
+
+pub use influx_line::influx_line;
+pub use openmetrics::openmetrics;
+pub use prometheus_text::prometheus_text;
+pub use remote_write::remote_write;
+pub use remote_write2::remote_write2;
+pub use wavefront::wavefront;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Format;
+    use base64::Engine;
+    use std::path::Path;
+
+    fn body_of(format: Format) -> fn(&[u8]) {
+        match format {
+            Format::PrometheusText => prometheus_text,
+            Format::OpenMetrics => openmetrics,
+            Format::RemoteWrite => remote_write,
+            Format::RemoteWrite2 => remote_write2,
+            Format::InfluxLine => influx_line,
+            Format::Wavefront => wavefront,
+        }
+    }
+
+    #[test]
+    fn what_once_fell_stands() {
+        for format in Format::ALL {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions").join(format.as_str());
+            let files = std::fs::read_dir(&folder).into_iter().flatten(); // not every format has fallen
+            for file in files.map(|file| file.unwrap().path()) {
+                println!("{}", file.display());
+                body_of(format)(&std::fs::read(file).unwrap());
+            }
+        }
+    }
+
+    /// The promises hold for every input of the conformance corpus, whatever is expected of it there.
+    #[test]
+    fn holds_for_the_corpus() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
+        let folders = ["prometheus_text", "influx_line_protocol", "wavefront", "remote_write"];
+        for folder in folders {
+            let Ok(files) = std::fs::read_dir(corpus.join(folder)) else {
+                println!("skipped: the corpus is not beside the project");
+                return;
+            };
+            let mut inputs = 0;
+            for file in files.map(|file| file.unwrap().path()) {
+                for line in std::fs::read_to_string(&file).unwrap().lines() {
+                    let case: serde_json::Value = serde_json::from_str(line).unwrap();
+                    let Some(input) = input_of(&case) else { continue };
+                    body_of(format_of(folder, &case))(&input);
+                    inputs += 1;
+                }
+            }
+            println!("{folder}: {inputs} inputs");
+            assert!(inputs > 0);
+        }
+    }
+
+    fn input_of(case: &serde_json::Value) -> Option<Vec<u8>> {
+        let encoded = case["input_b64"].as_str().or_else(|| case["body_b64"].as_str());
+        match encoded {
+            Some(encoded) => Some(base64::engine::general_purpose::STANDARD.decode(encoded).unwrap()),
+            None => Some(case["input"].as_str()?.into()),
+        }
+    }
+
+    fn format_of(folder: &str, case: &serde_json::Value) -> Format {
+        match folder {
+            "influx_line_protocol" => Format::InfluxLine,
+            "wavefront" => Format::Wavefront,
+            "prometheus_text" if case["format"] == "openmetrics" => Format::OpenMetrics,
+            "prometheus_text" => Format::PrometheusText,
+            _ if case["version"] == 1 => Format::RemoteWrite,
+            _ => Format::RemoteWrite2,
+        }
+    }
+}

@@ -6,5 +6,6 @@
 pub mod clock;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod log;
 pub mod model;
 pub mod wire;

@@ -1,0 +1,535 @@
+//! The durable log: batches in, the same batches out to any number of readers, each at its own pace.
+//!
+//! [`Log::append`] answers when the batch is as safe as [`Ack`] says. A [`Reader`] gives [`Entry`] after entry from memory
+//! while it keeps up, else from disk. A [`Cursor`] is a reader's place that survives restarts and holds the log back from
+//! trimming. Append, read, acknowledge: that is all the rest of the program knows, so that another log can stand here.
+//!
+//! ```text
+//! <dir>/lock                          held while a process has the log open
+//! <dir>/cursors/<name>.json           one place and ledger an output; the name is percent-encoded
+//! <dir>/segments/<first seq>.log      record*        (the record's frame: record.rs, payloads: payload.rs)
+//!
+//! segment   checkpoint | group | group | ...
+//! group     { definitions? samples definitions? }*  checkpoint          one write, one fsync
+//! ```
+//!
+//! What survives what:
+//! * `ack: durable`: an acknowledged batch survives power loss. `ack: memory`: it survives the death of the process, and
+//!   power loss once the background sync (every [`SYNC_INTERVAL`]) has seen it.
+//! * A group without an intact checkpoint behind it was never acknowledged: its damaged end is cut off when the log opens.
+//!   Damage anywhere else costs the records it touches, each counted exactly: every header tells its position, so the next
+//!   intact header tells what lay in between. Definitions stand on both sides of the first batch that needs them, so damage
+//!   to one record never costs another. A segment whose very beginning is damaged is still read.
+//! * A failed write or fsync is not retried: nobody knows what the disk holds then. The log stops to accept and says so in
+//!   [`Log::healthy`]; readers never see what was not safe. One exception: a disk that is full refuses the *write*, which is
+//!   taken back whole, and the log is full ([`AppendError::Full`]) rather than failed.
+//! * A cursor may be behind what its destination got (it is saved every [`UPKEEP_INTERVAL`]), never ahead. A sequence number
+//!   that any cursor has seen acknowledged is not given out again, even when the tail of the log was lost.
+//!
+//! Ordinals count samples, so of any two positions the difference tells how many samples lie between, readable or not;
+//! that is what the ledger rests on. Nothing is trimmed before the first append (even a refused one) or acknowledgement of a
+//! process: cursors are opened first.
+//!
+//! Not here: compression (the columns are compact as they are), random access, more than one writing process.
+
+mod bytes;
+mod cursor;
+mod inspect;
+mod payload;
+mod reader;
+mod record;
+mod recovery;
+mod replay;
+mod segment;
+mod storage;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use cursor::{Cursor, CursorState, cursors};
+pub use inspect::{Inspected, inspect};
+pub use reader::{Entry, LostWhy, ReadError, Reader};
+pub use recovery::Damage;
+pub use replay::{ReplayError, replay};
+pub use storage::{Disk, Storage, StorageFile};
+pub use verify::{SegmentReport, VerifyReport, verify};
+
+use crate::clock;
+use crate::model::{Batch, Format, SeriesTable, TimestampNs};
+use cursor::Slot;
+use parking_lot::Mutex;
+use payload::Accepted;
+use segment::{Segment, segment_name, segments_dir};
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot, watch};
+use writer::Request;
+
+/// The number of a record: consecutive, from zero, for the life of the log's directory.
+pub type Seq = u64;
+
+/// How long unsynced bytes may wait under [`Ack::Memory`].
+pub const SYNC_INTERVAL: Duration = Duration::from_millis(200);
+/// How often cursors are saved and segments trimmed.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_millis(200);
+/// How long batches stay in memory for readers that keep up. They also keep idle series in the table.
+pub const MEMORY_AGE_MAX: Duration = Duration::from_secs(60);
+/// What a client is told to wait when the log is full.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The largest record, whatever the size of a segment.
+pub const RECORD_BYTES_MAX: usize = 256 << 20;
+/// Memory of batches that wait for the writer; further appends wait before they queue.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// A place in the log, between two records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// The record to come next.
+    pub seq: Seq,
+    /// Samples before this place since the log was created.
+    pub ordinal: u64,
+}
+
+impl Position {
+    pub(super) fn after(self, samples: u32) -> Self {
+        Self { seq: self.seq.saturating_add(1), ordinal: self.ordinal.saturating_add(u64::from(samples)) }
+    }
+}
+
+/// When an append is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ack {
+    /// After fsync.
+    #[default]
+    Durable,
+    /// After the write; power loss may take the last [`SYNC_INTERVAL`].
+    Memory,
+}
+
+/// What happens when the log has reached its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnFull {
+    /// Appends are refused until cursors move.
+    #[default]
+    Reject,
+    /// The oldest segment goes; readers are told how many samples it held.
+    DropOldest,
+}
+
+/// How a log is kept.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Its directory; created when missing.
+    pub dir: PathBuf,
+    /// When an append is answered.
+    pub ack: Ack,
+    /// Size of all segments together.
+    pub bytes_max: u64,
+    /// What happens at that size.
+    pub on_full: OnFull,
+    /// Size at which a segment is sealed; at most half of `bytes_max` is used.
+    pub segment_bytes: u64,
+    /// Batches kept in memory for readers that keep up.
+    pub memory_bytes: usize,
+}
+
+impl LogConfig {
+    /// A log in that directory with the defaults of the configuration file.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            ack: Ack::default(),
+            bytes_max: 10 << 30,
+            on_full: OnFull::default(),
+            segment_bytes: 64 << 20,
+            memory_bytes: 64 << 20,
+        }
+    }
+}
+
+/// A batch in the log.
+#[derive(Debug)]
+pub struct Record {
+    /// Its number.
+    pub seq: Seq,
+    /// Samples in the log before it.
+    pub ordinal: u64,
+    /// When it was appended.
+    pub appended_at: TimestampNs,
+    /// What it holds.
+    pub batch: Batch,
+}
+
+impl Record {
+    /// The place behind this record: where a cursor stands that has acknowledged it.
+    pub fn next(&self) -> Position {
+        Position { seq: self.seq, ordinal: self.ordinal }.after(self.batch.samples.len() as u32)
+    }
+}
+
+/// Why a log does not open, or a cursor does not.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Another process has the log open.
+    #[error("{}: in use by another process", .0.display())]
+    Locked(PathBuf),
+    /// The disk refused an operation.
+    #[error("{}: {source}", .path.display())]
+    Storage {
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A cursor file that cannot be understood. It holds what an output has delivered: whether to do without (move the file
+    /// away, and everything kept is sent again) is the operator's decision.
+    #[error("{}: not a cursor of this version: {why}; move it away to start over from the oldest record", .path.display())]
+    CursorFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The cursor of that name is open already.
+    #[error("cursor {0:?} is open already")]
+    CursorInUse(String),
+}
+
+impl LogError {
+    fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Storage { source, .. } if storage::is_full(source))
+    }
+
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        |source| Self::Storage { path: path.to_owned(), source }
+    }
+}
+
+/// Why a batch is not in the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The log or the disk is full.
+    #[error("the log is full")]
+    Full {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// A write failed, now or earlier; nothing more is accepted until a restart.
+    #[error("the log has failed: {0}")]
+    Failed(Arc<str>),
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// The batch would be a record beyond half a segment or [`RECORD_BYTES_MAX`].
+    #[error("the batch is too large for the log: {bytes} bytes, {bytes_max} allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The bound.
+        bytes_max: u64,
+    },
+    /// The batch names a series that this log's table does not know.
+    #[error("the batch was made with another series table")]
+    UnknownSeries,
+}
+
+/// The log at a glance.
+#[derive(Clone, Debug)]
+pub struct LogStats {
+    /// Size of all segments.
+    pub bytes: u64,
+    /// The oldest record kept.
+    pub first: Position,
+    /// The record to come.
+    pub end: Position,
+    /// The segments, oldest first.
+    pub segments: Vec<SegmentStats>,
+    /// Whether the log accepts.
+    pub healthy: bool,
+    /// What recovery found at open.
+    pub recovered: Damage,
+}
+
+/// A segment at a glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentStats {
+    /// Its file's name.
+    pub name: String,
+    /// The position at its beginning.
+    pub first: Position,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Log {
+    shared: Arc<Shared>,
+    requests: mpsc::Sender<Request>,
+}
+
+/// What the log's handle, its threads, its readers and its cursors have in common.
+#[derive(Debug)]
+struct Shared {
+    config: LogConfig,
+    table: Arc<SeriesTable>,
+    storage: Arc<dyn Storage>,
+    state: Mutex<State>,
+    /// Told whenever a reader might find more, or the end.
+    news: watch::Sender<()>,
+    /// Bytes that may yet queue for the writer.
+    queue: Arc<Semaphore>,
+    /// One saves and trims at a time.
+    upkeep: Mutex<()>,
+    recovered: Damage,
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Oldest first.
+    segments: VecDeque<Segment>,
+    /// What readers may see ends here.
+    end: Position,
+    accepted: Accepted,
+    tail: VecDeque<Arc<Record>>,
+    tail_bytes: usize,
+    cursors: BTreeMap<String, Slot>,
+    /// Set by the first append or acknowledgement: from now on what no cursor waits for is deleted.
+    trimming: bool,
+    failed: Option<Arc<str>>,
+    /// Why cursors could not be saved the last time.
+    cursors_failed: Option<String>,
+    closed: bool,
+}
+
+impl State {
+    fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// The oldest position on disk.
+    fn oldest(&self) -> Position {
+        self.segments.front().map_or(self.end, |segment| segment.first)
+    }
+
+    /// Forgets the oldest batches in memory, down to so many bytes and so young. Readers that lag find them on disk.
+    fn shorten_tail(&mut self, bytes_max: usize, now: TimestampNs) -> Vec<Arc<Record>> {
+        let mut forgotten = Vec::new();
+        while let Some(oldest) = self.tail.front()
+            && (self.tail_bytes > bytes_max || clock::age(now, oldest.appended_at) > MEMORY_AGE_MAX)
+        {
+            self.tail_bytes -= oldest.batch.bytes();
+            forgotten.extend(self.tail.pop_front());
+        }
+        forgotten
+    }
+
+    /// Takes the oldest segment off the list if `expendable` says so of the position behind it. Never the last one, even
+    /// when it is sealed: without a segment, a crash now would leave nothing that tells how far the log had come.
+    fn take_oldest(&mut self, expendable: impl Fn(Position) -> bool) -> Option<Segment> {
+        let behind = self.segments.get(1)?.first;
+        if expendable(behind) { self.segments.pop_front() } else { None }
+    }
+}
+
+impl Shared {
+    fn segment_path(&self, name: Seq) -> PathBuf {
+        segments_dir(&self.config.dir).join(segment_name(name))
+    }
+
+    fn segment_bytes_max(&self) -> u64 {
+        self.config.segment_bytes.min(self.config.bytes_max / 2)
+    }
+
+    fn tell(&self) {
+        self.news.send_replace(());
+    }
+
+    /// Saves the cursors that moved, then deletes the segments that no cursor waits for. In this order: a segment goes only
+    /// after the file says that it is not needed any more.
+    ///
+    /// One exception, or a full disk would stay full: where no cursor fits any more, what all have acknowledged goes first.
+    /// Should the process die right then, the cursor counts as lost (`log_full`) what was in truth delivered.
+    fn upkeep(&self) {
+        let _one_at_a_time = self.upkeep.lock();
+        let mut saved = cursor::save_moved(self);
+        if saved.as_ref().is_err_and(LogError::is_disk_full) && self.trim(Slot::live_seq) > 0 {
+            saved = cursor::save_moved(self);
+        }
+        self.state.lock().cursors_failed = saved.err().map(|error| error.to_string());
+        self.trim(Slot::saved_seq);
+        let forgotten = self.state.lock().shorten_tail(self.config.memory_bytes, clock::now());
+        drop(forgotten);
+    }
+
+    /// Deletes the segments before what every cursor needs; how many went.
+    fn trim(&self, needs: impl Fn(&Slot) -> Seq) -> usize {
+        let mut trimmed = Vec::new();
+        let mut state = self.state.lock();
+        if state.trimming {
+            let needed = state.cursors.values().map(needs).min().unwrap_or(Seq::MAX);
+            while let Some(segment) = state.take_oldest(|behind| behind.seq <= needed) {
+                trimmed.push(segment);
+            }
+        }
+        drop(state);
+        self.delete(&trimmed);
+        trimmed.len()
+    }
+
+    /// Deletes files of segments that are off the list, oldest first, so that a crash leaves no hole.
+    fn delete(&self, segments: &[Segment]) {
+        for segment in segments {
+            let path = self.segment_path(segment.name);
+            if let Err(error) = self.storage.remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "a trimmed segment stays on disk until the next start");
+            }
+        }
+        if !segments.is_empty() {
+            // Should the names come back after a power loss, they are trimmed again.
+            let _ = self.storage.sync_dir(&segments_dir(&self.config.dir));
+        }
+    }
+}
+
+/// Keeps other processes out for as long as the returned value lives.
+fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Any + Send + Sync>, LogError> {
+    let path = dir.join("lock");
+    storage.lock(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => LogError::Locked(dir.to_owned()),
+        _ => LogError::at(&path)(error),
+    })
+}
+
+impl Log {
+    /// Opens the log, repairs its end, and starts its threads. Blocking.
+    pub fn open(config: LogConfig, table: Arc<SeriesTable>) -> Result<Self, LogError> {
+        Self::open_on(Arc::new(Disk), config, table)
+    }
+
+    /// [`Log::open`] on another storage.
+    pub fn open_on(storage: Arc<dyn Storage>, config: LogConfig, table: Arc<SeriesTable>) -> Result<Self, LogError> {
+        let segments = segments_dir(&config.dir);
+        let cursors = cursor::cursors_dir(&config.dir);
+        for dir in [&config.dir, &segments, &cursors] {
+            storage.create_dir(dir).map_err(LogError::at(dir))?;
+        }
+        storage.sync_dir(&config.dir).map_err(LogError::at(&config.dir))?;
+        for above in config.dir.ancestors().skip(1) {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            // A directory that may not be opened is not one that was created just now.
+            let _ = storage.sync_dir(above);
+        }
+        let lock = lock(&*storage, &config.dir)?;
+        let recovered = recovery::recover(&*storage, &config.dir)?;
+        let state = State {
+            segments: recovered.segments,
+            end: recovered.end,
+            accepted: recovered.accepted,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            cursors: BTreeMap::new(),
+            trimming: false,
+            failed: None,
+            cursors_failed: None,
+            closed: false,
+        };
+        let shared = Arc::new(Shared {
+            config,
+            table,
+            storage,
+            state: Mutex::new(state),
+            news: watch::Sender::new(()),
+            queue: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            upkeep: Mutex::new(()),
+            recovered: recovered.damage,
+            _lock: lock,
+        });
+        let requests = writer::start(&shared).map_err(LogError::at(&shared.config.dir))?;
+        Ok(Self { shared, requests })
+    }
+
+    /// Appends a batch. Returns when it is as safe as [`Ack`] asks; waits while too much is queued.
+    ///
+    /// A caller that stops waiting does not take the batch back.
+    pub async fn append(&self, batch: Batch) -> Result<Seq, AppendError> {
+        let bytes = batch.bytes().min(QUEUE_BYTES_MAX) as u32;
+        let queue = Arc::clone(&self.shared.queue);
+        let queued = queue.acquire_many_owned(bytes).await.map_err(|_| AppendError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Append { batch, queued, reply };
+        self.requests.send(request).map_err(|_| AppendError::Closed)?;
+        answer.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Samples ever appended in that format since the log was created.
+    pub fn accepted(&self, format: Format) -> u64 {
+        self.shared.state.lock().accepted[format as usize]
+    }
+
+    /// Samples ever appended in each format since the log was created, and their sum: one look, so that they agree.
+    pub fn totals(&self) -> ([u64; Format::COUNT], u64) {
+        let state = self.shared.state.lock();
+        (state.accepted, state.end.ordinal)
+    }
+
+    /// The place behind the last record that readers may see.
+    pub fn end(&self) -> Position {
+        self.shared.state.lock().end
+    }
+
+    /// The log at a glance.
+    pub fn stats(&self) -> LogStats {
+        let healthy = self.healthy().is_ok();
+        let state = self.shared.state.lock();
+        let segment = |segment: &Segment| SegmentStats {
+            name: segment_name(segment.name),
+            first: segment.first,
+            bytes: segment.bytes,
+        };
+        LogStats {
+            bytes: state.bytes(),
+            first: state.oldest(),
+            end: state.end,
+            segments: state.segments.iter().map(segment).collect(),
+            healthy,
+            recovered: self.shared.recovered,
+        }
+    }
+
+    /// A reader that begins at that position and holds nothing back.
+    pub fn reader(&self, from: Position) -> Reader {
+        Reader::new(Arc::clone(&self.shared), from)
+    }
+
+    /// The place of that name, saved for good. A new name starts at the oldest record kept. Blocking.
+    pub fn cursor(&self, name: &str) -> Result<Cursor, LogError> {
+        Cursor::open(&self.shared, name)
+    }
+
+    /// Whether the log accepts and its cursors can be saved; else why not.
+    pub fn healthy(&self) -> Result<(), String> {
+        let state = self.shared.state.lock();
+        match (&state.failed, &state.cursors_failed) {
+            (Some(why), _) => Err(why.to_string()),
+            (None, Some(why)) => Err(why.clone()),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Writes what is queued, makes everything safe, saves the cursors, and stops. Readers still get what is there.
+    pub async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        if self.requests.send(Request::Close { reply }).is_ok() {
+            // An error means that another close was first.
+            let _ = closed.await;
+        }
+    }
+}

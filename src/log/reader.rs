@@ -1,0 +1,302 @@
+//! Readers: from memory while they keep up, else from the segment files, without a seam between the two.
+//!
+//! A reader stands at a [`Position`] and is told of everything behind it exactly once: as a record, or as lost. What is
+//! lost is the difference of two positions, so the samples always add up.
+
+use super::payload::{Definitions, decode_batch};
+use super::record::{Header, Kind};
+use super::segment::Walk;
+use super::{Position, Record, Seq, Shared};
+use crate::model::{Batch, Loss, SeriesTable};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Payload bytes decoded in one go from disk.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// Entries decoded in one go from disk.
+const CHUNK_ENTRIES: usize = 64;
+
+/// What a reader gets.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A batch.
+    Record(Arc<Record>),
+    /// Batches that nobody can read any more.
+    Lost {
+        /// The first of them.
+        first: Seq,
+        /// The record behind them.
+        next: Seq,
+        /// Samples in them.
+        samples: u64,
+        /// Why.
+        why: LostWhy,
+    },
+}
+
+/// Why records are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostWhy {
+    /// The log trimmed them before this reader came to them.
+    Trimmed,
+    /// They are damaged on disk.
+    Damaged,
+}
+
+impl LostWhy {
+    /// The name under which an output counts it.
+    pub const fn loss(self) -> Loss {
+        match self {
+            Self::Trimmed => Loss::LogFull,
+            Self::Damaged => Loss::LogDamaged,
+        }
+    }
+}
+
+/// Why a reader gets nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The log is closed and everything in it was read.
+    #[error("the log is closed")]
+    Closed,
+    /// The disk refuses to read; trying again is safe.
+    #[error("the log cannot be read: {0}")]
+    Storage(#[from] io::Error),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    news: watch::Receiver<()>,
+    position: Position,
+    /// Decoded ahead, from `position` on.
+    ahead: VecDeque<Entry>,
+    disk: Option<SegmentReader>,
+}
+
+/// Where the next entry is to be found.
+enum Source {
+    Memory(Arc<Record>),
+    Trimmed(Position),
+    Disk(Span),
+    Nowhere,
+    Closed,
+}
+
+/// The readable part of a segment.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    name: Seq,
+    bytes: u64,
+    /// The position behind it.
+    until: Position,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>, position: Position) -> Self {
+        let news = shared.news.subscribe();
+        Self { shared, news, position, ahead: VecDeque::new(), disk: None }
+    }
+
+    /// The place behind everything it has given.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next entry; waits at the end of the log. May be dropped while it waits: nothing is skipped.
+    pub async fn next(&mut self) -> Result<Entry, ReadError> {
+        loop {
+            if let Some(entry) = self.ahead.pop_front() {
+                return Ok(self.give(entry));
+            }
+            self.news.mark_unchanged();
+            match self.source() {
+                Source::Memory(record) => {
+                    self.disk = None;
+                    let lost = Position { seq: record.seq, ordinal: record.ordinal };
+                    if lost.ordinal > self.position.ordinal {
+                        return Ok(self.lose(lost, LostWhy::Damaged));
+                    }
+                    return Ok(self.give(Entry::Record(record)));
+                }
+                Source::Trimmed(oldest) => return Ok(self.lose(oldest, LostWhy::Trimmed)),
+                Source::Disk(span) => self.read_ahead(span).await?,
+                Source::Nowhere => self.news.changed().await.map_err(|_| ReadError::Closed)?,
+                Source::Closed => return Err(ReadError::Closed),
+            }
+        }
+    }
+
+    fn source(&self) -> Source {
+        let state = self.shared.state.lock();
+        let at = self.position;
+        if at.seq >= state.end.seq {
+            return if state.closed { Source::Closed } else { Source::Nowhere };
+        }
+        if let Some(front) = state.tail.front()
+            && at.seq >= front.seq
+            && let Some(record) = state.tail.get((at.seq - front.seq) as usize)
+        {
+            return Source::Memory(Arc::clone(record));
+        }
+        let oldest = state.oldest();
+        if at.seq < oldest.seq {
+            let in_memory = state.tail.front().map(|record| Position { seq: record.seq, ordinal: record.ordinal });
+            return Source::Trimmed(in_memory.map_or(oldest, |memory| memory.min(oldest)));
+        }
+        let behind = state.segments.partition_point(|segment| segment.first.seq <= at.seq);
+        match state.segments.get(behind.saturating_sub(1)) {
+            Some(segment) => Source::Disk(Span {
+                name: segment.name,
+                bytes: segment.bytes,
+                until: state.segments.get(behind).map_or(state.end, |next| next.first),
+            }),
+            None => Source::Trimmed(state.end),
+        }
+    }
+
+    async fn read_ahead(&mut self, span: Span) -> Result<(), ReadError> {
+        let shared = Arc::clone(&self.shared);
+        let held = self.disk.take().filter(|disk| disk.name == span.name);
+        let position = self.position;
+        let work = move || {
+            let mut disk = match held {
+                Some(disk) => disk,
+                None => SegmentReader::open(&shared, span, position)?,
+            };
+            let entries = disk.read(&shared, span)?;
+            Ok((disk, entries))
+        };
+        let read: io::Result<_> = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
+        match read {
+            Ok((disk, entries)) => {
+                self.disk = Some(disk);
+                self.ahead = entries;
+            }
+            // Trimmed a moment ago, which the next look will tell; or taken away by somebody, which is damage.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let listed = self.shared.state.lock().segments.iter().any(|segment| segment.name == span.name);
+                if listed {
+                    self.ahead.push_back(lost(self.position, span.until, LostWhy::Damaged));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, until: Position, why: LostWhy) -> Entry {
+        self.give(lost(self.position, until, why))
+    }
+
+    fn give(&mut self, entry: Entry) -> Entry {
+        self.position = behind(&entry, self.position);
+        entry
+    }
+}
+
+fn lost(from: Position, until: Position, why: LostWhy) -> Entry {
+    Entry::Lost { first: from.seq, next: until.seq, samples: until.ordinal.saturating_sub(from.ordinal), why }
+}
+
+fn behind(entry: &Entry, before: Position) -> Position {
+    match entry {
+        Entry::Record(record) => record.next(),
+        Entry::Lost { next, samples, .. } => Position { seq: *next, ordinal: before.ordinal.saturating_add(*samples) },
+    }
+}
+
+/// Learns every definition from where the walk stands to its limit.
+pub(super) fn collect_definitions(
+    walk: &mut Walk,
+    table: &SeriesTable,
+    definitions: &mut Definitions,
+) -> io::Result<()> {
+    while let Some((offset, header)) = walk.step()? {
+        if header.kind == Kind::Definitions
+            && let Some(payload) = walk.payload(offset, &header)?
+        {
+            // Malformed under a good checksum: a later version wrote it. What it defines reads as damaged.
+            let _ = definitions.learn(payload, table);
+        }
+    }
+    Ok(())
+}
+
+/// A place in a segment file, and the definitions met so far.
+#[derive(Debug)]
+struct SegmentReader {
+    name: Seq,
+    walk: Walk,
+    position: Position,
+    definitions: Definitions,
+    /// Definitions are collected ahead of the samples, up to here.
+    defined: u64,
+}
+
+impl SegmentReader {
+    fn open(shared: &Shared, span: Span, position: Position) -> io::Result<Self> {
+        let file = shared.storage.open(&shared.segment_path(span.name), false)?;
+        let walk = Walk::new(file, span.bytes);
+        Ok(Self { name: span.name, walk, position, definitions: Definitions::default(), defined: 0 })
+    }
+
+    /// The next entries, up to a chunk; at least one as long as the position lies within the span.
+    fn read(&mut self, shared: &Shared, span: Span) -> io::Result<VecDeque<Entry>> {
+        self.walk.extend(span.bytes);
+        self.define(shared)?;
+        let mut entries = VecDeque::new();
+        let mut bytes = 0;
+        while entries.len() < CHUNK_ENTRIES && bytes < CHUNK_BYTES {
+            let Some((offset, header)) = self.walk.step()? else {
+                if self.position.seq < span.until.seq {
+                    self.take(lost(self.position, span.until, LostWhy::Damaged), &mut entries);
+                }
+                break;
+            };
+            if header.position.seq < self.position.seq {
+                continue;
+            }
+            if header.position > self.position {
+                self.take(lost(self.position, header.position, LostWhy::Damaged), &mut entries);
+            }
+            if header.kind == Kind::Samples {
+                bytes += header.record_bytes();
+                let entry = self.decode(shared, offset, &header)?;
+                self.take(entry, &mut entries);
+            }
+        }
+        Ok(entries)
+    }
+
+    fn take(&mut self, entry: Entry, entries: &mut VecDeque<Entry>) {
+        self.position = behind(&entry, self.position);
+        entries.push_back(entry);
+    }
+
+    /// Collects the definitions up to the walk's limit, then goes back to where it was.
+    fn define(&mut self, shared: &Shared) -> io::Result<()> {
+        let at = self.walk.offset();
+        self.walk.go_to(self.defined);
+        collect_definitions(&mut self.walk, &shared.table, &mut self.definitions)?;
+        self.defined = self.walk.offset();
+        self.walk.go_to(at);
+        Ok(())
+    }
+
+    fn decode(&mut self, shared: &Shared, offset: u64, header: &Header) -> io::Result<Entry> {
+        let Position { seq, ordinal } = header.position;
+        if let Some(payload) = self.walk.payload(offset, header)? {
+            // The batch pins the table before series are looked up.
+            let mut batch = Batch::new(header.format, shared.table.pin());
+            if decode_batch(payload, header.count, &self.definitions, &shared.table, &mut batch).is_ok() {
+                let appended_at = header.appended_at;
+                return Ok(Entry::Record(Arc::new(Record { seq, ordinal, appended_at, batch })));
+            }
+        }
+        Ok(lost(self.position, header.next(), LostWhy::Damaged))
+    }
+}

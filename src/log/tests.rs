@@ -1,0 +1,632 @@
+//! The log under attack: storage that fails, pictures of crashes, cut tails, flipped bytes; a list as the model.
+
+use super::storage::memory::{Image, Memory};
+use super::verify::verify_on;
+use super::*;
+use crate::model::{
+    BatchBuilder, Centroid, Counts, Distribution, Exemplar, Granularity, Metadata, MetricType, NativeHistogram,
+    ResetHint, STALE_MARKER_BITS, SampleFlags, SeriesSpec, Span, TableBounds, Value,
+};
+use proptest::prelude::*;
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Records as (seq, text), losses as (first, next, samples).
+type Drained = (Vec<(Seq, String)>, Vec<(Seq, Seq, u64)>);
+
+fn table() -> Arc<SeriesTable> {
+    Arc::new(SeriesTable::default())
+}
+
+fn config() -> LogConfig {
+    LogConfig { segment_bytes: 1 << 20, bytes_max: 1 << 24, memory_bytes: 0, ..LogConfig::new("/log") }
+}
+
+fn open(storage: &Memory, config: LogConfig) -> Log {
+    Log::open_on(Arc::new(storage.clone()), config, table()).unwrap()
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// A batch of that many samples over a few series, all different.
+fn batch(log: &Log, number: u64, samples: u64) -> Batch {
+    let table = &log.shared.table;
+    let mut builder = BatchBuilder::new(table, Format::InfluxLine, Vec::new());
+    for index in 0..samples {
+        let name = format!("m{}", (number + index) % 5);
+        let alias = builder.alias(name.as_bytes());
+        let labels = vec![(Cow::from("host"), Cow::from("a"))];
+        let spec = SeriesSpec { measurement: &name, field: Some("value"), labels, metadata: None };
+        let id = builder.define(alias, spec).unwrap();
+        builder.push(id, (number * 1000 + index) as i64, Value::I64((number * 7 + index) as i64), SampleFlags::NONE);
+    }
+    builder.finish()
+}
+
+/// Everything a batch holds, in words.
+fn text(log: &Log, batch: &Batch) -> String {
+    let series = |id| {
+        let series = log.shared.table.series(id).unwrap();
+        format!("{:?} {:?} {:?} {:?}", series.dialect, series.name, series.labels, series.metadata)
+    };
+    let mut text = format!("{:?}\n", batch.format);
+    for (index, sample) in batch.samples.iter().enumerate() {
+        let value = match batch.value(sample) {
+            Value::F64(value) => format!("bits {:x}", value.to_bits()),
+            value => format!("{value:?}"),
+        };
+        let start = batch.start_of(index);
+        writeln!(text, "{} {} {:?} {value} {start:?}", series(sample.series), sample.timestamp, sample.flags).unwrap();
+    }
+    for exemplar in &batch.exemplars {
+        let Exemplar { labels, value, timestamp, .. } = exemplar;
+        writeln!(text, "{} {labels:?} {value} {timestamp:?}", series(exemplar.series)).unwrap();
+    }
+    text + &format!("{:?}", batch.metadata)
+}
+
+/// What a reader gets from there to the end of the log: (seq, text) and losses as (first, next, samples).
+fn drain(log: &Log, from: Position) -> Drained {
+    let (mut records, mut losses) = (Vec::new(), Vec::new());
+    run(async {
+        let mut reader = log.reader(from);
+        while reader.position().seq < log.end().seq {
+            let before = reader.position();
+            match reader.next().await.unwrap() {
+                Entry::Record(record) => {
+                    assert_eq!(record.ordinal, before.ordinal);
+                    records.push((record.seq, text(log, &record.batch)));
+                }
+                Entry::Lost { first, next, samples, .. } => {
+                    assert_eq!(first, before.seq);
+                    losses.push((first, next, samples));
+                }
+            }
+        }
+        assert_eq!(reader.position(), log.end(), "every sample is accounted for");
+    });
+    (records, losses)
+}
+
+/// A log of three batches of 1, 2 and 3 samples, written one by one.
+fn small() -> (Image, Vec<(Seq, String)>, PathBuf) {
+    let storage = Memory::default();
+    let log = open(&storage, config());
+    let expected = (0..3_u64)
+        .map(|number| {
+            let batch = batch(&log, number, number + 1);
+            let text = text(&log, &batch);
+            (run(log.append(batch)).unwrap(), text)
+        })
+        .collect();
+    run(log.close());
+    let path = log.shared.segment_path(0);
+    (storage.survivors(), expected, path)
+}
+
+#[test]
+fn every_kind_of_value_comes_back_alike_from_memory_and_disk() {
+    let storage = Memory::default();
+    let log = open(&storage, LogConfig { memory_bytes: 1 << 20, ..config() });
+    let metadata =
+        Metadata { family: "f".into(), metric_type: MetricType::Summary, help: "h".into(), unit: "s".into() };
+    let mut builder = BatchBuilder::new(&log.shared.table, Format::OpenMetrics, Vec::new());
+    let spec = |field| SeriesSpec {
+        measurement: "é",
+        field,
+        labels: vec![("le".into(), "1.0".into()), ("a".into(), "b\n".into())],
+        metadata: Some(Arc::new(metadata.clone())),
+    };
+    let ids = [
+        builder.define(builder.alias(b"1"), spec(None)).unwrap(),
+        builder.define(builder.alias(b"2"), spec(Some(""))).unwrap(),
+    ];
+    let histogram = |counts| NativeHistogram {
+        schema: -53,
+        zero_threshold: 1e-9,
+        sum: -0.0,
+        counts,
+        positive_spans: vec![Span { offset: i32::MIN, length: 1 }, Span { offset: 3, length: u32::MAX }],
+        negative_spans: vec![],
+        custom_values: vec![0.5, 1.0],
+        reset_hint: ResetHint::Gauge,
+    };
+    let integer = histogram(Counts::Integer {
+        count: u64::MAX,
+        zero_count: 1,
+        positive_deltas: vec![i64::MIN, i64::MAX],
+        negative_deltas: vec![],
+    });
+    let float = histogram(Counts::Float {
+        count: 1.5,
+        zero_count: 0.0,
+        positive_counts: vec![1.0],
+        negative_counts: vec![2.0],
+    });
+    let centroids = vec![Centroid { count: -1, mean: 2.5 }, Centroid { count: i32::MAX, mean: 1e300 }];
+    let distribution = Distribution { granularity: Granularity::Day, centroids };
+    let values = [
+        Value::F64(f64::from_bits(STALE_MARKER_BITS)),
+        Value::F64(-0.0),
+        Value::I64(i64::MIN),
+        Value::U64(u64::MAX),
+        Value::Bool(true),
+        Value::Bool(false),
+        Value::Str("text"),
+        Value::Str(""),
+        Value::Histogram(&integer),
+        Value::Histogram(&float),
+        Value::Distribution(&distribution),
+    ];
+    for (index, value) in values.into_iter().enumerate() {
+        let timestamp = [i64::MIN, i64::MAX, 0][index % 3];
+        builder.push(ids[index % 2], timestamp, value, SampleFlags(index as u8));
+        if index % 4 == 1 {
+            builder.start_timestamp([i64::MAX, i64::MIN, 5][index % 3]);
+        }
+    }
+    for timestamp in [None, Some(i64::MIN)] {
+        let labels = vec![("trace".into(), "x".into())];
+        builder.exemplar(Exemplar { series: ids[1], labels, value: 0.25, timestamp });
+    }
+    builder.metadata(metadata.clone());
+    let batch = builder.finish();
+    let expected = text(&log, &batch);
+    run(log.append(batch)).unwrap();
+    let from_memory = drain(&log, Position::default());
+    log.shared.state.lock().tail.clear();
+    let from_disk = drain(&log, Position::default());
+    run(log.close());
+    let full_table = Arc::new(SeriesTable::new(TableBounds { bytes_max: 0, idle_sweeps: 1 }));
+    let reopened = Log::open_on(Arc::new(Memory::from_image(&storage.survivors())), config(), full_table).unwrap();
+    let into_full_table = drain(&reopened, Position::default());
+    for drained in [from_memory, from_disk, into_full_table] {
+        assert_eq!(drained, (vec![(0, expected.clone())], vec![]));
+    }
+}
+
+#[test]
+fn a_tail_cut_at_any_byte_keeps_every_record_before_the_cut() {
+    let (image, expected, path) = small();
+    let whole = image[&path].clone();
+    let mut kept_before = 0;
+    for cut in 0..=whole.len() {
+        let mut image = image.clone();
+        image.get_mut(&path).unwrap().truncate(cut);
+        let log = open(&Memory::from_image(&image), config());
+        let (records, losses) = drain(&log, Position::default());
+        assert_eq!(records, expected[..records.len()], "cut at {cut}");
+        assert_eq!(losses, [], "cut at {cut}");
+        assert!(records.len() >= kept_before, "cut at {cut}");
+        kept_before = records.len();
+        let samples = expected[..records.len()].len() as u64;
+        assert_eq!(log.accepted(Format::InfluxLine), samples * (samples + 1) / 2);
+        // What is appended now goes on from there.
+        let batch = batch(&log, 9, 1);
+        assert_eq!(run(log.append(batch)), Ok(records.len() as u64));
+        assert_eq!(drain(&log, Position::default()).0.len(), records.len() + 1);
+    }
+    assert_eq!(kept_before, 3);
+}
+
+#[test]
+fn any_flipped_byte_costs_at_most_its_own_record_and_is_counted() {
+    let (image, expected, path) = small();
+    let mut lost_most = 0;
+    for at in 0..image[&path].len() {
+        for bits in [0x01, 0x80, 0xff] {
+            let mut image = image.clone();
+            image.get_mut(&path).unwrap()[at] ^= bits;
+            let storage = Memory::from_image(&image);
+            let report = verify_on(&storage, Path::new("/log")).unwrap();
+            assert!(!report.sound(), "byte {at}");
+            let log = open(&storage, config());
+            let (records, losses) = drain(&log, Position::default());
+            assert_eq!(records.len() + losses.len(), 3, "byte {at} {bits:x}: {losses:?}");
+            assert!(losses.len() <= 1, "byte {at}");
+            for (seq, text) in &records {
+                assert_eq!(text, &expected[*seq as usize].1, "byte {at}");
+            }
+            for (first, next, samples) in &losses {
+                assert_eq!((*next, *samples), (first + 1, first + 1), "byte {at}");
+            }
+            assert_eq!(log.accepted(Format::InfluxLine), 6, "byte {at}");
+            assert_eq!(report.segments[0].records, records.len() as u64, "byte {at}");
+            lost_most = lost_most.max(losses.len());
+        }
+    }
+    assert_eq!(lost_most, 1, "some byte matters");
+}
+
+#[test]
+fn what_was_acknowledged_is_in_the_picture_of_every_later_crash() {
+    let storage = Memory::default();
+    storage.take_images();
+    let log = open(&storage, LogConfig { segment_bytes: 2000, ..config() });
+    let mut acknowledged = Vec::new();
+    for number in 0..40 {
+        let batch = batch(&log, number, number % 4);
+        let text = text(&log, &batch);
+        let seq = run(log.append(batch)).unwrap();
+        acknowledged.push((storage.images().len(), (seq, text)));
+        assert!(storage.live().len() >= storage.survivors().len());
+    }
+    let expected: Vec<_> = acknowledged.iter().map(|(_, record)| record.clone()).collect();
+    // No cursor holds the log: keep what the pictures show, whatever was trimmed meanwhile.
+    for (index, image) in storage.images().iter().enumerate() {
+        let owed = acknowledged.iter().filter(|(images, _)| *images <= index + 1).count();
+        let log = open(&Memory::from_image(image), config());
+        assert!(log.end().seq >= owed as u64, "picture {index}: {} of {owed}", log.end().seq);
+        let (records, losses) = drain(&log, log.stats().first);
+        assert_eq!(losses, []);
+        for (seq, text) in records {
+            assert_eq!(text, expected[seq as usize].1);
+        }
+    }
+}
+
+#[test]
+fn a_log_whose_disk_fails_accepts_no_more_and_keeps_what_it_acknowledged() {
+    for allowed in 0..60 {
+        let storage = Memory::default();
+        let log = open(&storage, LogConfig { segment_bytes: 1500, ..config() });
+        let cursor = log.cursor("holds").unwrap();
+        storage.fail_after(allowed, io::ErrorKind::Other);
+        let mut acknowledged = Vec::new();
+        let mut failed = false;
+        for number in 0..40 {
+            let batch = batch(&log, number, 2);
+            let text = text(&log, &batch);
+            match run(log.append(batch)) {
+                Ok(seq) => {
+                    assert!(!failed, "acknowledged behind a failure");
+                    acknowledged.push((seq, text));
+                }
+                Err(AppendError::Failed(_)) => failed = true,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(failed && log.healthy().is_err());
+        assert_eq!(log.end().seq, acknowledged.len() as u64);
+        assert_eq!(drain(&log, Position::default()), (acknowledged.clone(), vec![]));
+        storage.recover();
+        let batch = batch(&log, 0, 1);
+        assert!(matches!(run(log.append(batch)), Err(AppendError::Failed(_))), "not even when the disk is well again");
+        drop(cursor);
+        let reopened = open(&Memory::from_image(&storage.survivors()), config());
+        let (records, losses) = drain(&reopened, Position::default());
+        assert_eq!(records[..acknowledged.len()], acknowledged, "after {allowed} changes");
+        assert_eq!(losses, []);
+    }
+}
+
+#[test]
+fn a_full_disk_is_a_full_log_and_not_a_failed_one() {
+    for allowed in 0..12 {
+        let storage = Memory::default();
+        let log = open(&storage, config());
+        let _cursor = log.cursor("holds").unwrap();
+        let mut acknowledged = Vec::new();
+        let mut offer = |number| {
+            let batch = batch(&log, number, 2);
+            let text = text(&log, &batch);
+            run(log.append(batch)).map(|seq| acknowledged.push((seq, text)))
+        };
+        offer(0).unwrap();
+        // Only the write itself may be taken back: make it the first change that fails.
+        storage.fail_after(allowed / 2 * 2, io::ErrorKind::StorageFull);
+        let refusals: Vec<_> = (1..10).filter_map(|number| offer(number).err()).collect();
+        assert_eq!(refusals[0], AppendError::Full { retry_after: RETRY_AFTER });
+        storage.recover();
+        offer(11).unwrap();
+        assert_eq!(log.healthy(), Ok(()));
+        assert_eq!(drain(&log, Position::default()), (acknowledged, vec![]));
+    }
+}
+
+fn move_to_end(log: &Log, cursor: &Cursor) {
+    let end = log.end();
+    let dropped = cursor.state().dropped;
+    let delivered = end.ordinal - dropped.values().sum::<u64>();
+    assert!(cursor.acknowledge(CursorState { seq: end.seq, ordinal: end.ordinal, delivered, dropped }));
+}
+
+#[test]
+fn a_full_log_refuses_until_a_cursor_moves() {
+    let log = open(&Memory::default(), LogConfig { segment_bytes: 4000, bytes_max: 10_000, ..config() });
+    let cursor = log.cursor("slow").unwrap();
+    for round in 0..3 {
+        let mut taken = 0;
+        let refused = loop {
+            match run(log.append(batch(&log, taken, 10))) {
+                Ok(_) => taken += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused, AppendError::Full { retry_after: RETRY_AFTER });
+        assert!(taken > 10 && log.stats().bytes <= 10_000, "round {round}: {taken}");
+        move_to_end(&log, &cursor);
+        run(log.append(batch(&log, 0, 10))).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_too_full_for_cursor_files_is_freed_by_what_the_cursors_passed() {
+    let storage = Memory::default();
+    let log = open(&storage, LogConfig { segment_bytes: 4000, ..config() });
+    let cursor = log.cursor("slow").unwrap();
+    run(log.append(batch(&log, 0, 10))).unwrap();
+    storage.resize(20_000);
+    for round in 0..3 {
+        while run(log.append(batch(&log, 1, 10))).is_ok() {}
+        // To the last byte: nothing at all can be written.
+        let held: usize = storage.live().values().map(Vec::len).sum();
+        storage.resize(held);
+        move_to_end(&log, &cursor);
+        log.shared.upkeep();
+        assert_eq!(log.healthy(), Ok(()), "round {round}");
+        assert_eq!(log.stats().segments.len(), 1);
+        run(log.append(batch(&log, 2, 10))).unwrap();
+        storage.resize(20_000);
+    }
+    let end = log.end();
+    move_to_end(&log, &cursor);
+    run(log.close());
+    drop((log, cursor));
+    let log = open(&Memory::from_image(&storage.survivors()), config());
+    assert_eq!(log.cursor("slow").unwrap().state().position(), end);
+}
+
+#[test]
+fn a_full_disk_is_freed_after_a_restart_before_anything_is_appended() {
+    let storage = Memory::default();
+    storage.resize(20_000);
+    let small = LogConfig { segment_bytes: 4000, ..config() };
+    let log = open(&storage, small.clone());
+    let cursor = log.cursor("slow").unwrap();
+    while run(log.append(batch(&log, 1, 10))).is_ok() {}
+    drop((log, cursor));
+
+    let image = storage.live();
+    let storage = Memory::from_image(&image);
+    storage.resize(image.values().map(Vec::len).sum());
+    let log = open(&storage, small);
+    let cursor = log.cursor("slow").unwrap();
+    assert!(log.stats().segments.len() > 2);
+    move_to_end(&log, &cursor);
+    log.shared.upkeep();
+    assert_eq!(log.stats().segments.len(), 1);
+    assert_eq!(log.healthy(), Ok(()));
+    run(log.append(batch(&log, 2, 10))).unwrap();
+}
+
+#[test]
+fn a_bug_in_the_writer_is_a_failed_log_that_still_answers() {
+    let storage = Memory::default();
+    let log = open(&storage, config());
+    run(log.append(batch(&log, 0, 2))).unwrap();
+    storage.panic_next();
+    assert!(run(log.append(batch(&log, 1, 2))).is_err());
+    assert!(log.healthy().unwrap_err().contains("a bug"));
+    assert!(matches!(run(log.append(batch(&log, 2, 2))), Err(AppendError::Failed(_))));
+    assert_eq!(drain(&log, Position::default()).0.len(), 1);
+    run(log.close());
+    assert_eq!(log.shared.queue.available_permits(), QUEUE_BYTES_MAX, "nothing is held for ever");
+    let log = open(&Memory::from_image(&storage.live()), config());
+    assert_eq!(drain(&log, Position::default()).0.len(), 1);
+}
+
+#[test]
+fn a_bug_in_the_upkeep_shows_until_the_next_one_succeeds() {
+    let storage = Memory::default();
+    let log = open(&storage, config());
+    let cursor = log.cursor("a").unwrap();
+    run(log.append(batch(&log, 0, 2))).unwrap();
+    storage.panic_next();
+    move_to_end(&log, &cursor);
+    // Two rounds: the one that meets the bug, and the next.
+    std::thread::sleep(UPKEEP_INTERVAL * 5);
+    assert_eq!(log.healthy(), Ok(()));
+    run(log.close());
+    drop((log, cursor));
+    let log = open(&Memory::from_image(&storage.survivors()), config());
+    assert_eq!(log.cursor("a").unwrap().state().ordinal, 2, "the upkeep goes on");
+}
+
+#[test]
+fn old_batches_leave_memory_and_are_read_from_disk() {
+    let log = open(&Memory::default(), LogConfig { memory_bytes: 1 << 20, ..config() });
+    for number in 0..5 {
+        run(log.append(batch(&log, number, 3))).unwrap();
+    }
+    let before = drain(&log, Position::default());
+    let later = clock::now() + MEMORY_AGE_MAX.as_nanos() as i64 + 1;
+    let mut state = log.shared.state.lock();
+    assert_eq!(state.shorten_tail(1 << 20, later - 2_000_000_000 * 60).len(), 0, "the clock went back");
+    assert_eq!(state.shorten_tail(1 << 20, later).len(), 5);
+    assert_eq!((state.tail_bytes, state.tail.len()), (0, 0));
+    drop(state);
+    assert_eq!(drain(&log, Position::default()), before);
+    run(log.append(batch(&log, 5, 3))).unwrap();
+    assert_eq!(drain(&log, Position::default()).0.len(), 6);
+}
+
+#[test]
+fn drop_oldest_tells_how_many_samples_went() {
+    let full = OnFull::DropOldest;
+    let log = open(&Memory::default(), LogConfig { segment_bytes: 3000, bytes_max: 8000, on_full: full, ..config() });
+    let cursor = log.cursor("dead").unwrap();
+    for number in 0..200 {
+        run(log.append(batch(&log, number, 5))).unwrap();
+        assert!(log.stats().bytes <= 8000);
+    }
+    let (records, losses) = drain(&log, cursor.state().position());
+    let kept = records.len() as u64;
+    assert!(kept > 10);
+    assert_eq!(losses, [(0, 200 - kept, (200 - kept) * 5)]);
+    assert_eq!(log.accepted(Format::InfluxLine), 1000);
+}
+
+#[test]
+fn cursors_survive_restarts_and_hold_the_log() {
+    let storage = Memory::default();
+    let log = open(&storage, LogConfig { segment_bytes: 2000, ..config() });
+    let (fast, slow) = (log.cursor("fast/one").unwrap(), log.cursor("slow").unwrap());
+    assert!(matches!(log.cursor("slow"), Err(LogError::CursorInUse(_))));
+    for number in 0..50 {
+        run(log.append(batch(&log, number, 3))).unwrap();
+    }
+    move_to_end(&log, &fast);
+    let half =
+        CursorState { seq: 25, ordinal: 75, delivered: 70, dropped: BTreeMap::from([("relabel".to_owned(), 5)]) };
+    assert!(slow.acknowledge(half.clone()));
+    assert!(!slow.acknowledge(CursorState { delivered: 71, ..half.clone() }), "does not add up");
+    assert!(!slow.acknowledge(CursorState::default()), "goes back");
+    run(log.close());
+    let first = log.stats().first;
+    assert!(first.seq > 0 && first.seq <= 25, "trimmed up to the slow one: {first:?}");
+    drop((log, fast, slow));
+
+    let log = open(&Memory::from_image(&storage.survivors()), config());
+    let (slow, late) = (log.cursor("slow").unwrap(), log.cursor("late").unwrap());
+    assert_eq!(slow.state(), half);
+    assert_eq!(drain(&log, slow.state().position()).0.len(), 25);
+    assert_eq!(late.state().dropped, BTreeMap::from([("before_output".to_owned(), first.ordinal)]));
+    assert!(late.state().adds_up());
+    assert_eq!(log.cursor("fast/one").unwrap().state().seq, 50);
+    assert_eq!(log.accepted(Format::InfluxLine), 150);
+}
+
+#[test]
+fn a_cursor_ahead_of_a_lost_tail_keeps_its_numbers_from_being_reused() {
+    let (mut image, _, path) = small();
+    let state = CursorState { seq: 3, ordinal: 6, delivered: 6, dropped: BTreeMap::new() };
+    image.insert("/log/cursors/a.json".into(), serde_json::to_vec(&state).unwrap());
+    for cut in 0..image[&path].len() {
+        let mut image = image.clone();
+        image.get_mut(&path).unwrap().truncate(cut);
+        let log = open(&Memory::from_image(&image), config());
+        assert_eq!(log.end(), Position { seq: 3, ordinal: 6 }, "cut at {cut}");
+        assert_eq!(Format::ALL.iter().map(|format| log.accepted(*format)).sum::<u64>(), 6);
+        assert_eq!(run(log.append(batch(&log, 7, 1))), Ok(3));
+        drain(&log, Position::default());
+    }
+}
+
+#[test]
+fn a_broken_cursor_file_is_named_and_not_overwritten() {
+    for content in ["", "{", r#"{"seq":1,"ordinal":2,"delivered":1,"dropped":{}}"#] {
+        let path = PathBuf::from("/log/cursors/a.json");
+        let storage = Memory::from_image(&Image::from([(path.clone(), content.into())]));
+        let error = Log::open_on(Arc::new(storage.clone()), config(), table()).unwrap_err();
+        assert!(error.to_string().contains("/log/cursors/a.json"), "{error}");
+        assert_eq!(storage.survivors()[&path], content.as_bytes());
+    }
+}
+
+#[test]
+fn a_second_process_is_kept_out_and_files_on_disk_do_as_those_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig { dir: dir.path().to_owned(), segment_bytes: 4000, ..config() };
+    let log = Log::open(config.clone(), table()).unwrap();
+    let cursor = log.cursor("..").unwrap();
+    assert!(matches!(Log::open(config.clone(), table()), Err(LogError::Locked(_))));
+    for number in 0..100 {
+        run(log.append(batch(&log, number, 3))).unwrap();
+    }
+    let before = drain(&log, Position::default());
+    run(log.close());
+    drop((log, cursor));
+    assert!(verify(dir.path()).unwrap().sound());
+    let log = Log::open(config, table()).unwrap();
+    assert_eq!(drain(&log, Position::default()), before);
+    assert_eq!(before.0.len(), 100);
+}
+
+#[test]
+fn a_batch_too_large_leaves_no_trace() {
+    let log = open(&Memory::default(), LogConfig { segment_bytes: 4000, ..config() });
+    assert!(matches!(run(log.append(batch(&log, 0, 1000))), Err(AppendError::TooLarge { .. })));
+    assert_eq!(run(log.append(batch(&log, 0, 3))), Ok(0));
+    assert_eq!(drain(&log, Position::default()).0.len(), 1);
+}
+
+#[test]
+fn waiting_readers_are_woken_and_told_of_the_end() {
+    for ack in [Ack::Durable, Ack::Memory] {
+        let log = open(&Memory::default(), LogConfig { ack, memory_bytes: 1 << 20, ..config() });
+        run(async {
+            let mut reader = log.reader(log.end());
+            let append = async {
+                tokio::task::yield_now().await;
+                log.append(batch(&log, 1, 4)).await.unwrap();
+                log.close().await;
+            };
+            let (entry, ()) = tokio::join!(reader.next(), append);
+            assert!(matches!(entry, Ok(Entry::Record(record)) if record.batch.samples.len() == 4));
+            assert!(matches!(reader.next().await, Err(ReadError::Closed)));
+            assert_eq!(log.append(batch(&log, 1, 1)).await, Err(AppendError::Closed));
+        });
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(u64),
+    Acknowledge(u64),
+    Reopen { power_loss: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0_u64..9).prop_map(Step::Append),
+        2 => (0_u64..6).prop_map(Step::Acknowledge),
+        1 => any::<bool>().prop_map(|power_loss| Step::Reopen { power_loss }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn the_log_is_a_list(steps in proptest::collection::vec(step(), 1..60), memory_bytes in prop_oneof![Just(0), Just(4000)]) {
+        let config = LogConfig { segment_bytes: 1800, memory_bytes, ..config() };
+        let mut storage = Memory::default();
+        let mut log = open(&storage, config.clone());
+        let mut cursor = log.cursor("c").unwrap();
+        // Behind the cursor, not yet acknowledged.
+        let mut model: VecDeque<(Seq, u64, String)> = VecDeque::new();
+        let mut samples = 0;
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Append(count) => {
+                    let batch = batch(&log, number as u64, count);
+                    let text = text(&log, &batch);
+                    let seq = run(log.append(batch)).unwrap();
+                    samples += count;
+                    model.push_back((seq, count, text));
+                }
+                Step::Acknowledge(count) => {
+                    for (seq, count, _) in model.drain(..model.len().min(count as usize)) {
+                        let mut state = cursor.state();
+                        prop_assert_eq!(state.seq, seq);
+                        (state.seq, state.ordinal, state.delivered) = (seq + 1, state.ordinal + count, state.delivered + count);
+                        prop_assert!(cursor.acknowledge(state));
+                    }
+                }
+                Step::Reopen { power_loss } => {
+                    if power_loss { log.shared.upkeep() } else { run(log.close()) }
+                    storage = Memory::from_image(&storage.survivors());
+                    log = open(&storage, config.clone());
+                    cursor = log.cursor("c").unwrap();
+                }
+            }
+            prop_assert_eq!(log.accepted(Format::InfluxLine), samples);
+            let (records, losses) = drain(&log, cursor.state().position());
+            prop_assert_eq!(losses, []);
+            let expected: Vec<_> = model.iter().map(|(seq, _, text)| (*seq, text.clone())).collect();
+            prop_assert_eq!(records, expected);
+        }
+    }
+}

@@ -4,8 +4,10 @@
 //! client is answered, and each [`output`] encodes it again and sends it at its own pace. ARCHITECTURE.md tells the rest.
 
 pub mod clock;
+pub mod config;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod log;
 pub mod model;
+pub mod relabel;
 pub mod wire;

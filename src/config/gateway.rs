@@ -1,0 +1,133 @@
+//! The file's own level: `listen`, `log`, `series`, `limits`, and the lists.
+
+use super::walk::{Key, Section};
+use super::{Ack, Config, Limits, Listen, ListenAddress, LogSettings, OnFull, SeriesSettings, address, output};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Bytes the log may have: less does not hold a segment, more is no disk.
+const LOG_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 50;
+/// Bytes a segment may have.
+const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=4 << 30;
+/// A small log is cut into as many segments when no segment size is given, so that it can be trimmed in steps.
+const SEGMENTS_MIN: u64 = 4;
+/// Bytes of memory: of the series table and of the log's recent batches.
+const MEMORY_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+/// Bytes of a body.
+const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
+/// Bytes of a line.
+const LINE_BYTES: RangeInclusive<u64> = 256..=16 << 20;
+/// Connections at a time.
+const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// The shortest wait that is one.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+pub(super) fn read(root: Section<'_>) -> Config {
+    let config = Config {
+        listen: root.key("listen").section().map(listen).unwrap_or_default(),
+        log: root.key("log").section().map(log).unwrap_or_default(),
+        series: root.key("series").section().map(series).unwrap_or_default(),
+        limits: root.key("limits").section().map(limits).unwrap_or_default(),
+        outputs: output::read_all(&root.key("outputs")),
+        notes: Vec::new(),
+    };
+    let scrape = root.key("scrape_configs");
+    if !scrape.items().is_empty() {
+        scrape.mistake("this version does not scrape yet: expected an empty list");
+    }
+    root.finish();
+    config
+}
+
+fn listen(section: Section<'_>) -> Listen {
+    let address = |key: &Key<'_>| {
+        let expected = "an address such as 127.0.0.1:8900, [::1]:8900, :8900 or localhost:8900";
+        key.read(expected, address::listen).map(ListenAddress)
+    };
+    let tcp = ["http", "wavefront", "influx_tcp"].map(|name| section.key(name));
+    let [http, wavefront, influx_tcp] = [address(&tcp[0]), address(&tcp[1]), address(&tcp[2])];
+    let http = http.unwrap_or(Listen::default().http);
+    let given = [("http", Some(http)), ("wavefront", wavefront), ("influx_tcp", influx_tcp)];
+    for later in 1..given.len() {
+        for earlier in 0..later {
+            if given[later].1.is_some() && given[later].1 == given[earlier].1 && port(given[later].1) != 0 {
+                tcp[later].mistake(format!("the same address as listen.{}", given[earlier].0));
+            }
+        }
+    }
+    for name in ["rsocket_tcp", "rsocket_websocket"] {
+        let key = section.key(name);
+        if key.is_given() {
+            key.mistake("this version does not speak RSocket yet");
+        }
+    }
+    let listen = Listen { http, wavefront, influx_tcp, influx_udp: address(&section.key("influx_udp")) };
+    section.finish();
+    listen
+}
+
+/// The port; any number of sockets may ask the system for one.
+fn port(address: Option<ListenAddress>) -> u16 {
+    address.map_or(0, |address| address.0.port())
+}
+
+fn log(section: Section<'_>) -> LogSettings {
+    let default = LogSettings::default();
+    let bytes_max = section.key("max_bytes").size(&LOG_BYTES).unwrap_or(default.bytes_max);
+    let segment = section.key("segment_bytes");
+    let segment_bytes = segment.size(&SEGMENT_BYTES);
+    if segment_bytes.is_some_and(|bytes| bytes > bytes_max) {
+        segment.mistake(format!("larger than the whole log, log.max_bytes is {bytes_max}"));
+    }
+    let log = LogSettings {
+        dir: section.key("dir").filled_text().map_or(default.dir, PathBuf::from),
+        ack: section.key("ack").one_of(&[("durable", Ack::Durable), ("memory", Ack::Memory)]).unwrap_or(default.ack),
+        bytes_max,
+        on_full: section
+            .key("on_full")
+            .one_of(&[("reject", OnFull::Reject), ("drop_oldest", OnFull::DropOldest)])
+            .unwrap_or(default.on_full),
+        segment_bytes: segment_bytes.unwrap_or(default.segment_bytes.min(bytes_max / SEGMENTS_MIN)),
+        memory_bytes: memory(&section.key("memory_bytes")).unwrap_or(default.memory_bytes),
+    };
+    section.finish();
+    log
+}
+
+fn series(section: Section<'_>) -> SeriesSettings {
+    let default = SeriesSettings::default();
+    let series = SeriesSettings {
+        bytes_max: memory(&section.key("max_bytes")).unwrap_or(default.bytes_max),
+        idle: section.key("idle").duration(WAIT_MIN).unwrap_or(default.idle),
+    };
+    section.finish();
+    series
+}
+
+fn limits(section: Section<'_>) -> Limits {
+    let default = Limits::default();
+    let size = |name, range, default| section.key(name).size(range).and_then(machine_size).unwrap_or(default);
+    let limits = Limits {
+        body_bytes_max: size("max_body_bytes", &BODY_BYTES, default.body_bytes_max),
+        decompressed_bytes_max: size("max_decompressed_bytes", &BODY_BYTES, default.decompressed_bytes_max),
+        line_bytes_max: size("max_line_bytes", &LINE_BYTES, default.line_bytes_max),
+        connections_max: section
+            .key("max_connections")
+            .number(&CONNECTIONS)
+            .and_then(machine_size)
+            .unwrap_or(default.connections_max),
+        read_timeout: section.key("read_timeout").duration(WAIT_MIN).unwrap_or(default.read_timeout),
+        series_stale: section.key("series_stale").duration(WAIT_MIN).unwrap_or(default.series_stale),
+    };
+    section.finish();
+    limits
+}
+
+fn memory(key: &Key<'_>) -> Option<usize> {
+    key.size(&MEMORY_BYTES).and_then(machine_size)
+}
+
+fn machine_size(number: u64) -> Option<usize> {
+    usize::try_from(number).ok()
+}

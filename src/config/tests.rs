@@ -1,0 +1,364 @@
+use super::*;
+use proptest::prelude::*;
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "HOST" => Some("db1".to_owned()),
+        "LANES" => Some("7".to_owned()),
+        "SECRET" => Some("hunter2".to_owned()),
+        "TRICK" => Some("x\nack: memory".to_owned()),
+        _ => None,
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
+    Config::parse(text, Path::new("no-such-folder"), &env)
+}
+
+fn good(text: &str) -> Config {
+    parse(text).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes:#?}"))
+}
+
+/// One output with that destination block.
+fn output(block: &str) -> Output {
+    good(&format!("outputs:\n  - name: a\n    {block}\n")).outputs.remove(0)
+}
+
+fn remote_write(keys: &str) -> (RemoteWrite, Output) {
+    let output = output(&format!("prometheus_remote_write: {{ url: http://h/w, {keys} }}"));
+    let Destination::RemoteWrite(remote_write) = output.destination.clone() else { panic!("{output:?}") };
+    (remote_write, output)
+}
+
+fn influx(keys: &str) -> Influx {
+    let output = output(&format!("influxdb: {{ {keys} }}"));
+    let Destination::Influx(influx) = output.destination else { panic!("{output:?}") };
+    influx
+}
+
+fn wavefront(keys: &str) -> Wavefront {
+    let output = output(&format!("wavefront: {{ {keys} }}"));
+    let Destination::Wavefront(wavefront) = output.destination else { panic!("{output:?}") };
+    wavefront
+}
+
+/// `LINE:COLUMN key: message` of every mistake.
+fn mistakes(text: &str) -> Vec<String> {
+    let list = Mistakes::new("f".to_owned(), parse(text).map(|config| panic!("{text}\n{config:#?}")).unwrap_err());
+    list.to_string().lines().map(|line| line.trim_start_matches("f:").to_owned()).collect()
+}
+
+#[test]
+fn reads_the_contract() {
+    let config = good(
+        r#"
+listen:
+  http: 127.0.0.1:8900
+  wavefront: 127.0.0.1:2878
+  influx_tcp: 127.0.0.1:8094
+  influx_udp: 127.0.0.1:8094
+log:
+  dir: ./data
+  ack: memory
+  max_bytes: 2GB
+  on_full: drop_oldest
+outputs:
+  - name: prom
+    prometheus_remote_write: { url: "http://127.0.0.1:9090/api/v1/write", version: 2 }
+  - name: influx
+    influxdb: { url: "http://127.0.0.1:8086/", database: metrics }
+  - name: wf
+    wavefront: { url: "http://127.0.0.1:2878", source: my-gateway }
+scrape_configs: []
+"#,
+    );
+    assert_eq!(config.listen.influx_udp, config.listen.influx_tcp);
+    assert_eq!((config.log.ack, config.log.on_full), (Ack::Memory, OnFull::DropOldest));
+    assert_eq!((config.log.bytes_max, config.log.segment_bytes), (2_000_000_000, 64 << 20));
+    let names: Vec<_> = config.outputs.iter().map(|output| output.name.as_str()).collect();
+    assert_eq!(names, ["prom", "influx", "wf"]);
+    assert_eq!(config.outputs[2].queue.samples_per_send, 10_000);
+    assert!(config.notes.is_empty());
+}
+
+#[test]
+fn takes_nothing_for_the_defaults() {
+    for text in ["", "# nothing", "{}", "log:\noutputs:\n", "listen: {}\noutputs: []"] {
+        let config = good(text);
+        assert_eq!(config.listen, Listen::default());
+        assert_eq!(config.log, LogSettings::default());
+        assert!(config.outputs.is_empty());
+    }
+    assert_eq!(Config::default().listen.http.0.to_string(), "127.0.0.1:8900");
+}
+
+#[test]
+fn cuts_a_small_log_into_segments() {
+    assert_eq!(good("log: { max_bytes: 1MiB }").log.segment_bytes, 256 << 10);
+}
+
+#[test]
+fn reads_http_clients_and_queues() {
+    let (write, output) = remote_write(
+        "version: auto, remote_timeout: 5s, proxy_url: 'http://p:3128', headers: { X-Scope-OrgID: t1 }, \
+         basic_auth: { username: me, password: '${SECRET}' }, tls_config: { insecure_skip_verify: true }, \
+         queue_config: { max_shards: '${LANES}', max_samples_per_send: 100, batch_send_deadline: 2s, min_backoff: 1s, \
+         max_backoff: 1m30s, sample_age_limit: 1h, retry_on_http_429: false, capacity: 10, min_shards: 1 }",
+    );
+    assert_eq!(write.version, Version::Auto);
+    assert_eq!(write.http.timeout, Duration::from_secs(5));
+    assert_eq!(write.http.headers, [("X-Scope-OrgID".to_owned(), "t1".to_owned())]);
+    assert_eq!(write.http.basic_auth.as_ref().unwrap().password.reveal(), "hunter2");
+    assert!(write.http.tls.insecure_skip_verify && !write.retry_on_http_429);
+    let expected = Queue {
+        lanes: 7,
+        samples_per_send: 100,
+        send_deadline: Duration::from_secs(2),
+        backoff_min: Duration::from_secs(1),
+        backoff_max: Duration::from_secs(90),
+        sample_age_limit: Some(Duration::from_secs(3600)),
+    };
+    assert_eq!(output.queue, expected);
+}
+
+#[test]
+fn notes_keys_without_effect() {
+    let config =
+        good("outputs: [{ name: a, queue_config: { capacity: 10, min_shards: 1 }, wavefront: { url: 'http://h' } }]");
+    assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+    assert!(config.notes.iter().all(|note| note.contains("outputs[0].queue_config")));
+}
+
+#[test]
+fn takes_credentials_out_of_urls() {
+    let Destination::RemoteWrite(write) = output("prometheus_remote_write: { url: 'http://me:pw@h/w' }").destination
+    else {
+        panic!()
+    };
+    assert_eq!(write.url, "http://h/w");
+    assert_eq!(write.http.basic_auth.unwrap().password.reveal(), "pw");
+}
+
+#[test]
+fn shows_no_secret() {
+    let (write, _) = remote_write("authorization: { credentials: '${SECRET}' }");
+    let shown = format!("{write:?}");
+    assert!(shown.contains("<secret>") && !shown.contains("hunter2"), "{shown}");
+    let said = mistakes("log: { ack: '${SECRET}' }").join("\n");
+    assert!(said.contains("${SECRET}") && !said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn tells_the_versions_of_influxdb_apart() {
+    let one = influx(
+        "url: 'http://${HOST}:8086/', database: m, retention_policy: r, consistency: one, username: u, password: p",
+    );
+    assert_eq!(one.url, "http://db1:8086");
+    assert_eq!(one.http.basic_auth.unwrap().username, "u");
+    assert!(matches!(one.api, InfluxApi::V1 { consistency: Some(_), retention_policy: Some(_), .. }) && one.gzip);
+    assert!(matches!(influx("url: 'http://h', org: o, bucket: b, token: t").api, InfluxApi::V2 { .. }));
+    assert!(matches!(influx("url: 'http://h', database: d, version: 3").api, InfluxApi::V3 { token: None, .. }));
+}
+
+#[test]
+fn reads_the_schemes_of_wavefront() {
+    let http = |url: &str| WavefrontTarget::Http { url: url.to_owned() };
+    let tcp = |host: &str| WavefrontTarget::Tcp { host: host.to_owned(), port: 2878 };
+    for (url, expected) in [
+        ("http://h:2878", http("http://h:2878")),
+        ("http://h:2878/base/", http("http://h:2878/base")),
+        ("https://h", http("https://h")),
+        ("proxy://h:2878", http("http://h:2878")),
+        ("tcp://h:2878", tcp("h")),
+        ("tcp://[::1]:2878", tcp("::1")),
+    ] {
+        assert_eq!(wavefront(&format!("url: '{url}'")).target, expected, "{url}");
+    }
+    for keys in ["url: 'https://h', token: t", "url: 'https://t@h'"] {
+        let authorization = wavefront(keys).http.authorization.unwrap();
+        assert_eq!((authorization.kind.as_str(), authorization.credentials.reveal()), ("Bearer", "t"), "{keys}");
+    }
+}
+
+#[test]
+fn reads_relabel_rules() {
+    let rules =
+        "write_relabel_configs: [{ source_labels: [a], regex: 'x.*', action: Drop }, { regex: b, action: labeldrop }]";
+    let (_, output) = remote_write(rules);
+    assert_eq!(output.relabel.len(), 2);
+    let mut labels = vec![("a".to_owned(), "xy".to_owned())];
+    assert_eq!(relabel::apply(&output.relabel, &mut labels), relabel::Verdict::Drop);
+}
+
+#[test]
+fn expands_after_parsing() {
+    let config = good("log: { dir: '${TRICK}' }");
+    assert_eq!((config.log.dir.as_path(), config.log.ack), (Path::new("x\nack: memory"), Ack::Durable));
+}
+
+#[test]
+fn reports_all_mistakes_at_once_by_place() {
+    let text = "\
+listen:
+  htpp: 127.0.0.1:8900
+log:
+  ack: sometimes
+  max_bytes: 10 elephants
+  dir: ${NOWHERE}
+outputs:
+  - name: a
+    prometheus_remote_write: { url: 'ftp://h', version: 3 }
+  - name: a
+    influxdb: { url: 'http://h' }
+extra: 1
+";
+    let found = mistakes(text);
+    let expected = [
+        "2:3: listen.htpp: unknown key, did you mean http?",
+        "4:8: log.ack: expected one of durable, memory, found \"sometimes\"",
+        "5:14: log.max_bytes: expected a size such as 10GiB, 512MiB, 2GB or 1000, found \"10 elephants\"",
+        "6:8: log.dir: the environment variable NOWHERE is not set",
+        "9:37: outputs[0].prometheus_remote_write.url: expected a URL with http:// or https:// (the scheme is ftp)",
+        "9:57: outputs[0].prometheus_remote_write.version: expected one of auto, 1, 2, found \"3\"",
+        "10:5: outputs[1].name: the name of another output",
+        "11:5: outputs[1].influxdb.database: missing",
+        "12:1: extra: unknown key, expected one of listen, log",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\nis not\n{expected}");
+    }
+}
+
+#[test]
+fn refuses_what_cannot_be() {
+    let output_cases = [
+        ("prometheus_remote_write: { url: 'http://h/w' }, wavefront: { url: 'http://h' }", "a second destination"),
+        ("queue_config: {}", "expected one destination"),
+        ("influxdb: { url: 'http://h', bucket: b, token: t }", "influxdb.org: missing"),
+        ("influxdb: { url: 'http://h', org: o, bucket: b }", "influxdb.token: missing"),
+        ("influxdb: { url: 'http://h', org: o, bucket: b, token: t, database: d }", "belongs to InfluxDB 1 and 3"),
+        ("influxdb: { url: 'http://h', database: d, token: t }", "belongs to InfluxDB 2"),
+        ("influxdb: { url: 'http://h', database: d, version: 3, create_database: true }", "belongs to InfluxDB 1"),
+        ("influxdb: { url: 'http://h', database: d, password: p }", "needs username"),
+        ("influxdb: { url: 'http://h', database: d, consistency: most }", "any, one, quorum, all"),
+        ("influxdb: { url: 'http://h', org: o, bucket: b, token: t, username: u }", "together with a user"),
+        ("wavefront: { url: 'tcp://h' }", "expected a port"),
+        ("wavefront: { url: 'tcp://h:1', token: t }", "means nothing with tcp://"),
+        ("wavefront: { url: 'tcp://h:1', tls_config: {} }", "means nothing with tcp://"),
+        ("wavefront: { url: 'tcp://t@h:1' }", "only host and port"),
+        ("wavefront: { url: 'tcp://h:1/path' }", "only host and port"),
+        ("wavefront: { url: 'proxy://1.2.3.999' }", "invalid IPv4"),
+        ("wavefront: { url: 'http://t@h', token: t }", "a user in the URL"),
+        ("wavefront: { url: 'http://h', token: \"a\\nb\" }", "text that a header can carry"),
+        ("influxdb: { url: 'http://h/?db=x', database: d }", "without a query"),
+        ("wavefront: { source: x }", "wavefront.url: missing"),
+        ("wavefront: { url: 'http://h', source_labels: a }", "expected a list"),
+        ("prometheus_remote_write: { url: 'http://h', headers: { Content-Type: x } }", "set by sluicegate"),
+        ("prometheus_remote_write: { url: 'http://h', headers: { X-A: x, x-a: y } }", "given twice"),
+        ("prometheus_remote_write: { url: 'http://h', headers: { 'a b': x } }", "name of a header"),
+        ("prometheus_remote_write: { url: 'http://h', headers: { a: \"x\\ny\" } }", "value of a header"),
+        ("prometheus_remote_write: { url: 'http://h', basic_auth: { password: x } }", "username or username_file"),
+        (
+            "prometheus_remote_write: { url: 'http://h', basic_auth: { username: x }, authorization: { credentials: y } }",
+            "together with basic_auth",
+        ),
+        ("prometheus_remote_write: { url: 'http://h', authorization: { type: Basic, credentials: y } }", "Bearer"),
+        ("prometheus_remote_write: { url: 'http://h', tls_config: { cert_file: x } }", "needs key_file"),
+        ("prometheus_remote_write: { url: 'http://h', tls_config: { ca_file: x } }", "file that can be read"),
+        ("prometheus_remote_write: { url: 'http://h', proxy_url: 'socks5://h' }", "the scheme is socks5"),
+        ("prometheus_remote_write: { url: 'http://h', remote_timeout: 0s }", "at least 1ms"),
+        ("queue_config: {}, wavefront: { url: 'http://h', queue_config: {} }", "both at the output and inside"),
+        ("wavefront: { url: 'http://h' }, queue_config: { max_shards: 0 }", "from 1 to 256"),
+        ("wavefront: { url: 'http://h' }, queue_config: { min_backoff: 1m }", "longer than max_backoff"),
+        ("wavefront: { url: 'http://h' }, write_relabel_configs: [{ action: explode }]", "an action of Prometheus"),
+        ("wavefront: { url: 'http://h' }, write_relabel_configs: [{ regex: '(', action: drop }]", "configs[0].regex: "),
+        ("wavefront: { url: 'http://h' }, write_relabel_configs: [{ action: hashmod }]", "configs[0].modulus: missing"),
+    ];
+    let outputs = output_cases.map(|(text, expected)| (format!("outputs: [{{ name: a, {text} }}]"), expected));
+    let others = [
+        ("a", "expected a mapping, found \"a\""),
+        ("- a", "expected a mapping, found a list"),
+        ("log: 5", "log: expected a mapping"),
+        ("log: { dir: [a] }", "expected one value, found a list"),
+        ("log: { max_bytes: 1 }", "expected a size from 65536"),
+        ("log: { max_bytes: 1MiB, segment_bytes: 2MiB }", "larger than the whole log"),
+        ("log: { ack: durable, ack: memory }", "log.ack: given twice"),
+        ("log: { on-full: reject }", "did you mean on_full?"),
+        ("series: { idle: 5 }", "expected a duration such as"),
+        ("limits: { max_connections: -1 }", "whole number from 1"),
+        ("listen: { http: 'example.com:80' }", "expected an address such as"),
+        ("listen: { wavefront: '127.0.0.1:8900' }", "the same address as listen.http"),
+        ("listen: { rsocket_tcp: ':7001' }", "does not speak RSocket yet"),
+        ("scrape_configs: [{ job_name: a }]", "does not scrape yet"),
+        ("outputs: [{ wavefront: { url: 'http://h' } }]", "outputs[0].name: missing"),
+        ("outputs: [{ name: a/b, wavefront: { url: 'http://h' } }]", "a name of 1 to 64"),
+        ("outputs: [null]", "outputs[0]: missing"),
+        ("outputs: {}", "expected a list, found a mapping"),
+        ("log: {", "not YAML"),
+    ]
+    .map(|(text, expected)| (text.to_owned(), expected));
+    for (text, expected) in outputs.into_iter().chain(others) {
+        let found = mistakes(&text).join("\n");
+        assert!(found.contains(expected), "{text}\nsays {found}\nnot {expected}");
+    }
+}
+
+#[test]
+fn says_each_mistake_once() {
+    for text in [
+        "outputs: [{ name: '${NOWHERE}', wavefront: { url: '${NOWHERE}' } }]",
+        "log: { ack: 1, dir: '' }",
+        "outputs: [{ name: a, influxdb: { url: 'http://h', version: 4, database: '' } }]",
+    ] {
+        assert_eq!(mistakes(text).len(), 2, "{:#?}", mistakes(text));
+    }
+}
+
+#[test]
+fn lists_no_more_mistakes_than_anyone_reads() {
+    let lines: Vec<_> = (0..1000).map(|number| format!("unknown_{number}: 1")).collect();
+    let text = lines.join("\n");
+    let found = mistakes(&text);
+    assert_eq!((found.len(), found[200].as_str()), (201, " and 800 more"));
+}
+
+#[test]
+fn reads_secrets_from_files_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("pw"), "hunter2\n").unwrap();
+    let path = folder.path().join("c.yaml");
+    let text = "outputs: [{ name: a, prometheus_remote_write: { url: 'http://h', basic_auth: { username: u, password_file: pw } } }]";
+    std::fs::write(&path, text).unwrap();
+    let config = Config::load(&path, &env).unwrap();
+    let Destination::RemoteWrite(write) = &config.outputs[0].destination else { panic!() };
+    assert_eq!(write.http.basic_auth.as_ref().unwrap().password.reveal(), "hunter2");
+}
+
+#[test]
+fn refuses_files_it_cannot_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, contents, expected) in [
+        ("absent", None, "cannot be read"),
+        ("long", Some(vec![b'#'; FILE_BYTES_MAX + 1]), "longer than"),
+        ("binary", Some(vec![0xff]), "not UTF-8"),
+    ] {
+        let path = folder.path().join(name);
+        if let Some(contents) = contents {
+            std::fs::write(&path, contents).unwrap();
+        }
+        let said = Config::load(&path, &env).unwrap_err().to_string();
+        assert!(said.contains(expected) && !said.contains(":0:"), "{said}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn never_panics(at in 0.0..1.0_f64, length in 0_usize..40, put in "[a-z0-9 :\\[\\]{}$&*'\"\n-]{0,12}") {
+        let example = include_str!("../../sluicegate.example.yaml");
+        let place = |offset: usize| (0..=offset.min(example.len())).rev().find(|at| example.is_char_boundary(*at));
+        let from = place((example.len() as f64 * at) as usize).unwrap_or(0);
+        let to = place(from + length).unwrap_or(from);
+        let _ = parse(&format!("{}{put}{}", &example[..from], &example[to..]));
+    }
+}

@@ -7,7 +7,10 @@ pub mod clock;
 pub mod config;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod ledger;
 pub mod log;
 pub mod model;
+pub mod output;
 pub mod relabel;
+pub mod telemetry;
 pub mod wire;

@@ -1,0 +1,337 @@
+//! The ledger: what became of every sample, for every input and every output, at any moment.
+//!
+//! For each output: accepted (all inputs, since the log was created) = delivered + dropped + pending. The three are counted
+//! where they happen, never derived from each other: *pending* is what the log holds beyond the output's reading position
+//! plus what the output has read and not yet finished. One lock an output, taken once a batch or request, makes an
+//! [`OutputSnapshot`] exact; the log's end, read after all of them, makes the whole exact.
+
+use crate::model::{Format, Loss, Losses, Refusal, TimestampNs};
+use crate::wire::Report;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The accounts of a gateway.
+#[derive(Debug)]
+pub struct Ledger {
+    rejected: [[AtomicU64; Refusal::COUNT]; Format::COUNT],
+    outputs: Vec<Arc<OutputAccount>>,
+    sources: Mutex<HashMap<(IpAddr, Format), Sender>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sender {
+    accepted: u64,
+    last_seen: TimestampNs,
+}
+
+/// Senders that are remembered; beyond that the one silent for longest makes room.
+const SOURCES_MAX: usize = 1000;
+/// Senders that a status shows.
+const SOURCES_SHOWN: usize = 100;
+
+impl Ledger {
+    /// Empty accounts for those outputs.
+    pub fn new(outputs: Vec<Arc<OutputAccount>>) -> Self {
+        Self {
+            rejected: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+            outputs,
+            sources: Mutex::default(),
+        }
+    }
+
+    /// Counts samples that an input did not take.
+    pub fn reject(&self, input: Format, reason: Refusal, samples: u64) {
+        self.rejected[input as usize][reason as usize].fetch_add(samples, Ordering::Relaxed);
+    }
+
+    /// Counts all that a decoder refused.
+    pub fn reject_all(&self, input: Format, report: &Report) {
+        for (reason, samples) in report.reasons() {
+            self.reject(input, reason, samples);
+        }
+    }
+
+    /// Samples that an input refused for that reason, since the start of the process.
+    pub fn rejected(&self, input: Format, reason: Refusal) -> u64 {
+        self.rejected[input as usize][reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Notes who sent samples that were accepted.
+    pub fn note_source(&self, address: IpAddr, format: Format, samples: u64, now: TimestampNs) {
+        let mut sources = self.sources.lock();
+        if sources.len() >= SOURCES_MAX && !sources.contains_key(&(address, format)) {
+            let oldest = sources.iter().min_by_key(|(_, sender)| sender.last_seen).map(|(key, _)| *key);
+            oldest.and_then(|key| sources.remove(&key));
+        }
+        let sender = sources.entry((address, format)).or_insert(Sender { accepted: 0, last_seen: now });
+        sender.accepted += samples;
+        sender.last_seen = now;
+    }
+
+    /// Who sent lately, most recent first.
+    pub fn sources(&self, now: TimestampNs) -> Vec<Source> {
+        let mut senders: Vec<_> = self.sources.lock().iter().map(|(key, sender)| (*key, *sender)).collect();
+        senders.sort_by_key(|(_, sender)| std::cmp::Reverse(sender.last_seen));
+        senders.truncate(SOURCES_SHOWN);
+        let shown = senders.into_iter().map(|((address, format), sender)| Source {
+            address: address.to_string(),
+            format: format.as_str(),
+            accepted: sender.accepted,
+            last_seen_seconds: crate::clock::age(now, sender.last_seen).as_secs_f64(),
+        });
+        shown.collect()
+    }
+
+    /// The accounts of the outputs, in the order of the configuration.
+    pub fn outputs(&self) -> &[Arc<OutputAccount>] {
+        &self.outputs
+    }
+}
+
+/// One sender, as a status shows it.
+#[derive(Debug, Serialize)]
+pub struct Source {
+    /// Its address, without port.
+    pub address: String,
+    /// What it sends.
+    pub format: &'static str,
+    /// Samples accepted from it since the start.
+    pub accepted: u64,
+    /// Seconds since its last sample.
+    pub last_seen_seconds: f64,
+}
+
+/// The account of one output.
+#[derive(Debug)]
+pub struct OutputAccount {
+    /// The output's name.
+    pub name: String,
+    /// What kind of destination it is, by its configuration key.
+    pub kind: &'static str,
+    /// Where it sends to, without credentials.
+    pub address: String,
+    counts: Mutex<Counts>,
+    warned: AtomicI64,
+}
+
+/// An output warns of its destination once in that time; the counters tell the rest.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    /// Samples in the log before the next one to be read.
+    read: u64,
+    in_flight: u64,
+    delivered: u64,
+    dropped: BTreeMap<String, u64>,
+    losses: Losses,
+    /// Of those, the ones of records that are finished.
+    losses_finished: Losses,
+    requests: u64,
+    retries: u64,
+    oldest_pending: Option<TimestampNs>,
+    last_error: Option<(TimestampNs, String)>,
+}
+
+/// The state of one output's account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputSnapshot {
+    /// Samples acknowledged by the destination, since the log was created.
+    pub delivered: u64,
+    /// Samples given up, by reason, since the log was created.
+    pub dropped: BTreeMap<String, u64>,
+    /// Samples in the log before the next one to be read.
+    pub read: u64,
+    /// Samples read from the log and not yet finished.
+    pub in_flight: u64,
+    /// Samples that arrived altered or not at all because of the destination's format, since the start of the process.
+    pub losses: Losses,
+    /// Requests answered by the destination.
+    pub requests: u64,
+    /// Requests that had to be repeated.
+    pub retries: u64,
+    /// When the oldest pending sample was accepted; none when nothing is pending.
+    pub oldest_pending: Option<TimestampNs>,
+    /// The latest failure and when it happened; none once a request succeeded again.
+    pub last_error: Option<(TimestampNs, String)>,
+}
+
+impl OutputSnapshot {
+    /// Samples still to be delivered, of a log that holds so many. Ask the log after the snapshot was taken, so that it is
+    /// not behind the output.
+    pub fn pending(&self, log_end: u64) -> u64 {
+        log_end.saturating_sub(self.read) + self.in_flight
+    }
+
+    /// Samples given up, all reasons together.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+}
+
+impl OutputAccount {
+    /// An account that continues from a cursor: what was delivered and dropped before the log's sample number
+    /// `delivered + dropped`.
+    pub fn new(
+        name: String,
+        kind: &'static str,
+        address: String,
+        delivered: u64,
+        dropped: BTreeMap<String, u64>,
+    ) -> Self {
+        let read = delivered + dropped.values().sum::<u64>();
+        let counts = Mutex::new(Counts { read, delivered, dropped, ..Counts::default() });
+        Self { name, kind, address, counts, warned: AtomicI64::new(TimestampNs::MIN) }
+    }
+
+    /// Goes back to a cursor's state: what was in flight will be read again, and its losses counted again.
+    pub fn restart(&self, delivered: u64, dropped: BTreeMap<String, u64>) {
+        let mut counts = self.counts.lock();
+        counts.losses = counts.losses_finished.clone();
+        counts.read = delivered + dropped.values().sum::<u64>();
+        counts.in_flight = 0;
+        counts.delivered = delivered;
+        counts.dropped = dropped;
+    }
+
+    /// The output took samples from the log; they are in flight now.
+    pub fn read(&self, samples: u64) {
+        let mut counts = self.counts.lock();
+        counts.read += samples;
+        counts.in_flight += samples;
+    }
+
+    /// The log no longer had samples that the output should have read.
+    pub fn lose(&self, reason: Loss, samples: u64) {
+        let mut counts = self.counts.lock();
+        counts.read += samples;
+        *counts.dropped.entry(reason.as_str().to_owned()).or_default() += samples;
+    }
+
+    /// The destination acknowledged samples in flight.
+    pub fn deliver(&self, samples: u64) {
+        let mut counts = self.counts.lock();
+        counts.in_flight -= samples;
+        counts.delivered += samples;
+    }
+
+    /// Samples in flight were given up.
+    pub fn drop_samples(&self, dropped: &Losses) {
+        let mut counts = self.counts.lock();
+        counts.in_flight -= dropped.total();
+        for (loss, samples) in dropped.iter() {
+            *counts.dropped.entry(loss.as_str().to_owned()).or_default() += samples;
+        }
+    }
+
+    /// What the destination's format cost.
+    pub fn note_losses(&self, losses: &Losses) {
+        if losses.total() > 0 {
+            self.counts.lock().losses.merge(losses);
+        }
+    }
+
+    /// The losses of records up to the cursor: they will not be counted again.
+    pub fn note_losses_finished(&self, losses: &Losses) {
+        if losses.total() > 0 {
+            self.counts.lock().losses_finished.merge(losses);
+        }
+    }
+
+    /// Whether the output may write a warning to the log; it may not again for [`WARNING_INTERVAL`].
+    pub fn may_warn(&self, now: TimestampNs) -> bool {
+        let last = self.warned.load(Ordering::Relaxed);
+        let due = last == TimestampNs::MIN || crate::clock::age(now, last) >= WARNING_INTERVAL;
+        due && self.warned.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// A request was answered; `retry` when it has to be repeated.
+    pub fn note_request(&self, retry: bool) {
+        let mut counts = self.counts.lock();
+        counts.requests += 1;
+        counts.retries += u64::from(retry);
+    }
+
+    /// The destination works again.
+    pub fn clear_error(&self) {
+        self.counts.lock().last_error = None;
+    }
+
+    /// A request failed.
+    pub fn note_error(&self, now: TimestampNs, error: String) {
+        self.counts.lock().last_error = Some((now, error));
+    }
+
+    /// When the oldest record that is not finished was appended.
+    pub fn note_oldest(&self, appended_at: Option<TimestampNs>) {
+        self.counts.lock().oldest_pending = appended_at;
+    }
+
+    /// The account's state.
+    pub fn snapshot(&self) -> OutputSnapshot {
+        let counts = self.counts.lock();
+        OutputSnapshot {
+            delivered: counts.delivered,
+            dropped: counts.dropped.clone(),
+            read: counts.read,
+            in_flight: counts.in_flight,
+            losses: counts.losses.clone(),
+            requests: counts.requests,
+            retries: counts.retries,
+            oldest_pending: counts.oldest_pending,
+            last_error: counts.last_error.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_even_at_every_step() {
+        let before = BTreeMap::from([("string_value".to_owned(), 2)]);
+        let account = OutputAccount::new("a".into(), "influxdb", String::new(), 3, before);
+        let end = 100;
+        let even = |account: &OutputAccount| {
+            let now = account.snapshot();
+            assert_eq!(now.delivered + now.dropped_total() + now.pending(end), end);
+            now
+        };
+        assert_eq!(even(&account).pending(end), 95);
+        account.read(50);
+        assert_eq!(even(&account).in_flight, 50);
+        account.deliver(40);
+        let mut dropped = Losses::default();
+        dropped.add(Loss::NonFinite, 10);
+        account.drop_samples(&dropped);
+        assert_eq!(even(&account).pending(end), 45);
+        account.lose(Loss::LogDamaged, 45);
+        let last = even(&account);
+        assert_eq!((last.pending(end), last.delivered, last.dropped["log_damaged"]), (0, 43, 45));
+    }
+
+    #[test]
+    fn a_restart_counts_losses_once() {
+        let account = OutputAccount::new("a".into(), "influxdb", String::new(), 0, BTreeMap::new());
+        let mut losses = Losses::default();
+        losses.add(Loss::FieldType, 3);
+        account.note_losses(&losses);
+        account.note_losses_finished(&losses);
+        account.note_losses(&losses);
+        account.restart(0, BTreeMap::new());
+        assert_eq!(account.snapshot().losses, losses, "what is read again is counted again");
+    }
+
+    #[test]
+    fn warnings_of_an_output_are_seldom() {
+        let account = OutputAccount::new("a".into(), "influxdb", String::new(), 0, BTreeMap::new());
+        let seconds = [0, 1, 9, 10, 11, 19, 21].map(|second: i64| account.may_warn(second * 1_000_000_000));
+        assert_eq!(seconds, [true, false, false, true, false, false, true]);
+    }
+}

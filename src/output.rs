@@ -1,0 +1,247 @@
+//! Outputs: from the log to the destinations, each at its own pace.
+//!
+//! ```text
+//! log --reader--> dispatch --encode--> open body of a lane --shipment--> lane --send--> destination
+//!                    ^                                                    |
+//!                    +------------------ settlement ----------------------+--> cursor
+//! ```
+//!
+//! One [`dispatch`] task an output reads records in order, resolves each series once ([`memo`]) and encodes its samples
+//! straight into the open body of the series' lane; a body is shipped when it is full or old enough. One [`lane`] task a
+//! lane sends its shipments one after the other, so the samples of a series keep their order while lanes run in parallel.
+//! [`progress`] moves the cursor when all samples of a record are finished, in log order: a crash sends again, it never
+//! skips. What an answer of the destination means is decided by one pure function a destination ([`verdict`]).
+//!
+//! Outputs share nothing but the log: a slow or dead destination makes its own output lag and no other.
+
+pub mod backoff;
+pub mod destination;
+pub mod dispatch;
+pub mod encoding;
+pub mod influxdb;
+pub mod lane;
+pub mod memo;
+pub mod progress;
+pub mod remote_write;
+pub mod scrape;
+pub mod shipment;
+pub mod transport;
+pub mod verdict;
+pub mod wavefront;
+
+use crate::clock;
+use crate::config::{self, Version as Wanted};
+use crate::ledger::OutputAccount;
+use crate::log::{Cursor, Log, LogError};
+use crate::model::SeriesTable;
+use crate::wire::{influx_line, remote_write as remote_write1, remote_write2, wavefront as wavefront_lines};
+use destination::Destination;
+use dispatch::{Dispatch, End, Parts};
+use encoding::Encoding;
+use lane::Lane;
+use remote_write::{Fallback, Version};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Shipments that wait for a lane beside the one it sends.
+const WAITING_MAX: usize = 1;
+
+/// Pause before an output starts again whose task failed.
+const FAILURE_PAUSE: Duration = Duration::from_secs(5);
+
+/// An output cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// Its client cannot be made.
+    #[error("output {name}: {source}")]
+    Client {
+        /// The output.
+        name: String,
+        /// Why.
+        source: transport::ClientError,
+    },
+    /// Its cursor cannot be opened.
+    #[error("output {name}: {source}")]
+    Cursor {
+        /// The output.
+        name: String,
+        /// Why.
+        source: LogError,
+    },
+}
+
+/// One configured output.
+#[derive(Debug)]
+pub struct Output {
+    config: config::Output,
+    /// What to speak, in the order of preference; only remote write has more than one.
+    destinations: Vec<Arc<Destination>>,
+    cursor: Cursor,
+    account: Arc<OutputAccount>,
+    host: String,
+}
+
+impl Output {
+    /// Sets an output up: its client, its cursor, its account. `host` is the name of this machine, the last resort for a
+    /// Wavefront source.
+    pub fn try_new(config: config::Output, log: &Log, host: &str) -> Result<Self, OutputError> {
+        let name = config.name.clone();
+        let (kind, address, destinations) =
+            destinations(&config.destination).map_err(|source| OutputError::Client { name: name.clone(), source })?;
+        let cursor = log.cursor(&name).map_err(|source| OutputError::Cursor { name: name.clone(), source })?;
+        let state = cursor.state();
+        let account = Arc::new(OutputAccount::new(name, kind, address, state.delivered, state.dropped));
+        Ok(Self { config, destinations, cursor, account, host: host.to_owned() })
+    }
+
+    /// The output's account, for the ledger.
+    pub fn account(&self) -> Arc<OutputAccount> {
+        Arc::clone(&self.account)
+    }
+
+    /// Forwards the log until `drain` is cancelled and everything that was in the log by then is finished. May be dropped
+    /// at any time: what was not acknowledged is sent again after the next start.
+    ///
+    /// A task that panics takes nothing with it: the output starts again from its cursor.
+    pub async fn run(self, log: Arc<Log>, table: Arc<SeriesTable>, drain: CancellationToken) {
+        let output = Arc::new(self);
+        let mut version = 0;
+        while let Some(destination) = output.destinations.get(version).map(Arc::clone) {
+            let forwarding =
+                Arc::clone(&output).forward_to(destination, Arc::clone(&log), Arc::clone(&table), drain.clone());
+            let end = AbortOnDropHandle::new(tokio::spawn(forwarding)).await;
+            let name = &output.account.name;
+            match end {
+                Ok(End::Drained) => return,
+                Ok(End::OlderVersion) => {
+                    tracing::info!(output = name, "the destination does not speak remote write 2.0; going on with 1.0");
+                    version += 1;
+                }
+                Ok(End::Failed) | Err(_) => {
+                    tracing::error!(output = name, "a task of the output failed; it starts again from its cursor");
+                    output.account.note_error(clock::now(), "a task failed; see the log".to_owned());
+                    tokio::time::sleep(FAILURE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn forward_to(
+        self: Arc<Self>,
+        destination: Arc<Destination>,
+        log: Arc<Log>,
+        table: Arc<SeriesTable>,
+        drain: CancellationToken,
+    ) -> End {
+        let (destination, log, table, drain) = (&destination, &log, &table, &drain);
+        match (&self.config.destination, &**destination) {
+            (_, Destination::RemoteWrite { version: Version::V1, .. }) => {
+                let options = remote_write1::encode::Options::default();
+                self.forward::<remote_write1::encode::Encoder>(&options, destination, log, table, drain).await
+            }
+            (_, Destination::RemoteWrite { version: Version::V2, .. }) => {
+                let options = remote_write2::encode::Options::default();
+                self.forward::<remote_write2::encode::Encoder>(&options, destination, log, table, drain).await
+            }
+            (config::Destination::Influx(influx), _) => {
+                // Version 1 has no unsigned integers.
+                let unsigned = !matches!(influx.api, config::InfluxApi::V1 { .. });
+                let options = influx_line::encode::Options { unsigned, ..influx_line::encode::Options::default() };
+                self.forward::<influx_line::encode::Encoder>(&options, destination, log, table, drain).await
+            }
+            (config::Destination::Wavefront(wavefront), _) => {
+                let source = wavefront.source.clone().unwrap_or_else(|| self.host.clone());
+                let mut options = wavefront_lines::encode::Options::new(source);
+                options.source_labels.clone_from(&wavefront.source_labels);
+                self.forward::<wavefront_lines::encode::Encoder>(&options, destination, log, table, drain).await
+            }
+            (config::Destination::RemoteWrite(_), _) => End::Drained,
+        }
+    }
+
+    async fn forward<E: Encoding>(
+        &self,
+        options: &E::Options,
+        destination: &Arc<Destination>,
+        log: &Arc<Log>,
+        table: &Arc<SeriesTable>,
+        drain: &CancellationToken,
+    ) -> End {
+        let (events, settled) = mpsc::unbounded_channel();
+        // Dropped with this function: a lane does not outlive its dispatcher.
+        let mut tasks = JoinSet::new();
+        let lanes = (0..self.config.queue.lanes)
+            .map(|_| {
+                let (sender, shipments) = mpsc::channel(WAITING_MAX);
+                let lane = Lane {
+                    destination: Arc::clone(destination),
+                    account: Arc::clone(&self.account),
+                    queue: self.config.queue.clone(),
+                };
+                tasks.spawn(lane.run(shipments, events.clone()));
+                sender
+            })
+            .collect();
+        let parts = Parts {
+            log,
+            cursor: &self.cursor,
+            account: &self.account,
+            table,
+            queue: &self.config.queue,
+            relabel: &self.config.relabel,
+        };
+        let dispatching = Dispatch::<E>::new(parts, options, lanes, settled).run(drain);
+        tokio::select! {
+            end = dispatching => end,
+            // A lane ends only after its dispatcher, unless it panicked.
+            Some(_) = tasks.join_next() => End::Failed,
+        }
+    }
+}
+
+type Destinations = (&'static str, String, Vec<Arc<Destination>>);
+
+fn destinations(config: &config::Destination) -> Result<Destinations, transport::ClientError> {
+    Ok(match config {
+        config::Destination::RemoteWrite(remote_write) => {
+            let versions: &[_] = match remote_write.version {
+                Wanted::Auto => &[(Version::V2, Fallback::Allowed), (Version::V1, Fallback::Forbidden)],
+                Wanted::V1 => &[(Version::V1, Fallback::Forbidden)],
+                Wanted::V2 => &[(Version::V2, Fallback::Forbidden)],
+            };
+            let destinations = versions
+                .iter()
+                .map(|(version, fallback)| Destination::remote_write(remote_write, *version, *fallback).map(Arc::new))
+                .collect::<Result<_, _>>()?;
+            ("prometheus_remote_write", without_credentials(&remote_write.url), destinations)
+        }
+        config::Destination::Influx(influx) => {
+            ("influxdb", without_credentials(&influx.url), vec![Arc::new(Destination::influx(influx)?)])
+        }
+        config::Destination::Wavefront(wavefront) => {
+            let address = match &wavefront.target {
+                config::WavefrontTarget::Http { url } => without_credentials(url),
+                config::WavefrontTarget::Tcp { host, port } => format!("tcp://{host}:{port}"),
+            };
+            ("wavefront", address, vec![Arc::new(Destination::wavefront(wavefront)?)])
+        }
+    })
+}
+
+/// A URL for people to read: without user, password and query.
+fn without_credentials(url: &str) -> String {
+    reqwest::Url::parse(url).map_or_else(
+        |_| String::new(),
+        |mut url| {
+            // Fails only for URLs that have no host, which have no credentials either.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.set_query(None);
+            url.to_string()
+        },
+    )
+}

@@ -1,0 +1,162 @@
+//! The closed set of destinations: how a body is packed, where it is sent and what the answer means.
+
+use super::remote_write::{self, Fallback, Version};
+use super::shipment::Purpose;
+use super::transport::{ClientError, HttpClient, LineSocket, SendError};
+use super::verdict::{Answer, Verdict};
+use super::{influxdb, wavefront};
+use crate::config;
+use crate::wire::compression;
+use bytes::Bytes;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+
+/// A destination, ready to be sent to.
+#[derive(Debug)]
+pub enum Destination {
+    /// A remote-write receiver.
+    RemoteWrite {
+        /// The client.
+        client: HttpClient,
+        /// The receiver's URL.
+        url: String,
+        /// The version spoken.
+        version: Version,
+        /// Whether an older one may follow.
+        fallback: Fallback,
+        /// Whether 429 is repeated.
+        retry_on_429: bool,
+    },
+    /// An InfluxDB server.
+    Influx {
+        /// The client.
+        client: HttpClient,
+        /// The write URL.
+        url: String,
+        /// Whether bodies are compressed.
+        gzip: bool,
+        /// The URL that creates the database, when asked to.
+        create_url: Option<String>,
+    },
+    /// A Wavefront proxy over HTTP.
+    Wavefront {
+        /// The client.
+        client: HttpClient,
+        /// Where points go.
+        points_url: String,
+        /// Where distributions go.
+        distributions_url: String,
+    },
+    /// A Wavefront proxy's line socket.
+    WavefrontLines(LineSocket),
+}
+
+impl Destination {
+    /// A remote-write destination.
+    pub fn remote_write(
+        config: &config::RemoteWrite,
+        version: Version,
+        fallback: Fallback,
+    ) -> Result<Self, ClientError> {
+        let client = HttpClient::try_new(&config.http)?;
+        Ok(Self::RemoteWrite {
+            client,
+            url: config.url.clone(),
+            version,
+            fallback,
+            retry_on_429: config.retry_on_http_429,
+        })
+    }
+
+    /// An InfluxDB destination.
+    pub fn influx(config: &config::Influx) -> Result<Self, ClientError> {
+        let mut http = config.http.clone();
+        let token = match &config.api {
+            config::InfluxApi::V1 { .. } => None,
+            config::InfluxApi::V2 { token, .. } => Some(("Token", token.clone())),
+            config::InfluxApi::V3 { token, .. } => token.clone().map(|token| ("Bearer", token)),
+        };
+        if let Some((kind, credentials)) = token {
+            http.authorization = Some(config::Authorization { kind: kind.to_owned(), credentials });
+        }
+        let create_url = match &config.api {
+            config::InfluxApi::V1 { database, .. } if config.create_database => {
+                let statement = format!("CREATE DATABASE \"{}\"", database.replace('\\', "\\\\").replace('"', "\\\""));
+                let query = form_urlencoded::Serializer::new(String::new()).append_pair("q", &statement).finish();
+                Some(format!("{}/query?{query}", config.url.trim_end_matches('/')))
+            }
+            _ => None,
+        };
+        let url = influxdb::write_url(&config.url, &config.api);
+        Ok(Self::Influx { client: HttpClient::try_new(&http)?, url, gzip: config.gzip, create_url })
+    }
+
+    /// A Wavefront destination.
+    pub fn wavefront(config: &config::Wavefront) -> Result<Self, ClientError> {
+        Ok(match &config.target {
+            config::WavefrontTarget::Http { url } => Self::Wavefront {
+                client: HttpClient::try_new(&config.http)?,
+                points_url: wavefront::report_url(url, false),
+                distributions_url: wavefront::report_url(url, true),
+            },
+            config::WavefrontTarget::Tcp { host, port } => {
+                Self::WavefrontLines(LineSocket::new(host.clone(), *port, config.http.timeout))
+            }
+        })
+    }
+
+    /// A body as it goes over the wire.
+    pub fn pack(&self, body: Vec<u8>) -> Bytes {
+        Bytes::from(match self {
+            Self::RemoteWrite { .. } => remote_write::compress(&body),
+            Self::Influx { gzip: true, .. } | Self::Wavefront { .. } => compression::gzip(&body),
+            Self::Influx { gzip: false, .. } | Self::WavefrontLines(_) => body,
+        })
+    }
+
+    /// Sends a packed body. `attempt` counts from 0.
+    pub async fn send(&self, purpose: Purpose, attempt: u32, body: Bytes) -> Result<Answer, SendError> {
+        match self {
+            Self::RemoteWrite { client, url, version, .. } => {
+                let mut headers = remote_write::headers(*version);
+                if attempt > 0 {
+                    headers.insert(HeaderName::from_static("retry-attempt"), HeaderValue::from(attempt));
+                }
+                client.post(url, &headers, body).await
+            }
+            Self::Influx { client, url, gzip, create_url } => {
+                let answer = client.post(url, &line_headers("text/plain; charset=utf-8", *gzip), body).await?;
+                if let (404, Some(create_url)) = (answer.status, create_url) {
+                    client.post(create_url, &HeaderMap::new(), Bytes::new()).await?;
+                }
+                Ok(answer)
+            }
+            Self::Wavefront { client, points_url, distributions_url } => {
+                let url = if purpose == Purpose::Distributions { distributions_url } else { points_url };
+                client.post(url, &line_headers("application/octet-stream", true), body).await
+            }
+            Self::WavefrontLines(socket) => {
+                socket.write(&body).await?;
+                Ok(Answer::status(202))
+            }
+        }
+    }
+
+    /// What an answer means for a request of that many samples.
+    pub fn verdict(&self, samples: u64, answer: &Answer) -> Verdict {
+        match self {
+            Self::RemoteWrite { version, fallback, retry_on_429, .. } => {
+                remote_write::verdict(*version, *fallback, samples, *retry_on_429, answer)
+            }
+            Self::Influx { .. } => influxdb::verdict(answer),
+            Self::Wavefront { .. } | Self::WavefrontLines(_) => wavefront::verdict(answer),
+        }
+    }
+}
+
+fn line_headers(content_type: &'static str, gzip: bool) -> HeaderMap {
+    let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+    if gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    headers
+}

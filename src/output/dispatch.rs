@@ -1,0 +1,402 @@
+//! The task that reads the log for one output, encodes, and keeps its cursor.
+
+use super::encoding::Encoding;
+use super::memo::Memo;
+use super::progress::{Finished, Progress};
+use super::shipment::{Settlement, Shipment};
+use crate::clock;
+use crate::config;
+use crate::ledger::OutputAccount;
+use crate::log::{Cursor, CursorState, Entry, Log, ReadError, Reader, Record};
+use crate::model::{Batch, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, TimestampNs};
+use crate::wire::SampleRef;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Bytes after which a body is shipped whatever its number of samples.
+pub const BODY_BYTES_MAX: usize = 4 << 20;
+/// How often metadata is repeated where the format sends it apart from series, as Prometheus does.
+const METADATA_INTERVAL: Duration = Duration::from_secs(60);
+/// Metadata in one body.
+const METADATA_PER_BODY: usize = 2000;
+/// Families whose metadata an output repeats.
+const FAMILIES_MAX: usize = 100_000;
+
+/// What a lane tells its dispatcher.
+#[derive(Debug)]
+pub enum Event {
+    /// A shipment is finished.
+    Settled(Box<Settlement>),
+    /// The destination only speaks an older version of the protocol.
+    OlderVersion,
+}
+
+/// Why a dispatcher ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All that was in the log when the drain began is finished, or the log was closed.
+    Drained,
+    /// The output has to start again from its cursor with an older version of the protocol.
+    OlderVersion,
+    /// A task ended that should not have: the output has to start again from its cursor.
+    Failed,
+}
+
+/// What a dispatcher works with.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The log it reads.
+    pub log: &'a Arc<Log>,
+    /// Its place in the log.
+    pub cursor: &'a Cursor,
+    /// Its account in the ledger.
+    pub account: &'a Arc<OutputAccount>,
+    /// The series.
+    pub table: &'a Arc<SeriesTable>,
+    /// Lanes, batching.
+    pub queue: &'a config::Queue,
+    /// Relabel rules.
+    pub relabel: &'a [crate::relabel::Rule],
+}
+
+struct OpenBody<E> {
+    encoder: E,
+    parts: Vec<(u64, u64)>,
+    /// When its first sample came.
+    since: Option<Instant>,
+    lane: mpsc::Sender<Shipment>,
+}
+
+/// See the module's documentation.
+pub struct Dispatch<'a, E: Encoding> {
+    parts: Parts<'a>,
+    memo: Memo<E>,
+    bodies: Vec<OpenBody<E>>,
+    events: mpsc::UnboundedReceiver<Event>,
+    progress: Progress,
+    next_seq: u64,
+    /// Metadata that came with series or apart from them, to be repeated.
+    families: HashMap<Box<str>, Arc<Metadata>>,
+    older_version: bool,
+}
+
+impl<'a, E: Encoding> Dispatch<'a, E> {
+    /// A dispatcher that continues from its cursor and ships to those lanes.
+    pub fn new(
+        parts: Parts<'a>,
+        options: &E::Options,
+        lanes: Vec<mpsc::Sender<Shipment>>,
+        events: mpsc::UnboundedReceiver<Event>,
+    ) -> Self {
+        let state = parts.cursor.state();
+        let memo = Memo::new(options.clone(), Arc::clone(parts.table), parts.relabel.to_vec(), lanes.len());
+        let open = |lane| OpenBody { encoder: E::new(options), parts: Vec::new(), since: None, lane };
+        let bodies = lanes.into_iter().map(open).collect();
+        parts.account.restart(state.delivered, state.dropped.clone());
+        let progress = Progress::new(Finished { seq: state.seq, delivered: state.delivered, dropped: state.dropped });
+        let families = HashMap::new();
+        Self { parts, memo, bodies, events, progress, next_seq: state.seq, families, older_version: false }
+    }
+
+    /// Runs until the drain is done.
+    pub async fn run(mut self, drain: &CancellationToken) -> End {
+        let (mut entries, _reading) = read_ahead(self.parts.cursor.reader());
+        let mut target = None;
+        let mut metadata = tokio::time::interval_at(Instant::now() + METADATA_INTERVAL, METADATA_INTERVAL);
+        metadata.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if self.older_version {
+                return End::OlderVersion;
+            }
+            let wanted = target.is_none_or(|target| self.next_seq < target);
+            if !wanted {
+                self.ship_open(|_| true).await;
+                if self.progress.is_idle() || self.older_version {
+                    return if self.older_version { End::OlderVersion } else { End::Drained };
+                }
+            }
+            let due = self
+                .bodies
+                .iter()
+                .filter_map(|body| body.since)
+                .min()
+                .map(|since| since + self.parts.queue.send_deadline);
+            tokio::select! {
+                Some(event) = self.events.recv() => self.on_event(event),
+                entry = entries.recv(), if wanted => match entry {
+                    Some(Some(entry)) => self.take(&entry).await,
+                    Some(None) => target = Some(self.next_seq),
+                    None => return End::Failed,
+                },
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    let now = Instant::now();
+                    let age = self.parts.queue.send_deadline;
+                    self.ship_open(|since| now.duration_since(since) >= age).await;
+                }
+                () = drain.cancelled(), if target.is_none() => target = Some(self.parts.log.end().seq),
+                _ = metadata.tick() => self.repeat_metadata().await,
+            }
+        }
+    }
+
+    async fn take(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Record(record) => {
+                self.next_seq = record.seq + 1;
+                let ready = self.encode(record);
+                for (lane, shipment) in ready {
+                    self.ship(lane, shipment).await;
+                }
+            }
+            Entry::Lost { first, next, samples, why } => {
+                let reason = why.loss();
+                tracing::error!(
+                    output = self.parts.account.name,
+                    first,
+                    next,
+                    samples,
+                    reason = reason.as_str(),
+                    "the log no longer has records of this output"
+                );
+                self.next_seq = *next;
+                self.parts.account.lose(reason, *samples);
+                self.progress.skip(*first, *next, clock::now(), reason, *samples);
+            }
+        }
+        self.advance();
+    }
+
+    /// Encodes a record into the open bodies. Returns the bodies it filled.
+    fn encode(&mut self, record: &Record) -> Vec<(usize, Shipment)> {
+        let batch = &record.batch;
+        let samples_max = self.parts.queue.samples_per_send as u64;
+        let oldest = self.oldest_wanted();
+        let (mut losses, mut dropped) = (Losses::default(), Losses::default());
+        let mut ready = Vec::new();
+        let mut taken = vec![0_u64; self.bodies.len()];
+        let mut starts = batch.starts.iter().peekable();
+        let mut exemplars = Exemplars::of(batch);
+
+        self.parts.account.read(batch.samples.len() as u64);
+        self.memo.refresh();
+        for (index, sample) in batch.samples.iter().enumerate() {
+            let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
+            let (rendered, lane) = match self.memo.slot(sample.series) {
+                Ok((rendered, lane)) => (rendered, *lane),
+                Err(loss) => {
+                    dropped.count(*loss);
+                    continue;
+                }
+            };
+            if sample.timestamp < oldest {
+                dropped.count(Loss::TooOld);
+                continue;
+            }
+            let body = &mut self.bodies[lane];
+            let full = body.encoder.samples() >= samples_max || body.encoder.bytes() >= BODY_BYTES_MAX;
+            // A row is not torn: its further fields follow into the body that has the first.
+            if full && !sample.flags.contains(SampleFlags::ROW_CONTINUES) {
+                body.note_part(record.seq, std::mem::take(&mut taken[lane]));
+                ready.extend(body.close().map(|shipment| (lane, shipment)));
+            }
+            let out = SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags };
+            match body.encoder.push(rendered, &out, &mut losses) {
+                Ok(()) => {
+                    taken[lane] += 1;
+                    for exemplar in exemplars.take(sample.series) {
+                        body.encoder.exemplar(rendered, exemplar, &mut losses);
+                    }
+                }
+                Err(loss) => dropped.count(loss),
+            }
+        }
+        for exemplar in exemplars.rest() {
+            if let Ok((rendered, lane)) = self.memo.slot(exemplar.series) {
+                let body = &mut self.bodies[*lane];
+                body.encoder.exemplar(rendered, exemplar, &mut losses);
+                body.since.get_or_insert_with(Instant::now);
+            }
+        }
+        self.learn(record);
+        for (body, taken) in self.bodies.iter_mut().zip(taken) {
+            body.note_part(record.seq, taken);
+        }
+
+        for (loss, samples) in dropped.iter().filter(|(loss, _)| *loss != Loss::Relabel && *loss != Loss::TooOld) {
+            losses.add(loss, samples);
+        }
+        self.progress.begin(record.seq, record.appended_at, batch.samples.len() as u64, &dropped, &losses);
+        self.parts.account.drop_samples(&dropped);
+        self.parts.account.note_losses(&losses);
+        ready
+    }
+
+    fn oldest_wanted(&self) -> TimestampNs {
+        let limit = self.parts.queue.sample_age_limit.and_then(|limit| i64::try_from(limit.as_nanos()).ok());
+        limit.map_or(TimestampNs::MIN, |limit| clock::now().saturating_sub(limit))
+    }
+
+    /// Remembers the metadata of a record for formats that send it apart from series, and sends what is new at once.
+    fn learn(&mut self, record: &Record) {
+        let first = &mut self.bodies[0];
+        for metadata in record.batch.metadata.iter().cloned().chain(self.memo.learned()) {
+            let known = self.families.get(&metadata.family);
+            if known == Some(&metadata) || known.is_none() && self.families.len() >= FAMILIES_MAX {
+                continue;
+            }
+            if !first.encoder.metadata(&metadata) {
+                return;
+            }
+            first.since.get_or_insert_with(Instant::now);
+            self.families.insert(metadata.family.clone(), metadata);
+        }
+    }
+
+    async fn repeat_metadata(&mut self) {
+        let families: Vec<_> = self.families.values().cloned().collect();
+        for chunk in families.chunks(METADATA_PER_BODY) {
+            let first = &mut self.bodies[0];
+            for metadata in chunk {
+                first.encoder.metadata(metadata);
+            }
+            first.since.get_or_insert_with(Instant::now);
+            if let Some(shipment) = first.close() {
+                self.ship(0, shipment).await;
+            }
+        }
+    }
+
+    /// Ships the open bodies that began at a time the condition holds for.
+    async fn ship_open(&mut self, due: impl Fn(Instant) -> bool) {
+        for lane in 0..self.bodies.len() {
+            let body = &mut self.bodies[lane];
+            if body.since.is_some_and(&due)
+                && let Some(shipment) = body.close()
+            {
+                self.ship(lane, shipment).await;
+            }
+        }
+    }
+
+    /// Hands a shipment to its lane, and goes on settling while the lane is busy.
+    async fn ship(&mut self, lane: usize, shipment: Shipment) {
+        let sender = self.bodies[lane].lane.clone();
+        loop {
+            if self.older_version {
+                return;
+            }
+            tokio::select! {
+                permit = sender.reserve() => {
+                    if let Ok(permit) = permit {
+                        permit.send(shipment);
+                    }
+                    return;
+                }
+                Some(event) = self.events.recv() => self.on_event(event),
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Settled(settlement) => {
+                self.parts.account.deliver(settlement.delivered);
+                self.parts.account.drop_samples(&settlement.dropped);
+                let mut collapsed = Losses::default();
+                collapsed.add(Loss::Collapsed, settlement.dropped.get(Loss::Collapsed));
+                self.parts.account.note_losses(&collapsed);
+                self.progress.settle(&settlement.parts, &settlement.dropped);
+                self.advance();
+            }
+            Event::OlderVersion => self.older_version = true,
+        }
+    }
+
+    fn advance(&mut self) {
+        if let Some(finished) = self.progress.advance() {
+            let ordinal = finished.delivered + finished.dropped.values().sum::<u64>();
+            let Finished { seq, delivered, dropped } = finished.clone();
+            if !self.parts.cursor.acknowledge(CursorState { seq, ordinal, delivered, dropped }) {
+                // Nothing is lost by it: the cursor stays, and its records are sent again after the next start.
+                tracing::error!(output = self.parts.account.name, seq, "the cursor refuses to move");
+            }
+            self.parts.account.note_losses_finished(&self.progress.take_losses());
+        }
+        self.parts.account.note_oldest(self.progress.oldest());
+    }
+}
+
+impl<E: Encoding> OpenBody<E> {
+    fn note_part(&mut self, seq: u64, samples: u64) {
+        if samples > 0 {
+            self.since.get_or_insert_with(Instant::now);
+            self.parts.push((seq, samples));
+        }
+    }
+
+    fn close(&mut self) -> Option<Shipment> {
+        self.since.take()?;
+        let mut dropped = Losses::default();
+        let bodies = self.encoder.finish(&mut dropped);
+        Some(Shipment { bodies, parts: std::mem::take(&mut self.parts), dropped })
+    }
+}
+
+/// The exemplars of a record, to be placed beside the first sample of their series: a record may fill several bodies.
+struct Exemplars<'a> {
+    by_series: HashMap<SeriesId, Vec<&'a Exemplar>>,
+}
+
+impl<'a> Exemplars<'a> {
+    fn of(batch: &'a Batch) -> Self {
+        let mut by_series = HashMap::<_, Vec<_>>::new();
+        for exemplar in &batch.exemplars {
+            by_series.entry(exemplar.series).or_default().push(exemplar);
+        }
+        Self { by_series }
+    }
+
+    /// Those of a series that are not placed yet.
+    #[inline]
+    fn take(&mut self, series: SeriesId) -> Vec<&'a Exemplar> {
+        if self.by_series.is_empty() { Vec::new() } else { self.by_series.remove(&series).unwrap_or_default() }
+    }
+
+    /// Those of series without a sample in the record.
+    fn rest(self) -> impl Iterator<Item = &'a Exemplar> {
+        self.by_series.into_values().flatten()
+    }
+}
+
+/// Reads the log in a task of its own, a little ahead, so that waiting for it can be given up at any point. Gives `None`
+/// when the log was closed and read to its end. The task ends with the second value.
+fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Entry>>, AbortOnDropHandle<()>) {
+    const AHEAD: usize = 2;
+    const PAUSE: Duration = Duration::from_secs(1);
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let reading = tokio::spawn(async move {
+        loop {
+            match reader.next().await {
+                Ok(entry) => {
+                    if sender.send(Some(entry)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(ReadError::Closed) => {
+                    let _ = sender.send(None).await;
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the log cannot be read; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    });
+    (receiver, AbortOnDropHandle::new(reading))
+}

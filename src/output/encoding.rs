@@ -1,0 +1,139 @@
+//! The destination formats as one static interface: what a dispatcher needs of an encoder, and nothing about sending.
+//!
+//! A trait with one implementation a format, so that the loop over samples is compiled for each and has no `dyn` in it.
+
+use super::shipment::Purpose;
+use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series, SeriesTable};
+use crate::wire::{Body, SampleRef, influx_line, remote_write, remote_write2, wavefront};
+use std::sync::Arc;
+
+/// An encoder of one destination format.
+pub trait Encoding: Send + 'static {
+    /// How the output writes the format.
+    type Options: Clone + Send + Sync + 'static;
+    /// A series as the format writes it, made once.
+    type Rendered: Send + Sync + 'static;
+
+    /// An empty encoder.
+    fn new(options: &Self::Options) -> Self;
+    /// Writes a series once for all its samples.
+    fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss>;
+    /// The bytes that tell the series from others at the destination.
+    fn identity(rendered: &Self::Rendered) -> &[u8];
+    /// The part of the identity by which samples are kept in order: all of it, or what the fields of a row share.
+    fn order(rendered: &Self::Rendered) -> &[u8] {
+        Self::identity(rendered)
+    }
+    /// What every sample of the series loses.
+    fn losses(rendered: &Self::Rendered) -> LossSet;
+    /// Adds a sample to the open body.
+    fn push(&mut self, rendered: &Arc<Self::Rendered>, sample: &SampleRef<'_>, losses: &mut Losses)
+    -> Result<(), Loss>;
+    /// Adds an exemplar, where the format has a place for it.
+    fn exemplar(&mut self, _rendered: &Arc<Self::Rendered>, _exemplar: &Exemplar, losses: &mut Losses) {
+        losses.count(Loss::Exemplar);
+    }
+    /// Adds metadata apart from series, where the format sends it so. Returns whether it does.
+    fn metadata(&mut self, _metadata: &Metadata) -> bool {
+        false
+    }
+    /// Samples in the open body.
+    fn samples(&self) -> u64;
+    /// Size of the open body, roughly.
+    fn bytes(&self) -> usize;
+    /// Ends the open body. Samples that fall away only now are counted in `dropped`.
+    fn finish(&mut self, dropped: &mut Losses) -> Vec<(Purpose, Body)>;
+}
+
+/// What is the same in every format: the calls go to the encoder's own functions of the same name.
+macro_rules! encoder_calls {
+    ($format:ident) => {
+        type Options = $format::encode::Options;
+        type Rendered = $format::encode::Rendered;
+
+        fn new(options: &Self::Options) -> Self {
+            Self::new(options.clone())
+        }
+        fn identity(rendered: &Self::Rendered) -> &[u8] {
+            rendered.identity()
+        }
+        fn losses(rendered: &Self::Rendered) -> LossSet {
+            rendered.losses()
+        }
+        fn push(
+            &mut self,
+            rendered: &Arc<Self::Rendered>,
+            sample: &SampleRef<'_>,
+            losses: &mut Losses,
+        ) -> Result<(), Loss> {
+            self.push(rendered, sample, losses)
+        }
+        fn samples(&self) -> u64 {
+            self.samples()
+        }
+        fn bytes(&self) -> usize {
+            self.bytes()
+        }
+    };
+}
+
+impl Encoding for influx_line::encode::Encoder {
+    encoder_calls!(influx_line);
+
+    fn render(series: &Series, options: &Self::Options, _table: &SeriesTable) -> Result<Self::Rendered, Loss> {
+        influx_line::encode::render(series, options)
+    }
+    fn order(rendered: &Self::Rendered) -> &[u8] {
+        rendered.row()
+    }
+    fn finish(&mut self, dropped: &mut Losses) -> Vec<(Purpose, Body)> {
+        vec![(Purpose::Samples, self.finish(dropped))]
+    }
+}
+
+impl Encoding for wavefront::encode::Encoder {
+    encoder_calls!(wavefront);
+
+    fn render(series: &Series, options: &Self::Options, _table: &SeriesTable) -> Result<Self::Rendered, Loss> {
+        wavefront::encode::render(series, options)
+    }
+    fn finish(&mut self, dropped: &mut Losses) -> Vec<(Purpose, Body)> {
+        let distributions = self.finish_distributions();
+        let points = self.finish(dropped);
+        std::iter::once((Purpose::Samples, points))
+            .chain(distributions.map(|body| (Purpose::Distributions, body)))
+            .collect()
+    }
+}
+
+impl Encoding for remote_write::encode::Encoder {
+    encoder_calls!(remote_write);
+
+    fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss> {
+        remote_write::encode::render(series, options, &|family| table.family(family))
+    }
+    fn exemplar(&mut self, rendered: &Arc<Self::Rendered>, exemplar: &Exemplar, losses: &mut Losses) {
+        self.exemplar(rendered, exemplar, losses);
+    }
+    fn metadata(&mut self, metadata: &Metadata) -> bool {
+        self.metadata(metadata);
+        true
+    }
+    fn finish(&mut self, dropped: &mut Losses) -> Vec<(Purpose, Body)> {
+        vec![(Purpose::Samples, self.finish(dropped))]
+    }
+}
+
+impl Encoding for remote_write2::encode::Encoder {
+    encoder_calls!(remote_write2);
+
+    fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss> {
+        remote_write2::encode::render(series, options, &|family| table.family(family))
+    }
+    fn exemplar(&mut self, rendered: &Arc<Self::Rendered>, exemplar: &Exemplar, losses: &mut Losses) {
+        self.exemplar(rendered, exemplar, losses);
+    }
+    fn finish(&mut self, dropped: &mut Losses) -> Vec<(Purpose, Body)> {
+        vec![(Purpose::Samples, self.finish(dropped))]
+    }
+}

@@ -1,0 +1,171 @@
+//! What an output knows of a series after its first sight: its rendering, its lane, or why it is not sent.
+//!
+//! Relabelling, sanitising, escaping and loss decisions happen here, once a series. The memo is a cache bounded by the
+//! series table: it may be emptied at any time and fills again. The lane comes from what the series is at the destination,
+//! so that sources which meet there, by relabelling or under new metadata, keep their order.
+
+use super::encoding::Encoding;
+use crate::model::{Dialect, LabelPair, Loss, LossSet, Metadata, Series, SeriesId, SeriesName, SeriesTable};
+use crate::relabel;
+use crate::wire::prometheus_names::{self, Alphabet};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// A series on its way out, or the reason why none of its samples is sent.
+pub type Slot<R> = Result<(Arc<R>, usize), Loss>;
+
+/// Slots kept beyond those of the live series, before the memo starts over.
+const SLOTS_SPARE: usize = 65_536;
+
+/// See the module's documentation.
+pub struct Memo<E: Encoding> {
+    slots: HashMap<SeriesId, Slot<E::Rendered>, BuildHasherDefault<IdHasher>>,
+    /// Which series first became an identity at the destination. They outlive the slots: a name does not change hands
+    /// because metadata changed.
+    claims: HashMap<u64, Claim>,
+    collisions: u64,
+    options: E::Options,
+    table: Arc<SeriesTable>,
+    families_version: u64,
+    rules: Vec<relabel::Rule>,
+    lanes: usize,
+    /// Metadata of series resolved since [`Memo::learned`] was asked.
+    learned: Vec<Arc<Metadata>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    series: u64,
+    altered: bool,
+}
+
+impl<E: Encoding> Memo<E> {
+    /// An empty memo of an output with that many lanes.
+    pub fn new(options: E::Options, table: Arc<SeriesTable>, rules: Vec<relabel::Rule>, lanes: usize) -> Self {
+        let families_version = table.families_version();
+        let (slots, claims) = (HashMap::default(), HashMap::new());
+        Self { slots, claims, collisions: 0, options, table, families_version, rules, lanes, learned: Vec::new() }
+    }
+
+    /// Forgets what may be out of date; to be called between records.
+    pub fn refresh(&mut self) {
+        let version = self.table.families_version();
+        let slots_max = self.table.len() * 2 + SLOTS_SPARE;
+        if version != self.families_version || self.slots.len() > slots_max {
+            self.families_version = version;
+            self.slots.clear();
+        }
+        if self.claims.len() > slots_max {
+            self.slots.clear();
+            self.claims.clear();
+        }
+    }
+
+    /// What is known of a series.
+    #[inline]
+    pub fn slot(&mut self, id: SeriesId) -> &Slot<E::Rendered> {
+        if !self.slots.contains_key(&id) {
+            let slot = self.resolve(id);
+            self.slots.insert(id, slot);
+        }
+        &self.slots[&id]
+    }
+
+    /// The metadata that new series brought, for formats that send it apart from series.
+    pub fn learned(&mut self) -> Vec<Arc<Metadata>> {
+        std::mem::take(&mut self.learned)
+    }
+
+    #[cold]
+    fn resolve(&mut self, id: SeriesId) -> Slot<E::Rendered> {
+        // A batch pins its series, so this is there; were it not, the sample would still be counted.
+        let series = self.table.series(id).ok_or(Loss::LogDamaged)?;
+        let relabelled = if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules)?) };
+        let series = relabelled.as_ref().unwrap_or(&series);
+        if let Some(metadata) = &series.metadata
+            && self.learned.last() != Some(metadata)
+        {
+            self.learned.push(Arc::clone(metadata));
+        }
+        let rendered = E::render(series, &self.options, &self.table)?;
+        self.claim(series, E::identity(&rendered), E::losses(&rendered))?;
+        let lane = hash(E::order(&rendered)) % self.lanes as u64;
+        Ok((Arc::new(rendered), lane as usize))
+    }
+
+    /// Two series that meet under one name at the destination because names were altered, or because measurement and field
+    /// join to the same name, must not be mixed: the first keeps the name.
+    fn claim(&mut self, series: &Series, identity: &[u8], losses: LossSet) -> Result<(), Loss> {
+        let altered = series.dialect == Dialect::Influx
+            || [Loss::NameSanitised, Loss::LabelSanitised, Loss::Truncated]
+                .into_iter()
+                .any(|loss| losses.contains(loss));
+        let mine = Claim { series: hash(&(series.lane_key, series.name.field_key())), altered };
+        let first = *self.claims.entry(hash(identity)).or_insert(mine);
+        if first.series != mine.series && (first.altered && mine.altered) {
+            self.collisions += 1;
+            // The counter has all of them; the log has some to find the cause by.
+            if self.collisions.is_power_of_two() {
+                let collisions = self.collisions;
+                tracing::warn!(name = ?series.name, collisions, "another series already has this name at the destination; its samples are dropped");
+            }
+            return Err(Loss::NameCollision);
+        }
+        Ok(())
+    }
+}
+
+/// A series after relabelling. `__name__` is its name in Prometheus's terms; a rule that changes it makes the series a
+/// Prometheus one, otherwise measurement and field stay as they are.
+fn relabelled(series: &Series, rules: &[relabel::Rule]) -> Result<Arc<Series>, Loss> {
+    // A name that Prometheus cannot have (an internal one of Wavefront) is seen by the rules as it is.
+    let name = match prometheus_names::translate(series, Alphabet::Utf8) {
+        Ok(translated) => translated.name.into_owned(),
+        Err(_) => series.name.measurement().to_owned(),
+    };
+    let mut labels = vec![("__name__".to_owned(), name.clone())];
+    labels.extend(series.labels.iter().map(|pair| (pair.name.to_string(), pair.value.to_string())));
+    if relabel::apply(rules, &mut labels) == relabel::Verdict::Drop {
+        return Err(Loss::Relabel);
+    }
+    labels.retain(|(_, value)| !value.is_empty());
+    labels.sort();
+    let new_name = labels.iter().position(|(key, _)| key == "__name__").map(|at| labels.remove(at).1);
+    let new_name = new_name.ok_or(Loss::Relabel)?;
+    let (dialect, name) = if new_name == name {
+        (series.dialect, series.name.clone())
+    } else {
+        (Dialect::Prometheus, SeriesName::metric(&new_name))
+    };
+    let lane_key = hash(&(name.measurement(), &labels));
+    let labels = labels
+        .into_iter()
+        .map(|(name, value)| Arc::new(LabelPair { name: name.into(), value: value.into() }))
+        .collect();
+    Ok(Arc::new(Series { dialect, name, labels, metadata: series.metadata.clone(), lane_key }))
+}
+
+fn hash(value: &(impl Hash + ?Sized)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Spreads small consecutive numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    fn write_u32(&mut self, id: u32) {
+        self.0 = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,335 @@
+//! The gateway's state as one snapshot, and that snapshot as metrics.
+//!
+//! [`Status`] is what the status API answers as JSON and what the web page shows; [`metrics`] writes the same numbers as
+//! Prometheus text. The ledger's counters are exact against each other within one snapshot.
+
+use crate::clock;
+use crate::ledger::{Ledger, Source};
+use crate::log::Log;
+use crate::model::{Format, Losses, Refusal, SeriesTable, TimestampNs};
+use crate::output::scrape::Latest;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// What the snapshot is made from.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// Accounts of inputs and outputs.
+    pub ledger: Arc<Ledger>,
+    /// The log.
+    pub log: Arc<Log>,
+    /// The series table.
+    pub table: Arc<SeriesTable>,
+    /// Series shown on `/scrape`.
+    pub latest: Arc<Latest>,
+    /// Bounds to show beside what they bound.
+    pub log_bytes_max: u64,
+    /// When the process started.
+    pub started_at: TimestampNs,
+}
+
+/// The state of a gateway.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// What runs.
+    pub build: Build,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// One entry a format.
+    pub inputs: Vec<Input>,
+    /// One entry a configured output.
+    pub outputs: Vec<Output>,
+    /// Accepted samples, and whether every output accounts for all of them.
+    pub ledger: LedgerStatus,
+    /// The durable log.
+    pub log: LogStatus,
+    /// The series table.
+    pub series: SeriesStatus,
+    /// Who sends: address and format, most recent first.
+    pub sources: Vec<Source>,
+}
+
+/// What runs.
+#[derive(Debug, Serialize)]
+pub struct Build {
+    /// The version of this binary.
+    pub version: &'static str,
+}
+
+/// One input format.
+#[derive(Debug, Serialize)]
+pub struct Input {
+    /// The format.
+    pub format: &'static str,
+    /// Samples accepted since the log was created.
+    pub accepted: u64,
+    /// Samples rejected since the start, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+}
+
+/// One output.
+#[derive(Debug, Serialize)]
+pub struct Output {
+    /// Its name.
+    pub name: String,
+    /// Its kind, by configuration key.
+    pub kind: &'static str,
+    /// Its destination.
+    pub address: String,
+    /// Samples delivered since the log was created.
+    pub delivered: u64,
+    /// Samples dropped since the log was created, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Samples still to be delivered.
+    pub pending: u64,
+    /// Of those, already read from the log.
+    pub in_flight: u64,
+    /// Samples the destination's format altered or could not carry, since the start, by reason.
+    pub losses: BTreeMap<&'static str, u64>,
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests repeated.
+    pub retries: u64,
+    /// Age of the oldest pending sample.
+    pub lag_seconds: f64,
+    /// The latest failure.
+    pub last_error: Option<String>,
+}
+
+/// The ledger in one line.
+#[derive(Debug, Serialize)]
+pub struct LedgerStatus {
+    /// Samples accepted since the log was created.
+    pub accepted: u64,
+    /// Whether delivered + dropped + pending = accepted holds for every output.
+    pub balanced: bool,
+}
+
+/// The log.
+#[derive(Debug, Serialize)]
+pub struct LogStatus {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// The bound.
+    pub bytes_max: u64,
+    /// Segment files.
+    pub segments: usize,
+    /// The oldest record kept.
+    pub first_seq: u64,
+    /// The record that comes next.
+    pub next_seq: u64,
+    /// Whether it takes samples.
+    pub healthy: bool,
+    /// Why not.
+    pub error: Option<String>,
+}
+
+/// The series table.
+#[derive(Debug, Serialize)]
+pub struct SeriesStatus {
+    /// Series in the table.
+    pub known: usize,
+    /// Series shown on `/scrape`.
+    pub live: usize,
+    /// Estimated memory.
+    pub bytes: usize,
+}
+
+impl Telemetry {
+    /// The state now.
+    pub fn status(&self) -> Status {
+        let now = clock::now();
+        // The outputs first: the log only grows, so none of them is ahead of it.
+        let snapshots: Vec<_> = self.ledger.outputs().iter().map(|account| (account, account.snapshot())).collect();
+        let (accepted, log_end) = self.log.totals();
+        let balanced = accepted.iter().sum::<u64>() == log_end
+            && snapshots
+                .iter()
+                .all(|(_, output)| output.delivered + output.dropped_total() + output.pending(log_end) == log_end);
+        let outputs = snapshots
+            .into_iter()
+            .map(|(account, snapshot)| Output {
+                name: account.name.clone(),
+                kind: account.kind,
+                address: account.address.clone(),
+                delivered: snapshot.delivered,
+                pending: snapshot.pending(log_end),
+                dropped: snapshot.dropped,
+                in_flight: snapshot.in_flight,
+                losses: by_reason(&snapshot.losses),
+                requests: snapshot.requests,
+                retries: snapshot.retries,
+                lag_seconds: snapshot.oldest_pending.map_or(0.0, |then| clock::age(now, then).as_secs_f64()),
+                last_error: snapshot.last_error.map(|(_, error)| error),
+            })
+            .collect();
+        let log = self.log.stats();
+        let error = self.log.healthy().err();
+        Status {
+            build: Build { version: env!("CARGO_PKG_VERSION") },
+            uptime_seconds: clock::age(now, self.started_at).as_secs(),
+            inputs: Format::ALL.into_iter().map(|format| self.input(format, accepted[format as usize])).collect(),
+            outputs,
+            ledger: LedgerStatus { accepted: log_end, balanced },
+            log: LogStatus {
+                bytes: log.bytes,
+                bytes_max: self.log_bytes_max,
+                segments: log.segments.len(),
+                first_seq: log.first.seq,
+                next_seq: log.end.seq,
+                healthy: error.is_none(),
+                error,
+            },
+            series: SeriesStatus { known: self.table.len(), live: self.latest.len(), bytes: self.table.bytes() },
+            sources: self.ledger.sources(now),
+        }
+    }
+
+    fn input(&self, format: Format, accepted: u64) -> Input {
+        let rejected = Refusal::ALL
+            .iter()
+            .map(|reason| (reason.as_str(), self.ledger.rejected(format, *reason)))
+            .filter(|(_, samples)| *samples > 0)
+            .collect();
+        Input { format: format.as_str(), accepted, rejected }
+    }
+}
+
+fn by_reason(losses: &Losses) -> BTreeMap<&'static str, u64> {
+    losses.iter().map(|(loss, samples)| (loss.as_str(), samples)).collect()
+}
+
+/// The snapshot as Prometheus text 0.0.4.
+pub fn metrics(status: &Status) -> String {
+    let mut page = Page::default();
+    page.family("sluicegate_build_info", "gauge", "What runs; the value is always 1.");
+    page.sample(&[("version", status.build.version)], 1);
+    page.family(
+        "sluicegate_samples_accepted_total",
+        "counter",
+        "Samples in the log, since the log was created, by input format.",
+    );
+    for input in &status.inputs {
+        page.sample(&[("input", input.format)], input.accepted);
+    }
+    page.family(
+        "sluicegate_samples_rejected_total",
+        "counter",
+        "Samples not taken from a source, by input format and reason.",
+    );
+    for input in &status.inputs {
+        for (reason, samples) in &input.rejected {
+            page.sample(&[("input", input.format), ("reason", reason)], *samples);
+        }
+    }
+    page.family(
+        "sluicegate_samples_delivered_total",
+        "counter",
+        "Samples the destination acknowledged, since the log was created.",
+    );
+    for output in &status.outputs {
+        page.sample(&[("output", &output.name)], output.delivered);
+    }
+    page.family(
+        "sluicegate_samples_dropped_total",
+        "counter",
+        "Samples given up, since the log was created, by reason.",
+    );
+    for output in &status.outputs {
+        for (reason, samples) in &output.dropped {
+            page.sample(&[("output", &output.name), ("reason", reason)], *samples);
+        }
+    }
+    page.family(
+        "sluicegate_samples_pending",
+        "gauge",
+        "Samples still to be delivered: accepted = delivered + dropped + pending.",
+    );
+    for output in &status.outputs {
+        page.sample(&[("output", &output.name)], output.pending);
+    }
+    page.family(
+        "sluicegate_translation_losses_total",
+        "counter",
+        "Samples that the destination's format altered or could not carry, by reason; those dropped for it are counted here as well.",
+    );
+    for output in &status.outputs {
+        for (reason, samples) in &output.losses {
+            page.sample(&[("output", &output.name), ("reason", reason)], *samples);
+        }
+    }
+    page.family(
+        "sluicegate_output_lag_seconds",
+        "gauge",
+        "Age of the oldest sample still to be delivered; 0 when there is none.",
+    );
+    for output in &status.outputs {
+        page.sample(&[("output", &output.name)], output.lag_seconds);
+    }
+    page.family(
+        "sluicegate_output_requests_total",
+        "counter",
+        "Requests to the destination that were answered or failed.",
+    );
+    for output in &status.outputs {
+        page.sample(&[("output", &output.name)], output.requests);
+    }
+    page.family("sluicegate_output_retries_total", "counter", "Requests to the destination that had to be repeated.");
+    for output in &status.outputs {
+        page.sample(&[("output", &output.name)], output.retries);
+    }
+    page.single("sluicegate_series", "gauge", "Series in the series table.", status.series.known);
+    page.single("sluicegate_series_bytes", "gauge", "Estimated memory of the series table.", status.series.bytes);
+    page.single("sluicegate_scrape_series", "gauge", "Series shown on /scrape.", status.series.live);
+    page.single("sluicegate_log_bytes", "gauge", "Bytes of the log on disk.", status.log.bytes);
+    page.single("sluicegate_log_bytes_max", "gauge", "Bytes the log may occupy.", status.log.bytes_max);
+    page.single("sluicegate_log_segments", "gauge", "Segment files of the log.", status.log.segments);
+    page.single("sluicegate_log_healthy", "gauge", "1 while the log takes samples.", u8::from(status.log.healthy));
+    page.single("sluicegate_uptime_seconds", "gauge", "Seconds since the start.", status.uptime_seconds);
+    page.text
+}
+
+/// Exposition text under construction.
+#[derive(Default)]
+struct Page {
+    text: String,
+    name: &'static str,
+}
+
+impl Page {
+    fn family(&mut self, name: &'static str, metric_type: &str, help: &str) {
+        self.name = name;
+        // Writing to a string does not fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {metric_type}");
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.text.push_str(self.name);
+        for (index, (name, value)) in labels.iter().enumerate() {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.text, "{}{name}=\"{value}\"", if index == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    fn single(&mut self, name: &'static str, metric_type: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, metric_type, help);
+        self.sample(&[], value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values_are_escaped() {
+        let mut page = Page::default();
+        page.family("m", "gauge", "h");
+        page.sample(&[("a", "x\"y\\z\n"), ("b", "1")], 2);
+        page.sample(&[], 1.5);
+        assert_eq!(page.text, "# HELP m h\n# TYPE m gauge\nm{a=\"x\\\"y\\\\z\\n\",b=\"1\"} 2\nm 1.5\n");
+    }
+}

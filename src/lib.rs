@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod ingest;
 pub mod ledger;
 pub mod log;
 pub mod model;

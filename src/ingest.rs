@@ -1,0 +1,105 @@
+//! Sockets in: turns what senders write into batches in the log, and answers them in their own ecosystem's words.
+//!
+//! * [`serve_http`] is the one HTTP port of every ecosystem; [`serve_wavefront`], [`serve_influx_tcp`] and
+//!   [`serve_influx_udp`] are the further ones. All are given a bound socket and a token that ends them: they stop
+//!   accepting, let the requests that run finish, and return.
+//! * `intake` is the only place that owns limits, decompression, decoding, appending and the counts of what was refused.
+//!   The file of an ecosystem parses parameters and phrases answers; it knows no grammar, and a decoder knows no HTTP.
+//! * Nothing is answered with success before the log took it. Everything that a sender can make grow has a bound with a
+//!   name: bytes of a head, a body (before and after decompression) and a line; connections; bytes of all requests in
+//!   flight; names that are remembered.
+//! * Not here: the status API, the web page, `/metrics` and `/scrape` ([`Pages`], given by the gateway), TLS and
+//!   authentication of senders (any `Authorization` is accepted and ignored).
+
+mod answer;
+mod decoder;
+mod http;
+mod influx;
+mod influx_query;
+mod intake;
+mod line_sockets;
+mod lines;
+mod parameters;
+mod prometheus;
+mod pushgateway;
+mod remote_write;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod wavefront;
+
+pub use http::serve_http;
+pub use line_sockets::{serve_influx_tcp, serve_influx_udp};
+pub use routes::Pages;
+pub use wavefront::serve_wavefront;
+
+use crate::config::Limits;
+use crate::ledger::Ledger;
+use crate::log::Log;
+use crate::model::{SeriesId, SeriesTable};
+use intake::{Flight, Scratch};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// What every input needs: where series are interned, where batches go, where refusals are counted, how large things may be.
+#[derive(Debug)]
+pub struct Gate {
+    table: Arc<SeriesTable>,
+    log: Arc<Log>,
+    ledger: Arc<Ledger>,
+    limits: Limits,
+    flight: Flight,
+    scratch: Scratch,
+    /// Large bodies are decoded off the runtime's workers, no more of them at a time than cores: decoding is bound by the
+    /// processor, and what comes out of decompression is large. Small ones do not queue behind them.
+    decoding: Arc<Semaphore>,
+    databases: influx_query::Databases,
+    groups: pushgateway::Groups,
+    warnings: answer::Seldom,
+    shelf: Arc<dyn Shelf>,
+}
+
+/// Where the latest values stand (`/scrape`): those of a Pushgateway group stay there for as long as the group exists.
+pub trait Shelf: std::fmt::Debug + Send + Sync {
+    /// Keeps series, however long they are silent.
+    fn keep(&self, series: &[SeriesId]);
+    /// Takes series away that their group no longer has.
+    fn release(&self, series: &[SeriesId]);
+}
+
+/// No shelf.
+impl Shelf for () {
+    fn keep(&self, _series: &[SeriesId]) {}
+    fn release(&self, _series: &[SeriesId]) {}
+}
+
+impl Gate {
+    /// A gate to that log.
+    pub fn new(table: Arc<SeriesTable>, log: Arc<Log>, ledger: Arc<Ledger>, limits: Limits) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            table,
+            log,
+            ledger,
+            limits,
+            flight: Flight::default(),
+            scratch: Scratch::default(),
+            decoding: Arc::new(Semaphore::new(cores)),
+            databases: influx_query::Databases::default(),
+            groups: pushgateway::Groups::default(),
+            warnings: answer::Seldom::default(),
+            shelf: Arc::new(()),
+        }
+    }
+
+    /// The same gate, with a shelf for Pushgateway groups.
+    #[must_use]
+    pub fn with_shelf(self, shelf: Arc<dyn Shelf>) -> Self {
+        Self { shelf, ..self }
+    }
+
+    /// The databases that InfluxDB 1.x clients asked to be created, in order of their names.
+    pub fn databases(&self) -> Vec<String> {
+        self.databases.names()
+    }
+}

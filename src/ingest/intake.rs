@@ -1,0 +1,536 @@
+//! From a body on the wire to samples in the log: the one place that owns limits, decompression, decoding, appending and
+//! the counts of what was refused.
+//!
+//! Three steps, so that an ecosystem can look at the batch between them (the Pushgateway does):
+//! [`Gate::collect`] reads a body, bounded in bytes and time; [`Gate::decode`] makes a batch of it; [`Gate::append`] gives
+//! that to the log. [`Gate::take`] is all three.
+//!
+//! Memory is bounded three times: a body by `body_bytes_max` and `decompressed_bytes_max`; the decompressed bodies
+//! together by the number of decoders that run at once; and the bodies and batches of all requests together by
+//! [`IN_FLIGHT_KIB`], charged as bytes arrive, so that a sender that only announces a large body holds nothing.
+
+use super::Gate;
+use super::answer::{Answer, COME_AGAIN, come_again};
+use super::decoder::{Decoder, Written};
+use crate::clock;
+use crate::log::AppendError;
+use crate::model::{Batch, BatchBuilder, Format, Refusal};
+use crate::wire::Report;
+use crate::wire::compression::{DecompressError, Encoding, decompress};
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
+use parking_lot::Mutex;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+
+/// Memory of all bodies and batches between a socket and the log: 256 MiB.
+pub(super) const IN_FLIGHT_KIB: u32 = 256 << 10;
+/// How long a request waits for its share of that memory before it is refused.
+const FLIGHT_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of a batch for a byte of short lines.
+const BATCH_BYTES_PER_BYTE: usize = 4;
+/// Pause before a full log is tried again on behalf of a sender that waits.
+const FULL_PAUSE: Duration = Duration::from_millis(250);
+/// What is allocated at most on the word of a `Content-Length`.
+const ANNOUNCED_BYTES_MAX: usize = 1 << 20;
+/// A body of an encoding that expands little is decoded where it was read up to this size; a larger one, on a thread that
+/// may block. `spawn_blocking` rather than `block_in_place`: it costs 10 us where that costs a worker's whole queue, and
+/// it works in every kind of runtime.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+/// The same for gzip, deflate and zstd, which can expand a thousandfold.
+const INLINE_EXPANDING_BYTES_MAX: usize = 4 << 10;
+/// A whole body may take so many times `read_timeout`, which bounds the silence between two pieces of it.
+const SLOWNESS_MAX: u32 = 10;
+/// What is read and thrown away of a body that was refused by its head, so that its sender gets to read the answer.
+const DISCARD_BYTES_MAX: usize = 64 << 20;
+/// How long that may take.
+const DISCARD_WAIT: Duration = Duration::from_secs(2);
+
+/// Why nothing of a request was taken. Text for a person; [`IntakeError::status`] for the sender's program.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum IntakeError {
+    /// More bytes on the wire than allowed.
+    #[error("the body is larger than {bytes_max} bytes (limit body_bytes_max)")]
+    TooLarge { bytes_max: usize },
+    /// More bytes after decompression than allowed.
+    #[error("the body is larger than {bytes_max} bytes after decompression (limit decompressed_bytes_max)")]
+    TooLargeDecompressed { bytes_max: usize },
+    /// More samples than one record of the log can hold.
+    #[error("the body holds more than one record of the log can take; send it in parts")]
+    TooManySamples,
+    /// A `Content-Encoding` that is not known, or not for this path.
+    #[error("Content-Encoding {name:?} is not accepted here")]
+    UnknownEncoding { name: String },
+    /// A `Content-Type` that is not known.
+    #[error("Content-Type {name:?} is accepted with encoding=delimited only")]
+    UnknownType { name: String },
+    /// Bytes that are not what their `Content-Encoding` or `Content-Type` says.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The body did not arrive in time.
+    #[error("the body did not arrive in time (limit read_timeout, {0:?})")]
+    Slow(Duration),
+    /// The connection ended before the body did.
+    #[error("the body ended early")]
+    Cut,
+    /// Too many bytes of other requests are in flight.
+    #[error("too much is being received at once")]
+    Overloaded,
+    /// The log is full.
+    #[error("the log is full: an output lags or is down")]
+    LogFull { retry_after: Duration },
+    /// The log failed and takes no more.
+    #[error("the log failed and takes nothing more")]
+    LogFailed,
+    /// The gateway is shutting down.
+    #[error("the gateway is shutting down")]
+    Closed,
+}
+
+impl IntakeError {
+    /// The HTTP status that tells a sender whether to come again.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLarge { .. } | Self::TooLargeDecompressed { .. } | Self::TooManySamples => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::UnknownEncoding { .. } | Self::UnknownType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Corrupt(_) | Self::Cut => StatusCode::BAD_REQUEST,
+            Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::LogFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded | Self::LogFailed | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The answer, phrased by the ecosystem, with the headers that hold for all of them.
+    pub(super) fn answer(&self, phrase: impl FnOnce(StatusCode, &str) -> Answer) -> Answer {
+        let mut answer = phrase(self.status(), &self.to_string());
+        match self {
+            Self::LogFull { retry_after } => answer = come_again(answer, *retry_after),
+            Self::Overloaded | Self::Closed => answer = come_again(answer, COME_AGAIN),
+            _ => {}
+        }
+        if matches!(self, Self::Closed | Self::Slow(_) | Self::Cut) {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    /// What one request refused for this reason counts as: its samples cannot be told apart.
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::LogFull { .. } | Self::LogFailed | Self::Closed | Self::Overloaded => Refusal::Log,
+            Self::TooLarge { .. } | Self::TooLargeDecompressed { .. } | Self::TooManySamples => Refusal::TooLong,
+            Self::UnknownEncoding { .. } | Self::UnknownType { .. } => Refusal::Unsupported,
+            Self::Corrupt(_) | Self::Slow(_) | Self::Cut => Refusal::Body,
+        }
+    }
+}
+
+impl From<DecompressError> for IntakeError {
+    fn from(error: DecompressError) -> Self {
+        match error {
+            DecompressError::TooLarge { bytes_max } => Self::TooLargeDecompressed { bytes_max },
+            DecompressError::Corrupt { .. } => Self::Corrupt(error.to_string()),
+        }
+    }
+}
+
+impl From<AppendError> for IntakeError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Full { retry_after } => Self::LogFull { retry_after },
+            AppendError::Failed(_) | AppendError::UnknownSeries => Self::LogFailed,
+            AppendError::Closed => Self::Closed,
+            AppendError::TooLarge { .. } => Self::TooManySamples,
+        }
+    }
+}
+
+/// Memory that requests occupy, all together.
+#[derive(Debug)]
+pub(super) struct Flight(Arc<Semaphore>);
+
+impl Default for Flight {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(IN_FLIGHT_KIB as usize)))
+    }
+}
+
+impl Flight {
+    /// All of it.
+    #[cfg(test)]
+    pub(super) async fn all(&self) -> Charge {
+        let mut charge = self.charge();
+        charge.raise(IN_FLIGHT_KIB as usize * 1024).await.unwrap();
+        charge
+    }
+
+    /// A share of it, empty at first.
+    pub(super) fn charge(&self) -> Charge {
+        Charge { flight: Arc::clone(&self.0), permit: None }
+    }
+}
+
+/// One request's share of the memory in flight, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    flight: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Charge {
+    /// Waits until the share covers that many bytes. It never shrinks; what exceeds all memory is charged as all of it.
+    async fn raise(&mut self, bytes: usize) -> Result<(), IntakeError> {
+        let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(IN_FLIGHT_KIB);
+        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u32;
+        if wanted <= held {
+            return Ok(());
+        }
+        // Requests that wait for each other's shares give up after a while, some before others.
+        let more = timeout(FLIGHT_WAIT, Arc::clone(&self.flight).acquire_many_owned(wanted - held)).await;
+        let Ok(Ok(more)) = more else { return Err(IntakeError::Overloaded) };
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            none => *none = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// Buffers that decompression leaves behind for the next.
+#[derive(Debug, Default)]
+pub(super) struct Scratch(Mutex<Vec<Vec<u8>>>);
+
+impl Scratch {
+    const KEPT: usize = 8;
+    const KEPT_BYTES_MAX: usize = 4 << 20;
+
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        let mut kept = self.0.lock();
+        if kept.len() < Self::KEPT && buffer.capacity() <= Self::KEPT_BYTES_MAX {
+            kept.push(buffer);
+        }
+    }
+}
+
+/// A body as it came over the wire.
+#[derive(Debug)]
+pub(super) struct Collected {
+    bytes: Vec<u8>,
+    charge: Charge,
+}
+
+impl Collected {
+    /// No bytes.
+    pub(super) fn nothing(gate: &Gate) -> Self {
+        Self { bytes: Vec::new(), charge: gate.flight.charge() }
+    }
+
+    /// Lines of a sender that can be held back. Waits for the memory that their batch is going to occupy, so that none is
+    /// lost for want of it; after `give_up`, goes on without.
+    pub(super) async fn lines(gate: &Gate, bytes: Vec<u8>, give_up: impl Future<Output = ()>) -> Self {
+        let mut charge = gate.flight.charge();
+        let wanted = bytes.len() * BATCH_BYTES_PER_BYTE;
+        let patience = async { while charge.raise(wanted).await.is_err() {} };
+        tokio::select! {
+            () = patience => {}
+            () = give_up => {}
+        }
+        Self { bytes, charge }
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// How a body is to be taken.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// How it is compressed.
+    pub(super) encoding: Encoding,
+    /// What it is.
+    pub(super) decoder: Decoder,
+    /// Labels that the address adds to every series.
+    pub(super) extra_labels: Vec<(String, String)>,
+    /// Whether one bad line refuses all of it.
+    pub(super) all_or_nothing: bool,
+    /// Whether the answer quotes refused lines as they were.
+    pub(super) quote: bool,
+}
+
+impl Delivery {
+    /// Good lines are kept and nothing is added.
+    pub(super) fn new(encoding: Encoding, decoder: Decoder) -> Self {
+        Self { encoding, decoder, extra_labels: Vec::new(), all_or_nothing: false, quote: false }
+    }
+}
+
+/// A body that became a batch.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) batch: Batch,
+    pub(super) taken: Taken,
+    charge: Charge,
+}
+
+/// What became of a request.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// What was taken and what was not.
+    pub(super) report: Report,
+    /// The counts that remote write 2.0 answers with.
+    pub(super) written: Written,
+    /// The refused lines of `report.first`, in the same order, when the delivery asked for them.
+    pub(super) quotes: Vec<String>,
+}
+
+impl Taken {
+    /// Whether a series was refused because the table is full, so that the sender should come again.
+    pub(super) fn hit_series_limit(&self) -> bool {
+        self.report.refused_for(Refusal::SeriesLimit) > 0
+    }
+}
+
+/// Text for the status of a full series table.
+pub(super) const SERIES_LIMIT: &str = "the series table is full: new series are refused until others fall idle";
+
+impl Gate {
+    /// Reads a body, bounded in bytes and time.
+    pub(super) async fn collect(&self, mut body: Incoming, format: Format) -> Result<Collected, IntakeError> {
+        let mut charge = self.flight.charge();
+        let gap_max = self.limits.read_timeout;
+        let reading = read(&mut body, self.limits.body_bytes_max, gap_max, &mut charge);
+        let result = timeout(gap_max * SLOWNESS_MAX, reading).await.unwrap_or(Err(IntakeError::Slow(gap_max)));
+        match result {
+            Ok(bytes) => Ok(Collected { bytes, charge }),
+            Err(error) => {
+                drop(charge);
+                self.ledger.reject(format, error.refusal(), 1);
+                if matches!(error, IntakeError::TooLarge { .. } | IntakeError::Overloaded) {
+                    discard(body).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a batch of a body and counts what it refuses.
+    pub(super) async fn decode(
+        self: &Arc<Self>,
+        collected: Collected,
+        delivery: Delivery,
+    ) -> Result<Decoded, IntakeError> {
+        let Collected { bytes, mut charge } = collected;
+        let format = delivery.decoder.format();
+        let inline_max = match delivery.encoding {
+            Encoding::Identity | Encoding::Snappy => INLINE_BYTES_MAX,
+            Encoding::Gzip | Encoding::Deflate | Encoding::Zstd => INLINE_EXPANDING_BYTES_MAX,
+        };
+        let result = if bytes.len() <= inline_max {
+            self.decode_now(&bytes, delivery)
+        } else {
+            let Ok(slot) = Arc::clone(&self.decoding).acquire_owned().await else { return Err(IntakeError::Closed) };
+            let gate = Arc::clone(self);
+            let decoding = tokio::task::spawn_blocking(move || {
+                let result = gate.decode_now(&bytes, delivery);
+                drop(slot);
+                result
+            });
+            // Fails only when the decoder panicked or the runtime ends.
+            decoding.await.unwrap_or(Err(IntakeError::Closed))
+        };
+        let (error, samples) = match result {
+            Ok((batch, taken)) => match charge.raise(batch.bytes()).await {
+                Ok(()) => return Ok(Decoded { batch, taken, charge }),
+                Err(error) => (error, batch.samples.len() as u64),
+            },
+            Err(error) => (error, 1),
+        };
+        self.ledger.reject(format, error.refusal(), samples);
+        Err(error)
+    }
+
+    fn decode_now(&self, body: &[u8], delivery: Delivery) -> Result<(Batch, Taken), IntakeError> {
+        let mut scratch = self.scratch.take();
+        let result = self.decode_with(body, &mut scratch, delivery);
+        self.scratch.give_back(scratch);
+        result
+    }
+
+    fn decode_with(
+        &self,
+        body: &[u8],
+        scratch: &mut Vec<u8>,
+        delivery: Delivery,
+    ) -> Result<(Batch, Taken), IntakeError> {
+        let bytes_max = self.limits.decompressed_bytes_max;
+        let plain = match delivery.encoding {
+            // Its size was bounded when it was read.
+            Encoding::Identity => body,
+            encoding => {
+                decompress(encoding, body, bytes_max, scratch)?;
+                scratch
+            }
+        };
+        let format = delivery.decoder.format();
+        let mut builder = BatchBuilder::new(&self.table, format, delivery.extra_labels);
+        let start = builder.mark();
+        let (mut report, written) = delivery.decoder.decode(plain, &mut builder).map_err(IntakeError::Corrupt)?;
+        self.ledger.reject_all(format, &report);
+        if delivery.all_or_nothing && report.refused() > 0 {
+            builder.take_back(start);
+            self.ledger.reject(format, Refusal::AllOrNothing, std::mem::take(&mut report.accepted));
+        }
+        let quotes = if delivery.quote { quote(plain, &report) } else { Vec::new() };
+        Ok((builder.finish(), Taken { report, written, quotes }))
+    }
+
+    /// Gives a batch to the log; returns once the log vouches for it.
+    pub(super) async fn append(&self, peer: IpAddr, decoded: Decoded) -> Result<Taken, IntakeError> {
+        let Decoded { batch, taken, charge } = decoded;
+        if !batch.is_empty() {
+            let (format, samples) = (batch.format, batch.samples.len() as u64);
+            let appended = self.append_batch(batch).await;
+            appended.inspect_err(|_| self.ledger.reject(format, Refusal::Log, samples))?;
+            self.note_source(peer, format, samples);
+        }
+        drop(charge);
+        Ok(taken)
+    }
+
+    /// The same; while the log is full, tries again until `give_up`.
+    pub(super) async fn append_until(
+        &self,
+        peer: IpAddr,
+        decoded: Decoded,
+        give_up: impl Future<Output = ()>,
+    ) -> Result<Taken, IntakeError> {
+        let Decoded { batch, taken, charge } = decoded;
+        if batch.is_empty() {
+            return Ok(taken);
+        }
+        let (format, samples) = (batch.format, batch.samples.len() as u64);
+        let appended = self.append_batch_until(batch, give_up).await;
+        drop(charge);
+        match appended {
+            Ok(()) => {
+                self.note_source(peer, format, samples);
+                Ok(taken)
+            }
+            Err(error) => {
+                self.ledger.reject(format, Refusal::Log, samples);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// What a batch tells of families is learned once the log has it; before, a sender that repeats it would not be heard.
+    async fn append_batch(&self, batch: Batch) -> Result<(), AppendError> {
+        let families = batch.metadata.clone();
+        self.log.append(batch).await?;
+        for metadata in families {
+            self.table.learn(Arc::unwrap_or_clone(metadata));
+        }
+        Ok(())
+    }
+
+    async fn append_batch_until(&self, batch: Batch, give_up: impl Future<Output = ()>) -> Result<(), AppendError> {
+        let mut give_up = pin!(give_up);
+        loop {
+            // A full log does not give the batch back.
+            let copy = batch.clone();
+            let Err(error) = self.append_batch(copy).await else { return Ok(()) };
+            let AppendError::Full { .. } = error else { return Err(error) };
+            tokio::select! {
+                biased;
+                () = give_up.as_mut() => return Err(error),
+                () = sleep(FULL_PAUSE) => {}
+            }
+        }
+    }
+
+    /// All three steps.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        body: Incoming,
+        delivery: Delivery,
+    ) -> Result<Taken, IntakeError> {
+        let collected = self.collect(body, delivery.decoder.format()).await?;
+        let decoded = self.decode(collected, delivery).await?;
+        self.append(peer, decoded).await
+    }
+
+    /// Notes who sent what the log took; metadata alone is not worth a line.
+    fn note_source(&self, peer: IpAddr, format: Format, samples: u64) {
+        if samples > 0 {
+            self.ledger.note_source(peer.to_canonical(), format, samples, clock::now());
+        }
+    }
+
+    /// Counts a request whose head was enough to refuse it, and lets its sender finish.
+    pub(super) async fn refuse(&self, body: Incoming, format: Format, error: IntakeError) -> IntakeError {
+        self.ledger.reject(format, error.refusal(), 1);
+        discard(body).await;
+        error
+    }
+}
+
+async fn read(
+    body: &mut Incoming,
+    bytes_max: usize,
+    gap_max: Duration,
+    charge: &mut Charge,
+) -> Result<Vec<u8>, IntakeError> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > bytes_max {
+        return Err(IntakeError::TooLarge { bytes_max });
+    }
+    let mut bytes = Vec::with_capacity(announced.min(ANNOUNCED_BYTES_MAX));
+    while let Some(frame) = timeout(gap_max, body.frame()).await.map_err(|_| IntakeError::Slow(gap_max))? {
+        let frame = frame.map_err(|_| IntakeError::Cut)?;
+        // Trailers are of no interest.
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > bytes_max {
+            return Err(IntakeError::TooLarge { bytes_max });
+        }
+        charge.raise(bytes.len() + data.len()).await?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+/// Reads what is left of a body that was refused. A socket closed on unread bytes is reset, and the reset can overtake the
+/// answer.
+pub(super) async fn discard(mut body: Incoming) {
+    let drain = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if bytes > DISCARD_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    let _ = timeout(DISCARD_WAIT, drain).await;
+}
+
+/// The refused lines themselves, cut to a size for an answer.
+fn quote(body: &[u8], report: &Report) -> Vec<String> {
+    const LINE_BYTES_MAX: usize = 1024;
+    let lines = report.first.iter().map(|refused| Decoder::line(body, refused.line));
+    lines.map(|line| String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES_MAX)]).into_owned()).collect()
+}

@@ -3,10 +3,12 @@
 //! A sample's walk: [`ingest`] reads a request, [`wire`] decodes it into a [`model`] batch, the [`log`] keeps it and the
 //! client is answered, and each [`output`] encodes it again and sends it at its own pace. ARCHITECTURE.md tells the rest.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod gateway;
 pub mod ingest;
 pub mod ledger;
 pub mod log;
@@ -14,4 +16,5 @@ pub mod model;
 pub mod output;
 pub mod relabel;
 pub mod telemetry;
+pub mod ui;
 pub mod wire;

@@ -1,0 +1,195 @@
+//! `sluicegate log`: looks into the log, and sends from it again, while the gateway is down.
+
+use super::print_to;
+use crate::log::{CursorState, Inspected, Record, Seq, cursors, inspect, replay, verify};
+use crate::model::{Batch, Sample, Series, SeriesTable, TimestampNs, Value};
+use std::collections::HashSet;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Lists the segments and the cursors
+    Ls(Arguments),
+    /// Checks every record; exit code 1 when one is damaged
+    Verify(Arguments),
+    /// Prints a line for each record, or the samples of one
+    Inspect(InspectArguments),
+    /// Moves an output's cursor back, so that the output sends again
+    ///
+    /// Everything from that record on is pending again and will be sent again. The account stays even: as many samples are
+    /// taken off what is counted as delivered; what was dropped stays counted, and counts again if it is dropped again.
+    Replay(ReplayArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The log's directory, `log.dir` of the configuration
+    #[arg(long, value_name = "DIR", default_value = "sluicegate-data")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct InspectArguments {
+    #[command(flatten)]
+    log: Arguments,
+    /// Prints the samples of this record
+    #[arg(long, value_name = "SEQ")]
+    seq: Option<Seq>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReplayArguments {
+    #[command(flatten)]
+    log: Arguments,
+    /// The output's name
+    #[arg(long, value_name = "NAME")]
+    cursor: String,
+    /// The first record to be sent again
+    #[arg(long, value_name = "SEQ")]
+    from: Seq,
+}
+
+/// Does what was asked for. Exit code 1 when it cannot be done, or when something is damaged.
+pub(super) fn log(command: &Command) -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = match command {
+        Command::Ls(arguments) => list(&mut out, &arguments.dir),
+        Command::Verify(arguments) => check(&mut out, &arguments.dir),
+        Command::Inspect(arguments) => show(&mut out, &arguments.log.dir, arguments.seq),
+        Command::Replay(arguments) => move_back(&mut out, arguments),
+    };
+    // Nobody is left to be told when the reader is gone.
+    let _ = out.flush();
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => super::complain(&format_args!("sluicegate log: {error}")),
+    }
+}
+
+/// Whether all is well.
+type Done = Result<bool, Box<dyn Error>>;
+
+fn list(out: &mut dyn Write, dir: &Path) -> Done {
+    for segment in verify(dir)?.segments {
+        print_segment(out, &segment);
+    }
+    for (name, state) in cursors(dir)? {
+        print_to(out, &format_args!("cursor {name}: {}", standing(&state)));
+    }
+    Ok(true)
+}
+
+fn check(out: &mut dyn Write, dir: &Path) -> Done {
+    let report = verify(dir)?;
+    for segment in &report.segments {
+        print_segment(out, segment);
+        if segment.lost_records > 0 || segment.damaged_bytes > 0 {
+            let (records, samples, bytes) = (segment.lost_records, segment.lost_samples, segment.damaged_bytes);
+            print_to(out, &format_args!("  damaged: {records} records with {samples} samples, {bytes} bytes"));
+        }
+    }
+    Ok(report.sound())
+}
+
+fn print_segment(out: &mut dyn Write, segment: &crate::log::SegmentReport) {
+    let crate::log::SegmentReport { name, bytes, records, samples, first, .. } = segment;
+    print_to(
+        out,
+        &format_args!("{name} {bytes} bytes, {records} records, {samples} samples from record {}", first.seq),
+    );
+}
+
+fn standing(state: &CursorState) -> String {
+    let mut text = format!("before record {}, {} samples delivered", state.seq, state.delivered);
+    for (reason, samples) in &state.dropped {
+        let _ = write!(text, ", {samples} dropped as {reason}");
+    }
+    text
+}
+
+fn show(out: &mut dyn Write, dir: &Path, seq: Option<Seq>) -> Done {
+    let range = seq.map_or(0..=Seq::MAX, |seq| seq..=seq);
+    let (mut found, mut sound) = (false, true);
+    inspect(dir, range, |inspected| {
+        found = true;
+        match inspected {
+            Inspected::Record(record, table) if seq.is_some() => print_samples(out, record, table),
+            Inspected::Record(record, _) => print_record(out, record),
+            Inspected::Damaged { first, next, samples } => {
+                sound = false;
+                print_to(
+                    out,
+                    &format_args!("records {first} to {} damaged, {samples} samples", next.saturating_sub(1)),
+                );
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    match seq {
+        Some(seq) if !found => Err(format!("there is no record {seq}; `log ls` tells what there is").into()),
+        _ => Ok(sound),
+    }
+}
+
+fn print_record(out: &mut dyn Write, record: &Record) {
+    let batch = &record.batch;
+    let series: HashSet<_> = batch.samples.iter().map(|sample| sample.series).collect();
+    let (time, format) = (time(record.appended_at), batch.format.as_str());
+    let (seq, series, samples) = (record.seq, series.len(), batch.samples.len());
+    print_to(out, &format_args!("{seq} {time} {format}, {series} series, {samples} samples"));
+}
+
+fn print_samples(out: &mut dyn Write, record: &Record, table: &SeriesTable) {
+    for (index, sample) in record.batch.samples.iter().enumerate() {
+        let Some(series) = table.series(sample.series) else { continue };
+        let mut text = time(sample.timestamp);
+        let _ = write!(text, " {}", sample_text(&series, &record.batch, sample));
+        if let Some(start) = record.batch.start_of(index) {
+            let _ = write!(text, " since {}", time(start));
+        }
+        print_to(out, &text);
+    }
+}
+
+/// `name{label="value"} 1`, or `measurement{tag="value"} field=1` for what came as a field of a row. Control characters are
+/// escaped, so that a sample stays on its line.
+fn sample_text(series: &Series, batch: &Batch, sample: &Sample) -> String {
+    let mut text = series.name.measurement().escape_debug().to_string();
+    for (at, pair) in series.labels.iter().enumerate() {
+        let before = if at == 0 { '{' } else { ',' };
+        let _ = write!(text, "{before}{}={:?}", pair.name.escape_debug(), pair.value);
+    }
+    text.push_str(if series.labels.is_empty() { " " } else { "} " });
+    if let Some(field) = series.name.field_key() {
+        let _ = write!(text, "{}=", field.escape_debug());
+    }
+    let _ = match batch.value(sample) {
+        Value::F64(value) => write!(text, "{value:?}"),
+        Value::I64(value) => write!(text, "{value}i"),
+        Value::U64(value) => write!(text, "{value}u"),
+        Value::Bool(value) => write!(text, "{value}"),
+        Value::Str(value) => write!(text, "{value:?}"),
+        Value::Histogram(value) => write!(text, "{value:?}"),
+        Value::Distribution(value) => write!(text, "{value:?}"),
+    };
+    text
+}
+
+/// RFC 3339, in UTC.
+fn time(at: TimestampNs) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(at)).map_or_else(|_| format!("{at}ns"), |time| time.to_string())
+}
+
+fn move_back(out: &mut dyn Write, arguments: &ReplayArguments) -> Done {
+    let (before, after) = replay(&arguments.log.dir, &arguments.cursor, arguments.from)?;
+    print_to(out, &format_args!("was: {}", standing(&before)));
+    print_to(out, &format_args!("is:  {}", standing(&after)));
+    print_to(out, &format_args!("{} samples will be sent again", before.ordinal - after.ordinal));
+    Ok(true)
+}

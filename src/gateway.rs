@@ -1,0 +1,267 @@
+//! Assembly: a configuration becomes listeners, a log and outputs; then they run; then they drain.
+//!
+//! The only file that knows every part. [`Gateway::build`] binds the sockets and recovers the log, so that mistakes show
+//! and addresses are known before anything moves; nothing runs until [`Gateway::run`].
+
+use crate::clock;
+use crate::config::{self, Config};
+use crate::ingest::{self, Gate, Shelf};
+use crate::ledger::Ledger;
+use crate::log::{self, Log, LogError};
+use crate::model::{SeriesId, SeriesTable, TableBounds};
+use crate::output::scrape::Latest;
+use crate::output::{Output, OutputError};
+use crate::telemetry::{Status, Telemetry};
+use crate::ui::Pages;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// Longest that running requests may take to finish once the drain began.
+const REQUESTS_DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Longest that outputs may take to send what the log holds; the rest waits in the log for the next start.
+const OUTPUTS_DRAIN_MAX: Duration = Duration::from_secs(15);
+/// Sweeps of the series table within its idle time.
+const IDLE_SWEEPS: u32 = 60;
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// A socket cannot be bound.
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Listen {
+        /// The configuration key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The log cannot be opened.
+    #[error("cannot open the log (log.dir): {0}")]
+    Log(#[from] LogError),
+    /// An output cannot be set up.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+/// Everything, ready to run.
+#[derive(Debug)]
+pub struct Gateway {
+    http: TcpListener,
+    wavefront: Option<TcpListener>,
+    influx_tcp: Option<TcpListener>,
+    influx_udp: Option<UdpSocket>,
+    outputs: Vec<Output>,
+    log: Arc<Log>,
+    table: Arc<SeriesTable>,
+    latest: Arc<Latest>,
+    telemetry: Arc<Telemetry>,
+    gate: Arc<Gate>,
+    pages: Arc<Pages>,
+    sweep_interval: Duration,
+}
+
+impl Gateway {
+    /// Binds the sockets, recovers the log, sets the outputs up. `config_file` is the file the configuration came from and
+    /// its text.
+    pub async fn build(config: Config, config_file: Option<(PathBuf, String)>) -> Result<Self, GatewayError> {
+        let Config { listen, log, series, limits, outputs, .. } = config;
+
+        // TLS towards destinations; a second call within one process finds it there already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+
+        let http = tcp("listen.http", listen.http.0).await?;
+        let wavefront = optional(tcp, "listen.wavefront", listen.wavefront).await?;
+        let influx_tcp = optional(tcp, "listen.influx_tcp", listen.influx_tcp).await?;
+        let influx_udp = optional(udp, "listen.influx_udp", listen.influx_udp).await?;
+
+        let bounds = TableBounds { bytes_max: series.bytes_max, idle_sweeps: IDLE_SWEEPS };
+        let table = Arc::new(SeriesTable::new(bounds));
+        let log_bytes_max = log.bytes_max;
+        let log = Arc::new(Log::open(log_config(log), Arc::clone(&table))?);
+
+        let host = host_name();
+        let outputs =
+            outputs.into_iter().map(|output| Output::try_new(output, &log, &host)).collect::<Result<Vec<_>, _>>()?;
+        let ledger = Arc::new(Ledger::new(outputs.iter().map(Output::account).collect()));
+
+        let latest = Arc::new(Latest::new(limits.series_stale));
+        let telemetry = Arc::new(Telemetry {
+            ledger: Arc::clone(&ledger),
+            log: Arc::clone(&log),
+            table: Arc::clone(&table),
+            latest: Arc::clone(&latest),
+            log_bytes_max,
+            started_at: clock::now(),
+        });
+        let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file));
+        let gate = Gate::new(Arc::clone(&table), Arc::clone(&log), ledger, limits);
+        let gate = Arc::new(gate.with_shelf(Arc::<Latest>::clone(&latest)));
+        let sweep_interval = (series.idle / IDLE_SWEEPS).max(Duration::from_secs(1));
+        Ok(Self {
+            http,
+            wavefront,
+            influx_tcp,
+            influx_udp,
+            outputs,
+            log,
+            table,
+            latest,
+            telemetry,
+            gate,
+            pages,
+            sweep_interval,
+        })
+    }
+
+    /// Where HTTP is listening.
+    pub fn http_address(&self) -> std::io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// The pages, which can reload the configuration.
+    pub fn pages(&self) -> Arc<Pages> {
+        Arc::clone(&self.pages)
+    }
+
+    /// Runs until `stop` is cancelled, then drains: sockets first, then outputs, then the log. Returns the final state.
+    pub async fn run(self, stop: CancellationToken) -> Status {
+        let Self {
+            http,
+            wavefront,
+            influx_tcp,
+            influx_udp,
+            outputs,
+            log,
+            table,
+            latest,
+            telemetry,
+            gate,
+            pages,
+            sweep_interval,
+        } = self;
+
+        // Before anything can be appended, so that `/scrape` misses nothing.
+        let news = log.reader(log.end());
+
+        let mut inputs = JoinSet::new();
+        inputs.spawn(ingest::serve_http(http, Arc::clone(&gate), Arc::<Pages>::clone(&pages), stop.clone()));
+        if let Some(listener) = wavefront {
+            inputs.spawn(ingest::serve_wavefront(listener, Arc::clone(&gate), stop.clone()));
+        }
+        if let Some(listener) = influx_tcp {
+            inputs.spawn(ingest::serve_influx_tcp(listener, Arc::clone(&gate), stop.clone()));
+        }
+        if let Some(socket) = influx_udp {
+            inputs.spawn(ingest::serve_influx_udp(socket, Arc::clone(&gate), stop.clone()));
+        }
+
+        let drain = CancellationToken::new();
+        let mut forwarding = JoinSet::new();
+        for output in outputs {
+            forwarding.spawn(output.run(Arc::clone(&log), Arc::clone(&table), drain.clone()));
+        }
+
+        let mut background = JoinSet::new();
+        {
+            let (latest, table, drain) = (Arc::clone(&latest), Arc::clone(&table), drain.clone());
+            background.spawn(async move { latest.follow(news, &table, &drain).await });
+        }
+        background.spawn(sweep(Arc::clone(&table), sweep_interval));
+
+        stop.cancelled().await;
+        pages.drain();
+        if tokio::time::timeout(REQUESTS_DRAIN_MAX, finished(&mut inputs)).await.is_err() {
+            tracing::warn!("some requests did not finish in time");
+            inputs.shutdown().await;
+        }
+        drain.cancel();
+        if tokio::time::timeout(OUTPUTS_DRAIN_MAX, finished(&mut forwarding)).await.is_err() {
+            tracing::warn!("some outputs could not send everything in time; the rest stays in the log");
+            forwarding.shutdown().await;
+        }
+        background.shutdown().await;
+        log.close().await;
+        telemetry.status()
+    }
+}
+
+impl Shelf for Latest {
+    fn keep(&self, series: &[SeriesId]) {
+        self.keep(series);
+    }
+    fn release(&self, series: &[SeriesId]) {
+        self.release(series);
+    }
+}
+
+/// Waits for tasks; a panic in one is reported and does not take the others along.
+async fn finished(tasks: &mut JoinSet<()>) {
+    while let Some(result) = tasks.join_next().await {
+        if let Err(error) = result {
+            tracing::error!(%error, "a task ended by a panic");
+        }
+    }
+}
+
+async fn sweep(table: Arc<SeriesTable>, interval: Duration) {
+    let mut interval = tokio::time::interval(interval);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        // A large table takes longer than a worker thread may be kept.
+        let swept = Arc::clone(&table);
+        let retired = tokio::task::spawn_blocking(move || swept.sweep()).await.unwrap_or_default();
+        if retired > 0 {
+            tracing::debug!(retired, "idle series left the table");
+        }
+    }
+}
+
+async fn tcp(key: &'static str, address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    TcpListener::bind(address).await.map_err(|source| GatewayError::Listen { key, address, source })
+}
+
+async fn udp(key: &'static str, address: SocketAddr) -> Result<UdpSocket, GatewayError> {
+    UdpSocket::bind(address).await.map_err(|source| GatewayError::Listen { key, address, source })
+}
+
+async fn optional<S, F: Future<Output = Result<S, GatewayError>>>(
+    bind: impl FnOnce(&'static str, SocketAddr) -> F,
+    key: &'static str,
+    address: Option<config::ListenAddress>,
+) -> Result<Option<S>, GatewayError> {
+    match address {
+        Some(address) => bind(key, address.0).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn log_config(settings: config::LogSettings) -> log::LogConfig {
+    log::LogConfig {
+        dir: settings.dir,
+        ack: match settings.ack {
+            config::Ack::Durable => log::Ack::Durable,
+            config::Ack::Memory => log::Ack::Memory,
+        },
+        bytes_max: settings.bytes_max,
+        on_full: match settings.on_full {
+            config::OnFull::Reject => log::OnFull::Reject,
+            config::OnFull::DropOldest => log::OnFull::DropOldest,
+        },
+        segment_bytes: settings.segment_bytes,
+        memory_bytes: settings.memory_bytes,
+    }
+}
+
+/// The machine's name, the last resort for a Wavefront source.
+fn host_name() -> String {
+    let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "sluicegate".to_owned())
+}

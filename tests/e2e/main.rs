@@ -1,0 +1,29 @@
+//! End to end: the built binary between real clients and real servers.
+//!
+//! A test whose server or client is not installed is skipped and says so; `scripts/test` installs them all.
+
+#![allow(
+    clippy::float_cmp,
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "values pass through unchanged, and a test may allocate"
+)]
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod component;
+    pub(crate) mod destinations;
+    pub(crate) mod gateway;
+    pub(crate) mod http;
+    pub(crate) mod server;
+    pub(crate) mod wavefront_line;
+    pub(crate) mod wavefront_proxy;
+}
+
+mod bad_input;
+mod clients;
+mod main_job;
+mod micrometer;
+mod restart;
+mod servers;
+mod translation;

@@ -18,7 +18,7 @@ pub use batch::{Batch, BatchBuilder, Exemplar, FamilyMetadata, Mark, Sample, Sam
 pub use losses::{Loss, LossSet, Losses};
 pub use refusal::Refusal;
 pub use series::{Dialect, Label, LabelPair, Metadata, MetricType, Series, SeriesId, SeriesName, SeriesSpec};
-pub use table::{AliasHash, Pin, SeriesTable, TableBounds, TableFullError};
+pub use table::{AliasHash, IdHasher, IdMap, Pin, SeriesTable, TableBounds, TableFullError};
 pub use value::{
     Centroid, Counts, Distribution, Granularity, NativeHistogram, ResetHint, STALE_MARKER_BITS, Span, Value,
     is_stale_marker,

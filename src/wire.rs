@@ -26,6 +26,7 @@ pub mod remote_write2;
 pub mod wavefront;
 
 use crate::model::{Refusal, SampleFlags, TimestampNs, Value};
+use std::borrow::Cow;
 
 /// Refusals a report describes one by one; further ones are only counted.
 pub const REPORTED_MAX: usize = 20;
@@ -146,13 +147,11 @@ impl Body {
     }
 
     /// The bytes of the pieces `from..to`, behind the prefix.
-    pub fn part(&self, from: usize, to: usize) -> Vec<u8> {
+    pub fn part(&self, from: usize, to: usize) -> Cow<'_, [u8]> {
         let start = if from == 0 { 0 } else { self.cuts[from - 1].end };
         let end = if to == 0 { 0 } else { self.cuts[to - 1].end };
-        let mut part = Vec::with_capacity(self.prefix.len() + end - start);
-        part.extend_from_slice(&self.prefix);
-        part.extend_from_slice(&self.bytes[start..end]);
-        part
+        let bytes = &self.bytes[start..end];
+        if self.prefix.is_empty() { Cow::from(bytes) } else { Cow::from([&self.prefix, bytes].concat()) }
     }
 
     /// Empties the body and keeps its memory.

@@ -118,7 +118,7 @@ fn encoder<'a>(table: &'a SeriesTable, batch: &'a Batch, format: Format) -> Box<
                 });
                 let body = encoder.finish(&mut losses);
                 assert_eq!(body.samples(), SAMPLES as u64);
-                (body.part(0, body.cuts.len()), allocations)
+                (body.part(0, body.cuts.len()).into_owned(), allocations)
             })
         }};
     }

@@ -261,7 +261,7 @@ fn encode<E: Encoding>(
         }
     }
     let bodies = encoder.finish(dropped);
-    bodies.iter().flat_map(|(_, body)| body.part(0, body.cuts.len())).collect()
+    bodies.iter().flat_map(|(_, body)| body.part(0, body.cuts.len()).into_owned()).collect()
 }
 
 #[cfg(test)]

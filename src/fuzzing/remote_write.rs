@@ -66,7 +66,7 @@ fn encoded(table: &SeriesTable, batch: &Batch) -> (Vec<u8>, Losses) {
     }
     let body = encoder.finish(&mut dropped);
     assert_eq!(body.samples() + dropped.total(), batch.samples.len() as u64);
-    (body.part(0, body.cuts.len()), dropped)
+    (body.part(0, body.cuts.len()).into_owned(), dropped)
 }
 
 /// The samples in a form that compares NaN by its bits and does not depend on their order.

@@ -72,5 +72,5 @@ fn encoded(table: &SeriesTable, batch: &Batch) -> (Vec<u8>, Losses, Losses) {
     }
     let body = encoder.finish(&mut dropped);
     assert_eq!(body.samples() + dropped.total(), batch.samples.len() as u64);
-    (body.part(0, body.cuts.len()), dropped, losses)
+    (body.part(0, body.cuts.len()).into_owned(), dropped, losses)
 }

@@ -19,12 +19,11 @@
 
 use super::bytes::{Malformed, Put, Take};
 use crate::model::{
-    AliasHash, Batch, Centroid, Counts, Dialect, Distribution, Exemplar, Format, Granularity, Metadata, MetricType,
-    NativeHistogram, ResetHint, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Span, Value,
+    AliasHash, Batch, Centroid, Counts, Dialect, Distribution, Exemplar, Format, Granularity, IdMap, Metadata,
+    MetricType, NativeHistogram, ResetHint, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Span,
+    Value,
 };
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 /// Samples accepted since the log was created, by format.
@@ -44,26 +43,6 @@ pub(super) fn decode_checkpoint(payload: &[u8]) -> Result<Accepted, Malformed> {
     }
     Ok(accepted)
 }
-
-/// Spreads ids over a map's buckets; they are not chosen by senders.
-#[derive(Default)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-    fn write_u32(&mut self, id: u32) {
-        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 
 /// The series defined so far in the segment being written.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use super::{Dialect, LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSp
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -39,11 +39,14 @@ impl std::hash::Hash for AliasHash {
     }
 }
 
-/// Passes on what is a hash already.
+/// Passes on what is a hash already, and spreads small numbers; only for keys that no sender chooses.
 #[derive(Clone, Copy, Debug, Default)]
-struct Ready(u64);
+pub struct IdHasher(u64);
 
-impl Hasher for Ready {
+/// A map by ids of series, or other keys of that kind.
+pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
@@ -60,7 +63,7 @@ impl Hasher for Ready {
     }
 }
 
-type ReadyMap<K, V> = DashMap<K, V, BuildHasherDefault<Ready>>;
+type ReadyMap<K, V> = DashMap<K, V, BuildHasherDefault<IdHasher>>;
 
 /// How large the series table may grow.
 #[derive(Clone, Copy, Debug)]
@@ -298,7 +301,7 @@ impl SeriesTable {
         let oldest = sweep.saturating_sub(idle_sweeps.max(1));
         self.free_retired();
 
-        let mut live = HashSet::<SeriesId, BuildHasherDefault<Ready>>::default();
+        let mut live = HashSet::<SeriesId, BuildHasherDefault<IdHasher>>::default();
         let mut dropped_aliases = 0;
         self.aliases.retain(|_, alias| {
             let fresh = alias.seen.load(Ordering::Relaxed) >= oldest;

@@ -105,11 +105,11 @@ impl Destination {
     }
 
     /// A body as it goes over the wire.
-    pub fn pack(&self, body: Vec<u8>) -> Bytes {
+    pub fn pack(&self, body: &[u8]) -> Bytes {
         Bytes::from(match self {
-            Self::RemoteWrite { .. } => remote_write::compress(&body),
-            Self::Influx { gzip: true, .. } | Self::Wavefront { .. } => compression::gzip(&body),
-            Self::Influx { gzip: false, .. } | Self::WavefrontLines(_) => body,
+            Self::RemoteWrite { .. } => remote_write::compress(body),
+            Self::Influx { gzip: true, .. } | Self::Wavefront { .. } => compression::gzip(body),
+            Self::Influx { gzip: false, .. } | Self::WavefrontLines(_) => body.to_vec(),
         })
     }
 

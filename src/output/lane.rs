@@ -76,7 +76,7 @@ impl Lane {
             }
             let pieces = &body.cuts[from..to];
             let samples = samples_of(pieces);
-            let (verdict, answer) = self.send(purpose, samples, body.part(from, to)).await;
+            let (verdict, answer) = self.send(purpose, samples, &body.part(from, to)).await;
             let middle = from + pieces.len() / 2;
             let may_search = pieces.len() > 1 && searches < SEARCHES_MAX && fruitless < FRUITLESS_MAX;
             match verdict {
@@ -126,7 +126,7 @@ impl Lane {
     }
 
     /// Sends one request until its fate is known. Returns it with a description of the last answer.
-    async fn send(&self, purpose: Purpose, samples: u64, part: Vec<u8>) -> (Verdict, String) {
+    async fn send(&self, purpose: Purpose, samples: u64, part: &[u8]) -> (Verdict, String) {
         let mut backoff = Backoff::new(&self.queue);
         let request = self.destination.pack(part);
         let mut attempt = 0;

@@ -5,11 +5,11 @@
 //! so that sources which meet there, by relabelling or under new metadata, keep their order.
 
 use super::encoding::Encoding;
-use crate::model::{Dialect, LabelPair, Loss, LossSet, Metadata, Series, SeriesId, SeriesName, SeriesTable};
+use crate::model::{Dialect, IdMap, LabelPair, Loss, LossSet, Metadata, Series, SeriesId, SeriesName, SeriesTable};
 use crate::relabel;
 use crate::wire::prometheus_names::{self, Alphabet};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// A series on its way out, or the reason why none of its samples is sent.
@@ -20,7 +20,7 @@ const SLOTS_SPARE: usize = 65_536;
 
 /// See the module's documentation.
 pub struct Memo<E: Encoding> {
-    slots: HashMap<SeriesId, Slot<E::Rendered>, BuildHasherDefault<IdHasher>>,
+    slots: IdMap<SeriesId, Slot<E::Rendered>>,
     /// Which series first became an identity at the destination. They outlive the slots: a name does not change hands
     /// because metadata changed.
     claims: HashMap<u64, Claim>,
@@ -150,22 +150,4 @@ fn hash(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
-}
-
-/// Spreads small consecutive numbers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    fn write_u32(&mut self, id: u32) {
-        self.0 = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }

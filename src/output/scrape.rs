@@ -7,13 +7,13 @@
 
 use crate::log::{Entry, ReadError, Reader, Record};
 use crate::model::{
-    Distribution, Exemplar, Losses, NativeHistogram, Sample, SampleFlags, Series, SeriesId, SeriesTable, TimestampNs,
-    Value,
+    Distribution, Exemplar, IdMap, Losses, NativeHistogram, Sample, SampleFlags, Series, SeriesId, SeriesTable,
+    TimestampNs, Value,
 };
 use crate::wire::prometheus_text::encode::Exposed;
 use crate::wire::{SampleRef, openmetrics, prometheus_text};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub struct Latest {
     stale_after: Duration,
-    series: Mutex<HashMap<SeriesId, Newest>>,
+    series: Mutex<IdMap<SeriesId, Newest>>,
     /// Series that stay until they are released (Pushgateway groups).
     kept: Mutex<HashSet<SeriesId>>,
 }
@@ -161,7 +161,7 @@ impl Latest {
     }
 
     fn update_one(
-        latest: &mut HashMap<SeriesId, Newest>,
+        latest: &mut IdMap<SeriesId, Newest>,
         record: &Record,
         index: usize,
         sample: &Sample,

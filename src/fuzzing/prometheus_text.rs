@@ -28,7 +28,10 @@ pub(super) fn rewritten(body: &[u8], format: Format) -> Vec<u8> {
                 start: batch.start_of(index),
                 flags: sample.flags,
             },
-            exemplar: batch.exemplars.iter().rfind(|exemplar| exemplar.series == sample.series),
+            // An exemplar belongs to a series, so which of several samples it came with is not known.
+            exemplar: (batch.samples.iter().filter(|other| other.series == sample.series).count() == 1)
+                .then(|| batch.exemplars.iter().rfind(|exemplar| exemplar.series == sample.series))
+                .flatten(),
         })
         .collect();
     let (mut out, mut losses, mut dropped) = (Vec::new(), Losses::default(), Losses::default());

@@ -59,6 +59,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    #[cfg(test)]
+    pub(super) fn live(&self) -> &CursorState {
+        &self.state
+    }
+
     /// What is acknowledged, though perhaps not saved.
     pub(super) fn live_seq(&self) -> Seq {
         self.state.seq

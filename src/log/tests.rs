@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use std::borrow::Cow;
 use std::fmt::Write;
 
+mod upgrade;
+
 /// Records as (seq, text), losses as (first, next, samples).
 type Drained = (Vec<(Seq, String)>, Vec<(Seq, Seq, u64)>);
 
@@ -42,6 +44,73 @@ fn batch(log: &Log, number: u64, samples: u64) -> Batch {
         let id = builder.define(alias, spec).unwrap();
         builder.push(id, (number * 1000 + index) as i64, Value::I64((number * 7 + index) as i64), SampleFlags::NONE);
     }
+    builder.finish()
+}
+
+/// A batch with every kind of value, start timestamps, exemplars and metadata.
+fn every_kind_of_value(log: &Log, format: Format) -> Batch {
+    let metadata =
+        Metadata { family: "f".into(), metric_type: MetricType::Summary, help: "h".into(), unit: "s".into() };
+    let mut builder = BatchBuilder::new(&log.shared.table, format, Vec::new());
+    let spec = |field| SeriesSpec {
+        measurement: "é",
+        field,
+        labels: vec![("le".into(), "1.0".into()), ("a".into(), "b\n".into())],
+        metadata: Some(Arc::new(metadata.clone())),
+    };
+    let ids = [
+        builder.define(builder.alias(b"1"), spec(None)).unwrap(),
+        builder.define(builder.alias(b"2"), spec(Some(""))).unwrap(),
+    ];
+    let histogram = |counts| NativeHistogram {
+        schema: -53,
+        zero_threshold: 1e-9,
+        sum: -0.0,
+        counts,
+        positive_spans: vec![Span { offset: i32::MIN, length: 1 }, Span { offset: 3, length: u32::MAX }],
+        negative_spans: vec![],
+        custom_values: vec![0.5, 1.0],
+        reset_hint: ResetHint::Gauge,
+    };
+    let integer = histogram(Counts::Integer {
+        count: u64::MAX,
+        zero_count: 1,
+        positive_deltas: vec![i64::MIN, i64::MAX],
+        negative_deltas: vec![],
+    });
+    let float = histogram(Counts::Float {
+        count: 1.5,
+        zero_count: 0.0,
+        positive_counts: vec![1.0],
+        negative_counts: vec![2.0],
+    });
+    let centroids = vec![Centroid { count: -1, mean: 2.5 }, Centroid { count: i32::MAX, mean: 1e300 }];
+    let distribution = Distribution { granularity: Granularity::Day, centroids };
+    let values = [
+        Value::F64(f64::from_bits(STALE_MARKER_BITS)),
+        Value::F64(-0.0),
+        Value::I64(i64::MIN),
+        Value::U64(u64::MAX),
+        Value::Bool(true),
+        Value::Bool(false),
+        Value::Str("text"),
+        Value::Str(""),
+        Value::Histogram(&integer),
+        Value::Histogram(&float),
+        Value::Distribution(&distribution),
+    ];
+    for (index, value) in values.into_iter().enumerate() {
+        let timestamp = [i64::MIN, i64::MAX, 0][index % 3];
+        builder.push(ids[index % 2], timestamp, value, SampleFlags(index as u8));
+        if index % 4 == 1 {
+            builder.start_timestamp([i64::MAX, i64::MIN, 5][index % 3]);
+        }
+    }
+    for timestamp in [None, Some(i64::MIN)] {
+        let labels = vec![("trace".into(), "x".into())];
+        builder.exemplar(Exemplar { series: ids[1], labels, value: 0.25, timestamp });
+    }
+    builder.metadata(metadata.clone());
     builder.finish()
 }
 
@@ -110,69 +179,7 @@ fn small() -> (Image, Vec<(Seq, String)>, PathBuf) {
 fn every_kind_of_value_comes_back_alike_from_memory_and_disk() {
     let storage = Memory::default();
     let log = open(&storage, LogConfig { memory_bytes: 1 << 20, ..config() });
-    let metadata =
-        Metadata { family: "f".into(), metric_type: MetricType::Summary, help: "h".into(), unit: "s".into() };
-    let mut builder = BatchBuilder::new(&log.shared.table, Format::OpenMetrics, Vec::new());
-    let spec = |field| SeriesSpec {
-        measurement: "é",
-        field,
-        labels: vec![("le".into(), "1.0".into()), ("a".into(), "b\n".into())],
-        metadata: Some(Arc::new(metadata.clone())),
-    };
-    let ids = [
-        builder.define(builder.alias(b"1"), spec(None)).unwrap(),
-        builder.define(builder.alias(b"2"), spec(Some(""))).unwrap(),
-    ];
-    let histogram = |counts| NativeHistogram {
-        schema: -53,
-        zero_threshold: 1e-9,
-        sum: -0.0,
-        counts,
-        positive_spans: vec![Span { offset: i32::MIN, length: 1 }, Span { offset: 3, length: u32::MAX }],
-        negative_spans: vec![],
-        custom_values: vec![0.5, 1.0],
-        reset_hint: ResetHint::Gauge,
-    };
-    let integer = histogram(Counts::Integer {
-        count: u64::MAX,
-        zero_count: 1,
-        positive_deltas: vec![i64::MIN, i64::MAX],
-        negative_deltas: vec![],
-    });
-    let float = histogram(Counts::Float {
-        count: 1.5,
-        zero_count: 0.0,
-        positive_counts: vec![1.0],
-        negative_counts: vec![2.0],
-    });
-    let centroids = vec![Centroid { count: -1, mean: 2.5 }, Centroid { count: i32::MAX, mean: 1e300 }];
-    let distribution = Distribution { granularity: Granularity::Day, centroids };
-    let values = [
-        Value::F64(f64::from_bits(STALE_MARKER_BITS)),
-        Value::F64(-0.0),
-        Value::I64(i64::MIN),
-        Value::U64(u64::MAX),
-        Value::Bool(true),
-        Value::Bool(false),
-        Value::Str("text"),
-        Value::Str(""),
-        Value::Histogram(&integer),
-        Value::Histogram(&float),
-        Value::Distribution(&distribution),
-    ];
-    for (index, value) in values.into_iter().enumerate() {
-        let timestamp = [i64::MIN, i64::MAX, 0][index % 3];
-        builder.push(ids[index % 2], timestamp, value, SampleFlags(index as u8));
-        if index % 4 == 1 {
-            builder.start_timestamp([i64::MAX, i64::MIN, 5][index % 3]);
-        }
-    }
-    for timestamp in [None, Some(i64::MIN)] {
-        let labels = vec![("trace".into(), "x".into())];
-        builder.exemplar(Exemplar { series: ids[1], labels, value: 0.25, timestamp });
-    }
-    builder.metadata(metadata.clone());
-    let batch = builder.finish();
+    let batch = every_kind_of_value(&log, Format::OpenMetrics);
     let expected = text(&log, &batch);
     run(log.append(batch)).unwrap();
     let from_memory = drain(&log, Position::default());

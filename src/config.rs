@@ -178,6 +178,8 @@ pub struct Output {
     pub queue: Queue,
     /// What it sends (`write_relabel_configs`).
     pub relabel: Vec<relabel::Rule>,
+    /// Size of what its destination refused and is kept (`dead_letters_max_bytes`).
+    pub dead_letters_bytes_max: u64,
 }
 
 /// Where an output sends.

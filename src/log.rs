@@ -48,7 +48,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use cursor::{Cursor, CursorState, cursors};
+pub use cursor::{Cursor, CursorState, cursors, decoded_name, encoded_name};
 pub use inspect::{Inspected, inspect};
 pub use reader::{Entry, LostWhy, ReadError, Reader};
 pub use recovery::Damage;
@@ -512,6 +512,11 @@ impl Log {
     /// The place of that name, saved for good. A new name starts at the oldest record kept. Blocking.
     pub fn cursor(&self, name: &str) -> Result<Cursor, LogError> {
         Cursor::open(&self.shared, name)
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.config.dir
     }
 
     /// Whether the log accepts and its cursors can be saved; else why not.

@@ -150,8 +150,18 @@ fn fresh(oldest: Position) -> CursorState {
     CursorState { seq: oldest.seq, ordinal: oldest.ordinal, delivered: 0, dropped }
 }
 
+/// A name of an output as it stands in file names: percent-encoded, without dots.
+pub fn encoded_name(name: &str) -> String {
+    utf8_percent_encode(name, ENCODED).to_string()
+}
+
+/// The name that is encoded so.
+pub fn decoded_name(encoded: &str) -> String {
+    percent_decode_str(encoded).decode_utf8_lossy().into_owned()
+}
+
 fn path_of(dir: &Path, name: &str) -> PathBuf {
-    cursors_dir(dir).join(format!("{}{EXTENSION}", utf8_percent_encode(name, ENCODED)))
+    cursors_dir(dir).join(encoded_name(name) + EXTENSION)
 }
 
 fn load_or_create(shared: &Shared, name: &str) -> Result<CursorState, LogError> {
@@ -197,7 +207,7 @@ pub(super) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<(String, Cur
     for file in storage.list(&dir).map_err(LogError::at(&dir))? {
         let Some(encoded) = file.strip_suffix(EXTENSION) else { continue };
         if let Some(state) = load_file(storage, &dir.join(&file))? {
-            cursors.push((percent_decode_str(encoded).decode_utf8_lossy().into_owned(), state));
+            cursors.push((decoded_name(encoded), state));
         }
     }
     cursors.sort_by(|(left, _), (right, _)| left.cmp(right));

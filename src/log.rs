@@ -356,7 +356,7 @@ impl Shared {
     /// after the file says that it is not needed any more.
     ///
     /// One exception, or a full disk would stay full: where no cursor fits any more, what all have acknowledged goes first.
-    /// Should the process die right then, the cursor counts as lost (`log_full`) what was in truth delivered.
+    /// Should the process die right then, the cursor counts as lost what was in truth delivered.
     fn upkeep(&self) {
         let _one_at_a_time = self.upkeep.lock();
         let mut saved = cursor::save_moved(self);

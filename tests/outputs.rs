@@ -20,15 +20,25 @@ mod support {
     pub(crate) mod server;
 }
 
+#[path = "outputs/dead_letters.rs"]
+mod dead_letters;
+#[path = "outputs/duplicates.rs"]
+mod duplicates;
+#[path = "outputs/names.rs"]
+mod names;
+#[path = "outputs/poison.rs"]
+mod poison;
+
 use sluicegate::clock;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::TcpListener;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use support::destination::{self, Destination, ToDestination, hang_up, status};
-use support::gateway::{Gateway, gateway};
+use support::gateway::{Gateway, Setup, gateway};
 use support::http;
 use support::server::{eventually, free_port};
 
@@ -49,6 +59,21 @@ impl Gateway {
 
     fn delivered(&self, output: &str) -> f64 {
         self.metric("sluicegate_samples_delivered_total", &[("output", output)])
+    }
+
+    /// Ends it as an operator would and starts another, set up differently, on the same log.
+    fn stop_and_restart_as(mut self, setup: Setup) -> Self {
+        assert_eq!(self.server().terminate().code(), Some(0));
+        self.crash_and_restart_as(setup)
+    }
+
+    /// Runs `sluicegate log` on its log, after it was stopped.
+    fn log(&self, arguments: &[&str]) -> String {
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        let output = command.args(["log", subcommand, "--dir"]).arg(self.log_dir()).args(rest).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn await_output(&self, output: &str, metric: &str, value: f64) {

@@ -6,7 +6,7 @@
 use super::payload::{Definitions, decode_batch};
 use super::record::{Header, Kind};
 use super::segment::Walk;
-use super::{Position, Record, Seq, Shared};
+use super::{OnFull, Position, Record, Seq, Shared};
 use crate::model::{Batch, Loss, SeriesTable};
 use std::collections::VecDeque;
 use std::io;
@@ -39,8 +39,10 @@ pub enum Entry {
 /// Why records are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostWhy {
-    /// The log trimmed them before this reader came to them.
+    /// The log was full and dropped them before this reader came to them.
     Trimmed,
+    /// The log trimmed them while nothing held them for this reader: its output was not configured then.
+    Absent,
     /// They are damaged on disk.
     Damaged,
 }
@@ -50,6 +52,7 @@ impl LostWhy {
     pub const fn loss(self) -> Loss {
         match self {
             Self::Trimmed => Loss::LogFull,
+            Self::Absent => Loss::BeforeOutput,
             Self::Damaged => Loss::LogDamaged,
         }
     }
@@ -122,7 +125,11 @@ impl Reader {
                     }
                     return Ok(self.give(Entry::Record(record)));
                 }
-                Source::Trimmed(oldest) => return Ok(self.lose(oldest, LostWhy::Trimmed)),
+                Source::Trimmed(oldest) => {
+                    // A log that rejects never takes from under a cursor.
+                    let drops = self.shared.config.on_full == OnFull::DropOldest;
+                    return Ok(self.lose(oldest, if drops { LostWhy::Trimmed } else { LostWhy::Absent }));
+                }
                 Source::Disk(span) => self.read_ahead(span).await?,
                 Source::Nowhere => self.news.changed().await.map_err(|_| ReadError::Closed)?,
                 Source::Closed => return Err(ReadError::Closed),

@@ -63,8 +63,14 @@ impl Lane {
     }
 
     async fn deliver(&self, shipment: Shipment) -> Result<Settlement, OlderVersion> {
-        let Shipment { bodies, parts, mut dropped } = shipment;
+        let Shipment { bodies, parts, newest, mut dropped } = shipment;
         let mut delivered = 0;
+        let samples = bodies.iter().map(|(_, body)| body.samples()).sum();
+        if samples > 0 && newest < self.queue.oldest_wanted(clock::now()) {
+            // It grew old behind one that could not be sent.
+            dropped.add(Loss::TooOld, samples);
+            return Ok(Settlement { parts, delivered, dropped });
+        }
         for (purpose, body) in &bodies {
             let sent = self.deliver_body(*purpose, body).await?;
             delivered += sent.delivered;

@@ -179,7 +179,8 @@ impl<'a> Search<'a> {
                     } else if left >= pieces.len() as u64 {
                         self.refuse_all(pieces, &answer);
                     } else {
-                        return Some(pieces);
+                        // What a request would answer is known.
+                        self.partly_refused(pieces, Refused::Lines(left), &answer, Named::default());
                     }
                 }
             }

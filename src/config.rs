@@ -23,6 +23,7 @@ mod walk;
 
 pub use mistakes::{Mistake, Mistakes};
 
+use crate::model::TimestampNs;
 use crate::relabel;
 use std::fmt;
 use std::io::Read as _;
@@ -178,6 +179,8 @@ pub struct Output {
     pub queue: Queue,
     /// What it sends (`write_relabel_configs`).
     pub relabel: Vec<relabel::Rule>,
+    /// Size of what its destination refused and is kept (`dead_letters_max_bytes`).
+    pub dead_letters_bytes_max: u64,
 }
 
 /// Where an output sends.
@@ -383,6 +386,14 @@ pub struct Queue {
     pub backoff_max: Duration,
     /// Samples older than this are dropped.
     pub sample_age_limit: Option<Duration>,
+}
+
+impl Queue {
+    /// The oldest timestamp that is sent at that time.
+    pub fn oldest_wanted(&self, now: TimestampNs) -> TimestampNs {
+        let limit = self.sample_age_limit.and_then(|limit| i64::try_from(limit.as_nanos()).ok());
+        limit.map_or(TimestampNs::MIN, |limit| now.saturating_sub(limit))
+    }
 }
 
 impl Default for Queue {

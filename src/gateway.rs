@@ -11,7 +11,7 @@ use crate::log::{self, Log, LogError};
 use crate::model::{SeriesId, SeriesTable, TableBounds};
 use crate::output::scrape::Latest;
 use crate::output::{Output, OutputError};
-use crate::telemetry::{Status, Telemetry};
+use crate::telemetry::{Abandoned, Status, Telemetry};
 use crate::ui::Pages;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -89,6 +89,7 @@ impl Gateway {
         let host = host_name();
         let outputs =
             outputs.into_iter().map(|output| Output::try_new(output, &log, &host)).collect::<Result<Vec<_>, _>>()?;
+        let abandoned = abandoned(&log, &outputs)?;
         let ledger = Arc::new(Ledger::new(outputs.iter().map(Output::account).collect()));
 
         let latest = Arc::new(Latest::new(limits.series_stale));
@@ -97,6 +98,7 @@ impl Gateway {
             log: Arc::clone(&log),
             table: Arc::clone(&table),
             latest: Arc::clone(&latest),
+            abandoned,
             log_bytes_max,
             started_at: clock::now(),
         });
@@ -258,6 +260,24 @@ fn log_config(settings: config::LogSettings) -> log::LogConfig {
         segment_bytes: settings.segment_bytes,
         memory_bytes: settings.memory_bytes,
     }
+}
+
+/// The cursors of outputs that are not configured; warns of each.
+fn abandoned(log: &Log, outputs: &[Output]) -> Result<Vec<(String, log::CursorState)>, LogError> {
+    let files = log::cursors(log.dir())?.into_iter();
+    let mut cursors: Vec<_> = files.filter_map(|file| Some((file.name, file.state.ok()?))).collect();
+    cursors.retain(|(name, _)| outputs.iter().all(|output| output.name() != name));
+    let stats = log.stats();
+    for (name, cursor) in &cursors {
+        let Abandoned { name, undelivered, held } = Abandoned::new(name, cursor, stats.first, stats.end);
+        tracing::warn!(
+            output = name,
+            undelivered,
+            held,
+            "this output is not configured: what it did not deliver is abandoned, unless it comes back while the log holds it"
+        );
+    }
+    Ok(cursors)
 }
 
 /// The machine's name, the last resort for a Wavefront source.

@@ -134,8 +134,33 @@ struct Counts {
     losses_finished: Losses,
     requests: u64,
     retries: u64,
+    /// Samples of requests that wait for their answer.
+    unanswered: u64,
+    resent: u64,
+    dead_letter_samples: u64,
+    dead_letters_discarded: u64,
+    dead_letters_replayed: u64,
     oldest_pending: Option<TimestampNs>,
+    state: State,
     last_error: Option<(TimestampNs, String)>,
+}
+
+/// How an output gets on with its destination, by the answer that came last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It accepts.
+    #[default]
+    Ok,
+    /// It fails for a passing reason, or cannot be reached.
+    Retrying,
+    /// It refused samples for good.
+    Refusing,
+    /// It does not let the output in: address, credentials or database want mending. Lasts until it answers otherwise; that it
+    /// cannot be reached meanwhile changes nothing.
+    Misconfigured,
+    /// A task of the output failed and starts again.
+    Restarting,
 }
 
 /// The state of one output's account.
@@ -155,8 +180,18 @@ pub struct OutputSnapshot {
     pub requests: u64,
     /// Requests that had to be repeated.
     pub retries: u64,
+    /// Samples sent again although the destination may have them, since the start of the process.
+    pub resent: u64,
+    /// Samples in the dead letters.
+    pub dead_letter_samples: u64,
+    /// Samples that fell out of the dead letters, since the start of the process.
+    pub dead_letters_discarded: u64,
+    /// Samples of dead letters that were delivered by replay, since the start of the process.
+    pub dead_letters_replayed: u64,
     /// When the oldest pending sample was accepted; none when nothing is pending.
     pub oldest_pending: Option<TimestampNs>,
+    /// How it gets on.
+    pub state: State,
     /// The latest failure and when it happened; none once a request succeeded again.
     pub last_error: Option<(TimestampNs, String)>,
 }
@@ -189,9 +224,11 @@ impl OutputAccount {
         Self { name, kind, address, counts, warned: AtomicI64::new(TimestampNs::MIN) }
     }
 
-    /// Goes back to a cursor's state: what was in flight will be read again, and its losses counted again.
+    /// Goes back to a cursor's state: what was in flight will be read again, and its losses counted again. What the destination
+    /// has, or may have, of that is going to be sent again.
     pub fn restart(&self, delivered: u64, dropped: BTreeMap<String, u64>) {
         let mut counts = self.counts.lock();
+        counts.resent += counts.delivered.saturating_sub(delivered) + std::mem::take(&mut counts.unanswered);
         counts.losses = counts.losses_finished.clone();
         counts.read = delivered + dropped.values().sum::<u64>();
         counts.in_flight = 0;
@@ -250,21 +287,52 @@ impl OutputAccount {
         due && self.warned.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// A request was answered; `retry` when it has to be repeated.
-    pub fn note_request(&self, retry: bool) {
+    /// A request of that many samples is on its way.
+    pub fn begin_request(&self, samples: u64) {
+        self.counts.lock().unanswered += samples;
+    }
+
+    /// The request was answered or failed; `retry` when it has to be repeated.
+    pub fn end_request(&self, samples: u64, retry: bool) {
         let mut counts = self.counts.lock();
+        counts.unanswered = counts.unanswered.saturating_sub(samples);
         counts.requests += 1;
         counts.retries += u64::from(retry);
     }
 
-    /// The destination works again.
-    pub fn clear_error(&self) {
-        self.counts.lock().last_error = None;
+    /// Samples were sent again, and nobody knows whether the destination has them from the first time.
+    pub fn note_resent(&self, samples: u64) {
+        self.counts.lock().resent += samples;
     }
 
-    /// A request failed.
-    pub fn note_error(&self, now: TimestampNs, error: String) {
-        self.counts.lock().last_error = Some((now, error));
+    /// The destination works again.
+    pub fn clear_error(&self) {
+        let mut counts = self.counts.lock();
+        counts.last_error = None;
+        counts.state = State::Ok;
+    }
+
+    /// A request failed, or a task. Returns whether the state is another one now.
+    pub fn note_error(&self, now: TimestampNs, state: State, error: String) -> bool {
+        let mut counts = self.counts.lock();
+        counts.last_error = Some((now, error));
+        let stays = counts.state == state || (counts.state, state) == (State::Misconfigured, State::Retrying);
+        if !stays {
+            counts.state = state;
+        }
+        !stays
+    }
+
+    /// So many samples are in the dead letters, and so many more fell out of them.
+    pub fn note_dead_letters(&self, samples: u64, discarded: u64) {
+        let mut counts = self.counts.lock();
+        counts.dead_letter_samples = samples;
+        counts.dead_letters_discarded += discarded;
+    }
+
+    /// Samples of dead letters were delivered after all.
+    pub fn note_replayed(&self, samples: u64) {
+        self.counts.lock().dead_letters_replayed += samples;
     }
 
     /// When the oldest record that is not finished was appended.
@@ -283,7 +351,12 @@ impl OutputAccount {
             losses: counts.losses.clone(),
             requests: counts.requests,
             retries: counts.retries,
+            resent: counts.resent,
+            dead_letter_samples: counts.dead_letter_samples,
+            dead_letters_discarded: counts.dead_letters_discarded,
+            dead_letters_replayed: counts.dead_letters_replayed,
             oldest_pending: counts.oldest_pending,
+            state: counts.state,
             last_error: counts.last_error.clone(),
         }
     }
@@ -326,6 +399,34 @@ mod tests {
         account.note_losses(&losses);
         account.restart(0, BTreeMap::new());
         assert_eq!(account.snapshot().losses, losses, "what is read again is counted again");
+    }
+
+    #[test]
+    fn a_restart_counts_what_the_destination_may_get_twice() {
+        let account = OutputAccount::new("a".into(), "influxdb", String::new(), 100, BTreeMap::new());
+        account.restart(100, BTreeMap::new());
+        assert_eq!(account.snapshot().resent, 0, "the first start sends nothing again");
+        account.read(50);
+        account.begin_request(20);
+        account.begin_request(10);
+        account.end_request(20, false);
+        account.deliver(20);
+        // The cursor is behind 5 of the delivered ones; 10 are on their way; 20 were never sent.
+        account.restart(105, BTreeMap::new());
+        assert_eq!(account.snapshot().resent, 15 + 10);
+    }
+
+    #[test]
+    fn a_mistake_of_configuration_lasts_until_the_destination_answers_otherwise() {
+        let account = OutputAccount::new("a".into(), "influxdb", String::new(), 0, BTreeMap::new());
+        let note = |state| account.note_error(0, state, String::new());
+        assert!(note(State::Misconfigured));
+        assert!(!note(State::Misconfigured), "told once");
+        assert!(!note(State::Retrying), "it cannot be reached while it is mended");
+        assert_eq!(account.snapshot().state, State::Misconfigured);
+        account.clear_error();
+        assert_eq!((account.snapshot().state, account.snapshot().last_error), (State::Ok, None));
+        assert!(note(State::Retrying) && note(State::Refusing));
     }
 
     #[test]

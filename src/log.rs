@@ -54,7 +54,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use cursor::{Cursor, CursorFile, CursorState, cursors};
+pub use cursor::{Cursor, CursorFile, CursorState, cursors, decoded_name, encoded_name};
 pub use damage::{Aside, DAMAGE_SHOWN_MAX, Damage, Gap, TimeRange, rfc3339};
 pub use inspect::{Inspected, inspect};
 pub use reader::{Entry, LostWhy, ReadError, Reader};
@@ -506,12 +506,17 @@ impl Log {
 
     /// A reader that begins at that position and holds nothing back.
     pub fn reader(&self, from: Position) -> Reader {
-        Reader::new(Arc::clone(&self.shared), from)
+        Reader::new(Arc::clone(&self.shared), from, false)
     }
 
     /// The place of that name, saved for good. A new name starts at the oldest record kept. Blocking.
     pub fn cursor(&self, name: &str) -> Result<Cursor, LogError> {
         Cursor::open(&self.shared, name)
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.config.dir
     }
 
     /// Whether the log accepts and its cursors can be saved; else why not.

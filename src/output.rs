@@ -10,11 +10,13 @@
 //! straight into the open body of the series' lane; a body is shipped when it is full or old enough. One [`lane`] task a
 //! lane sends its shipments one after the other, so the samples of a series keep their order while lanes run in parallel.
 //! [`progress`] moves the cursor when all samples of a record are finished, in log order: a crash sends again, it never
-//! skips. What an answer of the destination means is decided by one pure function a destination ([`verdict`]).
+//! skips. What an answer of the destination means is decided by one pure function a destination ([`verdict`]); what it
+//! refuses is found by a [`search`] and kept as [`dead_letters`], which a [`replay`] can send again.
 //!
 //! Outputs share nothing but the log: a slow or dead destination makes its own output lag and no other.
 
 pub mod backoff;
+pub mod dead_letters;
 pub mod destination;
 pub mod dispatch;
 pub mod encoding;
@@ -23,7 +25,9 @@ pub mod lane;
 pub mod memo;
 pub mod progress;
 pub mod remote_write;
+pub mod replay;
 pub mod scrape;
+pub mod search;
 pub mod shipment;
 pub mod transport;
 pub mod verdict;
@@ -31,15 +35,17 @@ pub mod wavefront;
 
 use crate::clock;
 use crate::config::{self, Version as Wanted};
-use crate::ledger::OutputAccount;
+use crate::ledger::{OutputAccount, State};
 use crate::log::{Cursor, Log, LogError};
 use crate::model::SeriesTable;
 use crate::wire::{influx_line, remote_write as remote_write1, remote_write2, wavefront as wavefront_lines};
+use dead_letters::DeadLetters;
 use destination::Destination;
 use dispatch::{Dispatch, End, Parts};
 use encoding::Encoding;
 use lane::Lane;
 use remote_write::{Fallback, Version};
+use replay::Replay;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -82,6 +88,7 @@ pub struct Output {
     destinations: Vec<Arc<Destination>>,
     cursor: Cursor,
     account: Arc<OutputAccount>,
+    dead_letters: Arc<DeadLetters>,
     host: String,
 }
 
@@ -95,7 +102,14 @@ impl Output {
         let cursor = log.cursor(&name).map_err(|source| OutputError::Cursor { name: name.clone(), source })?;
         let state = cursor.state();
         let account = Arc::new(OutputAccount::new(name, kind, address, state.delivered, state.dropped));
-        Ok(Self { config, destinations, cursor, account, host: host.to_owned() })
+        let dead_letters = DeadLetters::new(log.dir(), config.dead_letters_bytes_max, Arc::clone(&account));
+        let (dead_letters, host) = (Arc::new(dead_letters), host.to_owned());
+        Ok(Self { config, destinations, cursor, account, dead_letters, host })
+    }
+
+    /// The name it is known by.
+    pub fn name(&self) -> &str {
+        &self.config.name
     }
 
     /// The output's account, for the ledger.
@@ -109,6 +123,13 @@ impl Output {
     /// A task that panics takes nothing with it: the output starts again from its cursor.
     pub async fn run(self, log: Arc<Log>, table: Arc<SeriesTable>, drain: CancellationToken) {
         let output = Arc::new(self);
+        let replay = Replay {
+            destinations: output.destinations.clone(),
+            account: Arc::clone(&output.account),
+            dead_letters: Arc::clone(&output.dead_letters),
+            queue: output.config.queue.clone(),
+        };
+        let _beside = AbortOnDropHandle::new(tokio::spawn(replay.run()));
         let mut version = 0;
         while let Some(destination) = output.destinations.get(version).map(Arc::clone) {
             let forwarding =
@@ -123,7 +144,8 @@ impl Output {
                 }
                 Ok(End::Failed) | Err(_) => {
                     tracing::error!(output = name, "a task of the output failed; it starts again from its cursor");
-                    output.account.note_error(clock::now(), "a task failed; see the log".to_owned());
+                    let text = "a task failed; see the log".to_owned();
+                    output.account.note_error(clock::now(), State::Restarting, text);
                     tokio::time::sleep(FAILURE_PAUSE).await;
                 }
             }
@@ -180,6 +202,7 @@ impl Output {
                 let lane = Lane {
                     destination: Arc::clone(destination),
                     account: Arc::clone(&self.account),
+                    dead_letters: Arc::clone(&self.dead_letters),
                     queue: self.config.queue.clone(),
                 };
                 tasks.spawn(lane.run(shipments, events.clone()));

@@ -4,8 +4,8 @@
 //! Prometheus text. The ledger's counters are exact against each other within one snapshot.
 
 use crate::clock;
-use crate::ledger::{Ledger, Source};
-use crate::log::{Gap, Log, rfc3339};
+use crate::ledger::{Ledger, Source, State};
+use crate::log::{CursorState, Gap, Log, Position, rfc3339};
 use crate::model::{Format, Losses, Refusal, SeriesTable, TimestampNs};
 use crate::output::scrape::Latest;
 use serde::Serialize;
@@ -24,6 +24,8 @@ pub struct Telemetry {
     pub table: Arc<SeriesTable>,
     /// Series shown on `/scrape`.
     pub latest: Arc<Latest>,
+    /// Cursors of outputs that are not configured.
+    pub abandoned: Vec<(String, CursorState)>,
     /// Bounds to show beside what they bound.
     pub log_bytes_max: u64,
     /// When the process started.
@@ -41,6 +43,8 @@ pub struct Status {
     pub inputs: Vec<Input>,
     /// One entry a configured output.
     pub outputs: Vec<Output>,
+    /// One entry an output that is not configured any more.
+    pub abandoned: Vec<Abandoned>,
     /// Accepted samples, and whether every output accounts for all of them.
     pub ledger: LedgerStatus,
     /// The durable log.
@@ -92,10 +96,48 @@ pub struct Output {
     pub requests: u64,
     /// Requests repeated.
     pub retries: u64,
+    /// Samples sent again although the destination may have them, since the start.
+    pub resent: u64,
+    /// What the destination refused and is kept.
+    pub dead_letters: DeadLetters,
     /// Age of the oldest pending sample.
     pub lag_seconds: f64,
+    /// How it gets on: `ok`, `retrying`, `refusing`, `misconfigured`, `restarting`.
+    pub state: State,
     /// The latest failure.
     pub last_error: Option<String>,
+}
+
+/// The dead letters of an output.
+#[derive(Debug, Serialize)]
+pub struct DeadLetters {
+    /// Samples in them.
+    pub samples: u64,
+    /// Samples that the bound or the disk cost, since the start.
+    pub discarded: u64,
+    /// Samples delivered by replay, since the start.
+    pub replayed: u64,
+}
+
+/// An output that has a cursor and is not configured. It does not hold the log back; should it come back, it gets what the
+/// log still holds.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Abandoned {
+    /// Its name.
+    pub name: String,
+    /// Samples that it did not deliver.
+    pub undelivered: u64,
+    /// Of those, the ones that the log still holds.
+    pub held: u64,
+}
+
+impl Abandoned {
+    /// The cursor of that name, in a log from `first` to `end`.
+    pub fn new(name: &str, cursor: &CursorState, first: Position, end: Position) -> Self {
+        let from = cursor.ordinal.max(first.ordinal);
+        let undelivered = end.ordinal.saturating_sub(cursor.ordinal);
+        Self { name: name.to_owned(), undelivered, held: end.ordinal.saturating_sub(from) }
+    }
 }
 
 /// The ledger in one line.
@@ -192,6 +234,13 @@ impl Telemetry {
                 losses: by_reason(&snapshot.losses),
                 requests: snapshot.requests,
                 retries: snapshot.retries,
+                resent: snapshot.resent,
+                dead_letters: DeadLetters {
+                    samples: snapshot.dead_letter_samples,
+                    discarded: snapshot.dead_letters_discarded,
+                    replayed: snapshot.dead_letters_replayed,
+                },
+                state: snapshot.state,
                 lag_seconds: snapshot.oldest_pending.map_or(0.0, |then| clock::age(now, then).as_secs_f64()),
                 last_error: snapshot.last_error.map(|(_, error)| error),
             })
@@ -203,6 +252,11 @@ impl Telemetry {
             uptime_seconds: clock::age(now, self.started_at).as_secs(),
             inputs: Format::ALL.into_iter().map(|format| self.input(format, accepted[format as usize])).collect(),
             outputs,
+            abandoned: self
+                .abandoned
+                .iter()
+                .map(|(name, cursor)| Abandoned::new(name, cursor, log.first, log.end))
+                .collect(),
             ledger: LedgerStatus { accepted: log_end, balanced },
             log: LogStatus {
                 bytes: log.bytes,
@@ -313,6 +367,41 @@ pub fn metrics(status: &Status) -> String {
     for output in &status.outputs {
         page.sample(&[("output", &output.name)], output.retries);
     }
+    page.outputs(
+        status,
+        "sluicegate_output_misconfigured",
+        "gauge",
+        "1 while the destination does not let the output in; its samples wait.",
+        |output| u64::from(output.state == State::Misconfigured),
+    );
+    page.outputs(
+        status,
+        "sluicegate_samples_resent_total",
+        "counter",
+        "Samples sent again although the destination may have them from the first time.",
+        |output| output.resent,
+    );
+    page.outputs(
+        status,
+        "sluicegate_dead_letter_samples",
+        "gauge",
+        "Samples that the destination refused and that are kept.",
+        |output| output.dead_letters.samples,
+    );
+    page.outputs(
+        status,
+        "sluicegate_dead_letter_discarded_total",
+        "counter",
+        "Refused samples that the bound of the dead letters or the disk cost.",
+        |output| output.dead_letters.discarded,
+    );
+    page.outputs(
+        status,
+        "sluicegate_dead_letter_replayed_total",
+        "counter",
+        "Samples of dead letters that were delivered by replay.",
+        |output| output.dead_letters.replayed,
+    );
     page.single("sluicegate_series", "gauge", "Series in the series table.", status.series.known);
     page.single("sluicegate_series_bytes", "gauge", "Estimated memory of the series table.", status.series.bytes);
     page.single("sluicegate_scrape_series", "gauge", "Series shown on /scrape.", status.series.live);
@@ -347,6 +436,20 @@ impl Page {
         let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
+    fn outputs(
+        &mut self,
+        status: &Status,
+        name: &'static str,
+        metric_type: &str,
+        help: &str,
+        value: impl Fn(&Output) -> u64,
+    ) {
+        self.family(name, metric_type, help);
+        for output in &status.outputs {
+            self.sample(&[("output", &output.name)], value(output));
+        }
+    }
+
     fn single(&mut self, name: &'static str, metric_type: &str, help: &str, value: impl std::fmt::Display) {
         self.family(name, metric_type, help);
         self.sample(&[], value);
@@ -356,6 +459,17 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_abandoned_output_tells_what_it_misses_and_what_is_left_of_it() {
+        let at = |ordinal| Position { seq: ordinal, ordinal };
+        let cursor = CursorState { seq: 10, ordinal: 10, delivered: 10, ..CursorState::default() };
+        let told = |first, end| {
+            let Abandoned { undelivered, held, .. } = Abandoned::new("a", &cursor, at(first), at(end));
+            (undelivered, held)
+        };
+        assert_eq!([told(0, 10), told(4, 30), told(15, 30)], [(0, 0), (20, 20), (20, 15)]);
+    }
 
     #[test]
     fn label_values_are_escaped() {

@@ -20,13 +20,25 @@ mod support {
     pub(crate) mod server;
 }
 
+#[path = "outputs/dead_letters.rs"]
+mod dead_letters;
+#[path = "outputs/duplicates.rs"]
+mod duplicates;
+#[path = "outputs/names.rs"]
+mod names;
+#[path = "outputs/poison.rs"]
+mod poison;
+
 use sluicegate::clock;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use support::destination::{self, Destination, ToDestination, hang_up, status};
-use support::gateway::{Gateway, gateway};
+use support::gateway::{Gateway, Setup, gateway};
 use support::http;
 use support::server::{eventually, free_port};
 
@@ -47,6 +59,21 @@ impl Gateway {
 
     fn delivered(&self, output: &str) -> f64 {
         self.metric("sluicegate_samples_delivered_total", &[("output", output)])
+    }
+
+    /// Ends it as an operator would and starts another, set up differently, on the same log.
+    fn stop_and_restart_as(mut self, setup: Setup) -> Self {
+        assert_eq!(self.server().terminate().code(), Some(0));
+        self.crash_and_restart_as(setup)
+    }
+
+    /// Runs `sluicegate log` on its log, after it was stopped.
+    fn log(&self, arguments: &[&str]) -> String {
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        let output = command.args(["log", subcommand, "--dir"]).arg(self.log_dir()).args(rest).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn await_output(&self, output: &str, metric: &str, value: f64) {
@@ -272,27 +299,51 @@ fn too_large_requests_are_halved_until_they_fit() {
 }
 
 #[test]
-fn mistakes_of_configuration_wait_where_the_protocol_allows_it() {
-    // (kind, keys, status, whether the samples wait for somebody to mend it)
+fn mistakes_of_configuration_keep_the_samples_and_say_so_until_they_are_mended() {
     let cases = [
-        (RW, "", 401, false),
-        (RW, "", 404, false),
-        (RW, "", 302, true),
-        ("influxdb", "database: d", 401, true),
-        ("influxdb", "database: d", 404, true),
-        ("wavefront", "", 401, true),
-        ("wavefront", "", 404, true),
-        ("wavefront", "", 406, true),
+        (RW, "version: 1", 401),
+        (RW, "", 403),
+        (RW, "", 404),
+        (RW, "version: 2", 405),
+        (RW, "", 407),
+        (RW, "", 302),
+        ("influxdb", "database: d", 401),
+        ("influxdb", "database: d", 404),
+        ("wavefront", "", 401),
+        ("wavefront", "", 404),
     ];
-    for (kind, keys, code, waits) in cases {
-        let sink = destination::http().script([status(code).header("Location", "/elsewhere")]);
+    for (kind, keys, code) in cases {
+        let mended = Arc::new(AtomicBool::new(false));
+        let is_mended = Arc::clone(&mended);
+        let refuse = status(code).header("Location", "/elsewhere").body("who are you?");
+        let sink = destination::of(kind).rule(move |_| (!is_mended.load(Relaxed)).then(|| refuse.clone()));
         let gw = gateway().to_kind("out", kind, &sink, keys).start();
+        assert_eq!(gw.status()["outputs"][0]["state"], "ok");
         gw.post_influx(&format!("cpu v=1 {T}"));
+        gw.await_output("out", "sluicegate_output_misconfigured", 1.0);
+        let output = &gw.status()["outputs"][0];
+        assert_eq!(output["state"], "misconfigured");
+        assert_eq!(output["last_error"], format!("{code} who are you?"));
+        let requests = sink.await_requests(2);
+        assert!(requests[1].at - requests[0].at >= Duration::from_secs(1), "{kind} {code} is asked seldom");
+        mended.store(true, Relaxed);
         gw.drained();
-        let fate = (gw.delivered("out"), refused(&gw, "out"));
-        assert_eq!(fate, if waits { (1.0, 0.0) } else { (0.0, 1.0) }, "{kind} {code}");
+        assert_eq!((gw.delivered("out"), gw.dropped("out")), (1.0, Vec::new()), "{kind} {code}");
+        assert_eq!(gw.metric("sluicegate_output_misconfigured", &[]), 0.0);
+        assert_eq!(gw.status()["outputs"][0]["state"], "ok");
         assert!(sink.requests().iter().all(|request| request.target != "/elsewhere"), "{kind} {code}");
+        let (_, log) = gw.terminate();
+        assert_eq!(log.matches("does not let this output in").count(), 1, "{log}");
     }
+}
+
+#[test]
+fn a_proxy_that_pushes_back_is_only_slow() {
+    let sink = destination::http().script([status(406)]);
+    let gw = gateway().to_kind("out", "wavefront", &sink, "").start();
+    gw.post_influx(&format!("cpu v=1 {T}"));
+    gw.drained();
+    assert_eq!(gw.delivered("out"), 1.0);
 }
 
 #[test]

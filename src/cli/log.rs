@@ -1,5 +1,7 @@
 //! `sluicegate log`: looks into the log, and sends from it again, while the gateway is down.
 
+mod letters;
+
 use super::print_to;
 use crate::log::{
     CursorFile, CursorState, Inspected, Record, SegmentReport, Seq, VerifyReport, inspect, repair, replay,
@@ -16,16 +18,18 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Lists the segments and the cursors
+    /// Lists the segments, the cursors and the dead letters
     Ls(Arguments),
     /// Checks every record and cursor, and tells what is damaged; exit code 1 when something is
     Verify(VerifyArguments),
-    /// Prints a line for each record, or the samples of one
+    /// Prints a line for each record, the samples of one, or what a destination refused
     Inspect(InspectArguments),
-    /// Moves an output's cursor back, so that the output sends again
+    /// Moves an output's cursor back, so that the output sends again, or queues its dead letters
     ///
     /// Everything from that record on is pending again and will be sent again. The account stays even: as many samples are
     /// taken off what is counted as delivered; what was dropped stays counted, and counts again if it is dropped again.
+    ///
+    /// Dead letters are sent when the gateway starts, beside everything else, and outside of the account.
     Replay(ReplayArguments),
 }
 
@@ -51,8 +55,11 @@ pub(super) struct InspectArguments {
     #[command(flatten)]
     log: Arguments,
     /// Prints the samples of this record
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", conflicts_with = "dead_letters")]
     seq: Option<Seq>,
+    /// Prints what the destination of this output refused, with its words
+    #[arg(long, value_name = "OUTPUT")]
+    dead_letters: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -60,11 +67,14 @@ pub(super) struct ReplayArguments {
     #[command(flatten)]
     log: Arguments,
     /// The output's name
-    #[arg(long, value_name = "NAME")]
-    cursor: String,
+    #[arg(long, value_name = "NAME", requires = "from", required_unless_present = "dead_letters")]
+    cursor: Option<String>,
     /// The first record to be sent again
-    #[arg(long, value_name = "SEQ")]
-    from: Seq,
+    #[arg(long, value_name = "SEQ", requires = "cursor")]
+    from: Option<Seq>,
+    /// Queues the dead letters of this output instead
+    #[arg(long, value_name = "OUTPUT", conflicts_with = "cursor")]
+    dead_letters: Option<String>,
 }
 
 /// Does what was asked for. Exit code 1 when it cannot be done, or when something is damaged.
@@ -73,8 +83,17 @@ pub(super) fn log(command: &Command) -> ExitCode {
     let done = match command {
         Command::Ls(arguments) => list(&mut out, &arguments.dir),
         Command::Verify(arguments) => check(&mut out, arguments),
+        Command::Inspect(InspectArguments { log, dead_letters: Some(output), .. }) => {
+            letters::show(&mut out, &log.dir, output)
+        }
         Command::Inspect(arguments) => show(&mut out, &arguments.log.dir, arguments.seq),
-        Command::Replay(arguments) => move_back(&mut out, arguments),
+        Command::Replay(ReplayArguments { log, dead_letters: Some(output), .. }) => {
+            letters::queue(&mut out, &log.dir, output)
+        }
+        Command::Replay(ReplayArguments { log, cursor: Some(cursor), from: Some(from), .. }) => {
+            move_back(&mut out, &log.dir, cursor, *from)
+        }
+        Command::Replay(_) => Err("give --cursor and --from, or --dead-letters".into()),
     };
     // Nobody is left to be told when the reader is gone.
     let _ = out.flush();
@@ -97,6 +116,7 @@ fn list(out: &mut dyn Write, dir: &Path) -> Done {
         print_cursor(out, cursor);
     }
     print_set_aside(out, &report);
+    letters::list(out, dir)?;
     Ok(true)
 }
 
@@ -200,7 +220,7 @@ fn show(out: &mut dyn Write, dir: &Path, seq: Option<Seq>) -> Done {
     inspect(dir, range, |inspected| {
         found = true;
         match inspected {
-            Inspected::Record(record, table) if seq.is_some() => print_samples(out, record, table),
+            Inspected::Record(record, table) if seq.is_some() => print_samples(out, &record.batch, table),
             Inspected::Record(record, _) => print_record(out, record),
             Inspected::Damaged(gap) => {
                 sound = false;
@@ -223,12 +243,12 @@ fn print_record(out: &mut dyn Write, record: &Record) {
     print_to(out, &format_args!("{seq} {time} {format}, {series} series, {samples} samples"));
 }
 
-fn print_samples(out: &mut dyn Write, record: &Record, table: &SeriesTable) {
-    for (index, sample) in record.batch.samples.iter().enumerate() {
+fn print_samples(out: &mut dyn Write, batch: &Batch, table: &SeriesTable) {
+    for (index, sample) in batch.samples.iter().enumerate() {
         let Some(series) = table.series(sample.series) else { continue };
         let mut text = time(sample.timestamp);
-        let _ = write!(text, " {}", sample_text(&series, &record.batch, sample));
-        if let Some(start) = record.batch.start_of(index) {
+        let _ = write!(text, " {}", sample_text(&series, batch, sample));
+        if let Some(start) = batch.start_of(index) {
             let _ = write!(text, " since {}", time(start));
         }
         print_to(out, &text);
@@ -259,8 +279,8 @@ fn sample_text(series: &Series, batch: &Batch, sample: &Sample) -> String {
     text
 }
 
-fn move_back(out: &mut dyn Write, arguments: &ReplayArguments) -> Done {
-    let (before, after) = replay(&arguments.log.dir, &arguments.cursor, arguments.from)?;
+fn move_back(out: &mut dyn Write, dir: &Path, cursor: &str, from: Seq) -> Done {
+    let (before, after) = replay(dir, cursor, from)?;
     print_to(out, &format_args!("was: {}", standing(&before)));
     print_to(out, &format_args!("is:  {}", standing(&after)));
     print_to(out, &format_args!("{} samples will be sent again", before.ordinal - after.ordinal));

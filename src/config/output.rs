@@ -20,6 +20,10 @@ const LANES: RangeInclusive<u64> = 1..=256;
 const SAMPLES_PER_SEND: RangeInclusive<u64> = 1..=1_000_000;
 /// Samples of one request to Wavefront unless told otherwise.
 const WAVEFRONT_SAMPLES_PER_SEND: usize = 10_000;
+/// Size of an output's dead letters unless told otherwise.
+const DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;
+/// What it may be: two generations, of which each should hold some letters.
+const DEAD_LETTERS_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 40;
 /// The shortest wait that is one.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
@@ -35,8 +39,10 @@ pub(super) fn read_all(key: &Key<'_>) -> Vec<Output> {
         if name.as_ref().is_some_and(|text| !names.insert(text.clone())) {
             name_key.mistake("the name of another output");
         }
+        let dead_letters_bytes_max =
+            section.key("dead_letters_max_bytes").size(&DEAD_LETTERS_BYTES).unwrap_or(DEAD_LETTERS_BYTES_MAX);
         if let (Some((destination, queue, relabel)), Some(name)) = (output(section), name) {
-            outputs.push(Output { name, destination, queue, relabel });
+            outputs.push(Output { name, destination, queue, relabel, dead_letters_bytes_max });
         }
     }
     outputs
@@ -65,7 +71,7 @@ fn output(section: Section<'_>) -> Option<(Destination, Queue, Vec<Rule>)> {
         // Both at the output and inside its destination: the second is where Prometheus has them.
         let queue = either(&section, &block, "queue_config");
         let relabel = either(&section, &block, "write_relabel_configs");
-        let (queue, retry_on_http_429) = self::queue(&queue, name);
+        let (queue, retry_on_http_429) = self::queue(&queue, &section.key("max_age"), name);
         let rules = relabel.items().into_iter().filter_map(|item| item.required().section().and_then(rule)).collect();
         let destination = match *name {
             "influxdb" => influx(&block).map(Destination::Influx),
@@ -75,7 +81,7 @@ fn output(section: Section<'_>) -> Option<(Destination, Queue, Vec<Rule>)> {
         block.finish();
         read = destination.map(|destination| (destination, queue, rules));
     }
-    for name in ["queue_config", "write_relabel_configs"] {
+    for name in ["queue_config", "write_relabel_configs", "max_age"] {
         section.key(name);
     }
     section.finish();
@@ -90,11 +96,15 @@ fn either<'a>(outer: &Section<'a>, inner: &Section<'a>, name: &'static str) -> K
     if inner.is_given() { inner } else { outer }
 }
 
-fn queue(key: &Key<'_>, destination: &str) -> (Queue, bool) {
+/// How to send, and whether 429 is tried again. `max_age` is `sample_age_limit` beside the output's name.
+fn queue(key: &Key<'_>, max_age: &Key<'_>, destination: &str) -> (Queue, bool) {
     let mut queue = Queue::default();
     if destination == "wavefront" {
         queue.samples_per_send = WAVEFRONT_SAMPLES_PER_SEND;
     }
+    // As in Prometheus, 0 is no limit.
+    let age = |key: &Key<'_>| key.duration(Duration::ZERO).filter(|age| !age.is_zero());
+    queue.sample_age_limit = age(max_age);
     let mut retry_on_http_429 = true;
     let Some(section) = key.section() else { return (queue, retry_on_http_429) };
     let number = |name, range, default: usize| {
@@ -110,9 +120,11 @@ fn queue(key: &Key<'_>, destination: &str) -> (Queue, bool) {
         let (min, max) = (queue.backoff_min, queue.backoff_max);
         section.mistake(format!("min_backoff ({min:?}) is longer than max_backoff ({max:?})"));
     }
-    // As in Prometheus, 0 is no limit.
-    let age = section.key("sample_age_limit").duration(Duration::ZERO);
-    queue.sample_age_limit = age.filter(|age| !age.is_zero());
+    let limit = section.key("sample_age_limit");
+    if limit.is_given() && max_age.is_given() {
+        limit.mistake("given beside max_age of the output, which is the same");
+    }
+    queue.sample_age_limit = queue.sample_age_limit.or(age(&limit));
     let retry = section.key("retry_on_http_429");
     retry_on_http_429 = retry.boolean().unwrap_or(retry_on_http_429);
     if retry.is_given() && destination != "prometheus_remote_write" {

@@ -118,6 +118,8 @@ pub(super) struct Slot {
     saved_end: Position,
     /// Whether the file needs to be written even if nothing moves.
     unsound: bool,
+    /// Whether the log ran without this cursor before it was opened: what is missing then was trimmed in good order.
+    was_absent: bool,
     open: bool,
 }
 
@@ -173,7 +175,8 @@ impl Cursor {
 
     /// A reader that begins where the cursor stands.
     pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.shared), self.state().position())
+        let was_absent = self.shared.state.lock().cursors.get(&self.name).is_some_and(|slot| slot.was_absent);
+        Reader::new(Arc::clone(&self.shared), self.state().position(), was_absent)
     }
 
     /// Moves it forward; saved within [`super::UPKEEP_INTERVAL`]. False, and nothing happens, when the state goes back, goes
@@ -217,8 +220,18 @@ fn fresh(oldest: Position, why: Loss) -> CursorState {
     CursorState { seq: oldest.seq, ordinal: oldest.ordinal, delivered: 0, dropped }
 }
 
+/// A name of an output as it stands in file names: percent-encoded, without dots.
+pub fn encoded_name(name: &str) -> String {
+    utf8_percent_encode(name, ENCODED).to_string()
+}
+
+/// The name that is encoded so.
+pub fn decoded_name(encoded: &str) -> String {
+    percent_decode_str(encoded).decode_utf8_lossy().into_owned()
+}
+
 fn file_name(name: &str) -> String {
-    format!("{}{EXTENSION}", utf8_percent_encode(name, ENCODED))
+    encoded_name(name) + EXTENSION
 }
 
 fn path_of(dir: &Path, name: &str) -> PathBuf {
@@ -230,7 +243,10 @@ fn load_or_create(shared: &Shared, name: &str) -> Result<Slot, LogError> {
     let path = path_of(dir, name);
     match load(storage, &path, name)? {
         Some(CursorFile { state: Ok(state), log_end, sound, .. }) => {
-            return Ok(Slot { saved: state.clone(), state, saved_end: log_end, unsound: !sound, open: true });
+            // Every cursor that is there learns of a segment when it begins.
+            let last = shared.state.lock().segments.back().map(|segment| segment.first);
+            let was_absent = last.is_some_and(|last| log_end.seq < last.seq);
+            return Ok(Slot { saved: state.clone(), state, saved_end: log_end, unsound: !sound, was_absent, open: true });
         }
         Some(CursorFile { state: Err(why), .. }) => {
             let aside = set_aside(storage, &path, why).map_err(LogError::at(&path))?;
@@ -257,11 +273,11 @@ fn load_or_create(shared: &Shared, name: &str) -> Result<Slot, LogError> {
         );
     }
     match replace(storage, dir, name, &state, end) {
-        Ok(()) => Ok(Slot { saved: state.clone(), state, saved_end: end, unsound: false, open: true }),
+        Ok(()) => Ok(Slot { saved: state.clone(), state, saved_end: end, unsound: false, was_absent: false, open: true }),
         // Upkeep saves it as soon as there is room; until then it holds the whole log.
         Err(error) if is_full(&error) => {
             tracing::warn!(output = name, %error, "the cursor of this output could not be saved yet");
-            Ok(Slot { saved: CursorState::default(), state, saved_end: end, unsound: true, open: true })
+            Ok(Slot { saved: CursorState::default(), state, saved_end: end, unsound: true, was_absent: false, open: true })
         }
         Err(error) => Err(LogError::at(&path)(error)),
     }
@@ -326,8 +342,7 @@ pub(super) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<CursorFile>,
     let mut cursors = Vec::new();
     for file in storage.list(&dir).map_err(LogError::at(&dir))? {
         let Some(encoded) = file.strip_suffix(EXTENSION) else { continue };
-        let name = percent_decode_str(encoded).decode_utf8_lossy().into_owned();
-        cursors.extend(load(storage, &dir.join(&file), &name)?);
+        cursors.extend(load(storage, &dir.join(&file), &decoded_name(encoded))?);
     }
     cursors.sort_by(|left, right| left.name.cmp(&right.name));
     Ok(cursors)

@@ -42,8 +42,10 @@ pub enum Entry {
 /// Why records are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostWhy {
-    /// The log trimmed them before this reader came to them.
+    /// The log was full and dropped them before this reader came to them.
     Trimmed,
+    /// The log trimmed them while nothing held them for this reader: its output was not configured then.
+    Absent,
     /// They are damaged on disk, or their file is gone.
     Damaged,
 }
@@ -53,6 +55,7 @@ impl LostWhy {
     pub const fn loss(self) -> Loss {
         match self {
             Self::Trimmed => Loss::LogFull,
+            Self::Absent => Loss::BeforeOutput,
             Self::Damaged => Loss::LogDamaged,
         }
     }
@@ -75,6 +78,8 @@ pub struct Reader {
     shared: Arc<Shared>,
     news: watch::Receiver<()>,
     position: Position,
+    /// Whether the log ran without this reader's cursor before.
+    was_absent: bool,
     /// When the last entry given was appended.
     reached_at: Option<TimestampNs>,
     /// Decoded ahead, from `position` on.
@@ -105,10 +110,10 @@ struct Span {
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, position: Position) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, position: Position, was_absent: bool) -> Self {
         let news = shared.news.subscribe();
         let ahead = VecDeque::new();
-        Self { shared, news, position, reached_at: None, ahead, disk: None, unreadable: (0, 0) }
+        Self { shared, news, position, was_absent, reached_at: None, ahead, disk: None, unreadable: (0, 0) }
     }
 
     /// The place behind everything it has given.
@@ -133,9 +138,13 @@ impl Reader {
                     return Ok(self.give(Entry::Record(record)));
                 }
                 Source::Trimmed(oldest, at) => {
-                    // A log that refuses when it is full deletes nothing that is waited for: somebody took the files away.
-                    let reject = self.shared.config.on_full == OnFull::Reject;
-                    return Ok(self.lose(oldest, at, if reject { LostWhy::Damaged } else { LostWhy::Trimmed }));
+                    let why = match self.shared.config.on_full {
+                        OnFull::DropOldest => LostWhy::Trimmed,
+                        OnFull::Reject if self.was_absent => LostWhy::Absent,
+                        // A log that refuses when it is full deletes nothing that is waited for: somebody took the files.
+                        OnFull::Reject => LostWhy::Damaged,
+                    };
+                    return Ok(self.lose(oldest, at, why));
                 }
                 Source::Disk(span) => self.read_ahead(span).await?,
                 Source::Nowhere => self.news.changed().await.map_err(|_| ReadError::Closed)?,

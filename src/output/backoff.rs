@@ -3,6 +3,10 @@
 use crate::config;
 use std::time::Duration;
 
+/// First and longest wait while a destination's configuration wants mending: whoever mends it sees samples move at once, and
+/// a destination that locks out after failed logins is not asked often.
+const MISCONFIGURED: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(15)];
+
 /// Longest `Retry-After` that is obeyed.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
@@ -18,6 +22,12 @@ impl Backoff {
     /// The waits of a queue's configuration.
     pub fn new(queue: &config::Queue) -> Self {
         Self { next: queue.backoff_min, max: queue.backoff_max }
+    }
+
+    /// The waits of a destination that is not configured right.
+    pub fn seldom() -> Self {
+        let [next, max] = MISCONFIGURED;
+        Self { next, max }
     }
 
     /// The next wait, not shorter than the destination asked for.

@@ -1,12 +1,14 @@
 //! The closed set of destinations: how a body is packed, where it is sent and what the answer means.
 
 use super::remote_write::{self, Fallback, Version};
+use super::search::{Named, Pieces};
 use super::shipment::Purpose;
 use super::transport::{ClientError, HttpClient, LineSocket, SendError};
 use super::verdict::{Answer, Verdict};
 use super::{influxdb, wavefront};
 use crate::config;
-use crate::wire::compression;
+use crate::model::Format;
+use crate::wire::{Body, compression};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
@@ -124,9 +126,13 @@ impl Destination {
                 client.post(url, &headers, body).await
             }
             Self::Influx { client, url, gzip, create_url } => {
-                let answer = client.post(url, &line_headers("text/plain; charset=utf-8", *gzip), body).await?;
+                let headers = line_headers("text/plain; charset=utf-8", *gzip);
+                let answer = client.post(url, &headers, body.clone()).await?;
                 if let (404, Some(create_url)) = (answer.status, create_url) {
-                    client.post(create_url, &HeaderMap::new(), Bytes::new()).await?;
+                    let created = client.post(create_url, &HeaderMap::new(), Bytes::new()).await?;
+                    if created.status == 200 {
+                        return client.post(url, &headers, body).await;
+                    }
                 }
                 Ok(answer)
             }
@@ -138,6 +144,33 @@ impl Destination {
                 socket.write(&body).await?;
                 Ok(Answer::status(202))
             }
+        }
+    }
+
+    /// What bodies for it are encoded in.
+    pub fn format(&self) -> Format {
+        match self {
+            Self::RemoteWrite { version: Version::V1, .. } => Format::RemoteWrite,
+            Self::RemoteWrite { version: Version::V2, .. } => Format::RemoteWrite2,
+            Self::Influx { .. } => Format::InfluxLine,
+            Self::Wavefront { .. } | Self::WavefrontLines(_) => Format::Wavefront,
+        }
+    }
+
+    /// The pieces of a request that the text of its answer fits.
+    pub fn named(&self, body: &Body, pieces: &Pieces, answer: &Answer) -> Named {
+        match self {
+            Self::RemoteWrite { version, .. } => remote_write::series::named(*version, body, pieces, &answer.body),
+            Self::Influx { .. } => influxdb::named(body, pieces, answer),
+            Self::Wavefront { .. } | Self::WavefrontLines(_) => Named::default(),
+        }
+    }
+
+    /// The one piece as a body of smaller pieces, where the format has some.
+    pub fn finer(&self, body: &Body, piece: usize) -> Option<Body> {
+        match self {
+            Self::RemoteWrite { version, .. } => remote_write::series::by_sample(*version, body, piece),
+            _ => None,
         }
     }
 

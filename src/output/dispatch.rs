@@ -69,6 +69,8 @@ struct OpenBody<E> {
     parts: Vec<(u64, u64)>,
     /// When its first sample came.
     since: Option<Instant>,
+    /// The timestamp of the newest sample.
+    newest: TimestampNs,
     lane: mpsc::Sender<Shipment>,
 }
 
@@ -95,7 +97,13 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
     ) -> Self {
         let state = parts.cursor.state();
         let memo = Memo::new(options.clone(), Arc::clone(parts.table), parts.relabel.to_vec(), lanes.len());
-        let open = |lane| OpenBody { encoder: E::new(options), parts: Vec::new(), since: None, lane };
+        let open = |lane| OpenBody {
+            encoder: E::new(options),
+            parts: Vec::new(),
+            since: None,
+            newest: TimestampNs::MIN,
+            lane,
+        };
         let bodies = lanes.into_iter().map(open).collect();
         parts.account.restart(state.delivered, state.dropped.clone());
         let progress = Progress::new(Finished { seq: state.seq, delivered: state.delivered, dropped: state.dropped });
@@ -177,7 +185,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
     fn encode(&mut self, record: &Record) -> Vec<(usize, Shipment)> {
         let batch = &record.batch;
         let samples_max = self.parts.queue.samples_per_send as u64;
-        let oldest = self.oldest_wanted();
+        let oldest = self.parts.queue.oldest_wanted(clock::now());
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         let mut ready = Vec::new();
         let mut taken = vec![0_u64; self.bodies.len()];
@@ -210,6 +218,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             match body.encoder.push(rendered, &out, &mut losses) {
                 Ok(()) => {
                     taken[lane] += 1;
+                    body.newest = body.newest.max(sample.timestamp);
                     for exemplar in exemplars.take(sample.series) {
                         body.encoder.exemplar(rendered, exemplar, &mut losses);
                     }
@@ -236,11 +245,6 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         self.parts.account.drop_samples(&dropped);
         self.parts.account.note_losses(&losses);
         ready
-    }
-
-    fn oldest_wanted(&self) -> TimestampNs {
-        let limit = self.parts.queue.sample_age_limit.and_then(|limit| i64::try_from(limit.as_nanos()).ok());
-        limit.map_or(TimestampNs::MIN, |limit| clock::now().saturating_sub(limit))
     }
 
     /// Remembers the metadata of a record for formats that send it apart from series, and sends what is new at once.
@@ -345,7 +349,8 @@ impl<E: Encoding> OpenBody<E> {
         self.since.take()?;
         let mut dropped = Losses::default();
         let bodies = self.encoder.finish(&mut dropped);
-        Some(Shipment { bodies, parts: std::mem::take(&mut self.parts), dropped })
+        let newest = std::mem::replace(&mut self.newest, TimestampNs::MIN);
+        Some(Shipment { bodies, parts: std::mem::take(&mut self.parts), newest, dropped })
     }
 }
 

@@ -1,7 +1,11 @@
 //! InfluxDB as a destination: write URLs of versions 1, 2 and 3, and the meaning of their answers.
 
+use super::search::{Named, Pieces};
 use super::verdict::{Answer, Refused, Verdict};
 use crate::config;
+use crate::wire::Body;
+use memchr::memmem;
+use std::collections::HashSet;
 
 /// The write endpoint with its query, timestamps in nanoseconds.
 pub fn write_url(base: &str, api: &config::InfluxApi) -> String {
@@ -36,21 +40,25 @@ pub fn write_url(base: &str, api: &config::InfluxApi) -> String {
 /// What an answer means.
 ///
 /// * A 400 or 422 that speaks of a partial write kept every other line and says how many it dropped (versions 1 and 2) or
-///   which (version 3); any other is searched by halves.
-/// * 401, 403 and 404 are mistakes of configuration (token, database): the samples wait in the log until it is mended.
+///   which (version 3); any other stored nothing and is searched.
+/// * 401, 403 and 404 are mistakes of configuration (token, database), as everywhere.
 pub fn verdict(answer: &Answer) -> Verdict {
     match answer.status {
         400 | 422 => partial_write(&answer.body).map_or(Verdict::Suspect, Verdict::PartlyRefused),
-        401 | 403 | 404 => Verdict::Retry { after: answer.retry_after },
         _ => Verdict::in_general(answer),
     }
 }
 
-/// What a partial write dropped, in any of the three dialects. `dropped=0` is what version 1 says when a line did not
-/// parse: nothing useful, so the halves have to show it. The number stands at the end: before it, the text may quote a line.
+/// The sentence in an answer: `error` of versions 1 and 3, `message` of version 2.
+fn sentence(json: &serde_json::Value) -> Option<&str> {
+    json.get("error").or_else(|| json.get("message"))?.as_str()
+}
+
+/// What a partial write dropped, in any of the three dialects. With `dropped=0` version 1 says that lines did not parse: it
+/// quotes each of them. The number stands at the end: before it, the text may quote a line.
 fn partial_write(body: &str) -> Option<Refused> {
     let json: serde_json::Value = serde_json::from_str(body).ok()?;
-    let text = json.get("error").or_else(|| json.get("message"))?.as_str()?;
+    let text = sentence(&json)?;
     let text = text.strip_prefix("failure writing points to database: ").unwrap_or(text);
     if !text.starts_with("partial write") {
         return None;
@@ -60,7 +68,108 @@ fn partial_write(body: &str) -> Option<Refused> {
         return (!numbers.is_empty()).then_some(Refused::LineNumbers(numbers));
     }
     let (_, dropped) = text.trim_end().rsplit_once("dropped=")?;
-    dropped.parse().ok().filter(|dropped| *dropped > 0).map(Refused::Lines)
+    dropped.parse().ok().map(|dropped| if dropped == 0 { Refused::Quoted } else { Refused::Lines(dropped) })
+}
+
+/// The lines of a request that the text of its answer fits: those it quotes as unreadable, or those with the field whose
+/// type it complains of.
+pub fn named(body: &Body, pieces: &Pieces, answer: &Answer) -> Named {
+    let Ok(json) = serde_json::from_str::<serde_json::Value>(&answer.body) else { return Named::default() };
+    let text = sentence(&json).unwrap_or_default();
+    let line = |piece: usize| {
+        let start = piece.checked_sub(1).map_or(0, |before| body.cuts[before].end);
+        body.bytes[start..body.cuts[piece].end].trim_ascii_end()
+    };
+    let quotes = "unable to parse '";
+    if text.contains(quotes) {
+        let (quoted, _) = pieces.partition(|piece| {
+            memmem::find(text.as_bytes(), &[quotes.as_bytes(), line(piece), b"'"].concat()).is_some()
+        });
+        return Named { pieces: quoted, quoted: true };
+    }
+    let conflicts: HashSet<_> = text.split("input field \"").skip(1).filter_map(Conflict::parse).collect();
+    if conflicts.is_empty() {
+        return Named::default();
+    }
+    let (fitting, _) = pieces.partition(|piece| conflicts.iter().any(|conflict| conflict.fits(line(piece))));
+    Named { pieces: fitting, quoted: false }
+}
+
+/// `field type conflict: input field "v" on measurement "m" is type float, already exists as type integer`
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Conflict {
+    /// Escaped as in a line.
+    measurement: Vec<u8>,
+    field: Vec<u8>,
+    kind: String,
+}
+
+impl Conflict {
+    /// From what follows `input field "`.
+    fn parse(text: &str) -> Option<Self> {
+        let (field, rest) = text.split_once("\" on measurement \"")?;
+        let (measurement, rest) = rest.split_once("\" is type ")?;
+        let kind = rest.split([',', ' ']).next()?.to_owned();
+        let escaped = |name: &str, which: &[char]| {
+            name.chars()
+                .flat_map(|character| which.contains(&character).then_some('\\').into_iter().chain([character]))
+                .collect()
+        };
+        let [measurement, field]: [String; 2] = [escaped(measurement, &[',', ' ']), escaped(field, &[',', '=', ' '])];
+        Some(Self { measurement: measurement.into(), field: field.into(), kind })
+    }
+
+    fn fits(&self, line: &[u8]) -> bool {
+        let Some(rest) = line.strip_prefix(self.measurement.as_slice()) else { return false };
+        if !matches!(rest.first(), Some(b',' | b' ')) {
+            return false;
+        }
+        // Behind the tags: fields, of which the value may be a string with anything in it.
+        let mut rest = rest.get(end_of(rest, b" ") + 1..).unwrap_or_default();
+        while !rest.is_empty() {
+            let (key, value) = rest.split_at(end_of(rest, b"="));
+            let value = value.get(1..).unwrap_or_default();
+            let (value, behind) = value.split_at(end_of_value(value));
+            if key == self.field.as_slice() && self.kind == kind_of(value) {
+                return true;
+            }
+            if behind.first() != Some(&b',') {
+                return false;
+            }
+            rest = &behind[1..];
+        }
+        false
+    }
+}
+
+/// Where the first of these bytes stands that has no backslash before it, or the end.
+fn end_of(text: &[u8], ends: &[u8]) -> usize {
+    let mut escaped = false;
+    let end = text.iter().position(|byte| {
+        let found = !escaped && ends.contains(byte);
+        escaped = !escaped && *byte == b'\\';
+        found
+    });
+    end.unwrap_or(text.len())
+}
+
+/// Where a field's value ends.
+fn end_of_value(text: &[u8]) -> usize {
+    match text.strip_prefix(b"\"") {
+        Some(string) => (end_of(string, b"\"") + 2).min(text.len()),
+        None => end_of(text, b", "),
+    }
+}
+
+/// The type of a field's value, in the server's words.
+fn kind_of(value: &[u8]) -> &'static str {
+    match (value.first(), value.last()) {
+        (Some(b'"'), _) => "string",
+        (Some(b't' | b'T' | b'f' | b'F'), _) => "boolean",
+        (_, Some(b'i')) => "integer",
+        (_, Some(b'u')) => "unsigned",
+        _ => "float",
+    }
 }
 
 #[cfg(test)]
@@ -72,9 +181,10 @@ mod tests {
         for status in 100..=599 {
             let expected = match status {
                 200..=299 => Verdict::Delivered,
-                400 | 422 => Verdict::Suspect,
+                400 | 409 | 422 => Verdict::Suspect,
                 413 => Verdict::TooLarge,
-                300..=399 | 401 | 403 | 404 | 408 | 425 | 429 | 500..=599 => Verdict::Retry { after: None },
+                300..=399 | 401 | 403 | 404 | 405 | 407 => Verdict::Misconfigured { after: None },
+                408 | 425 | 429 | 500..=599 => Verdict::Retry { after: None },
                 _ => Verdict::Refused,
             };
             assert_eq!(verdict(&Answer::status(status)), expected, "{status}");
@@ -88,7 +198,10 @@ mod tests {
                 r#"{"error":"partial write: field type conflict: input field \"v\" ... dropped=3"}"#,
                 Some(Refused::Lines(3)),
             ),
-            (r#"{"error":"partial write: unable to parse 'm dropped=7': missing fields dropped=0"}"#, None),
+            (
+                r#"{"error":"partial write: unable to parse 'm dropped=7': missing fields dropped=0"}"#,
+                Some(Refused::Quoted),
+            ),
             (
                 r#"{"code":"unprocessable entity","message":"failure writing points to database: partial write: points beyond retention policy dropped=2"}"#,
                 Some(Refused::Lines(2)),
@@ -103,6 +216,50 @@ mod tests {
         ];
         for (body, expected) in cases {
             assert_eq!(partial_write(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_an_answer_fits_the_lines_it_speaks_of() {
+        let lines = [
+            "cpu,host=a v=1 1",
+            "cpu,host=b v=2i 1",
+            "cpu v=\"x\",w=\",v=1.5 \" 1",
+            "cpu2 v=1 1",
+            "my\\ m,a\\ b=c\\,\\ v=1 w=1i,the\\ v=t 1",
+            "cpu w=1",
+        ];
+        let mut body = Body::default();
+        for line in lines {
+            body.bytes.extend_from_slice(format!("{line}\n").as_bytes());
+            body.cut(1);
+        }
+        let conflict = |field: &str, measurement: &str, kind: &str| {
+            let text = format!(
+                "partial write: field type conflict: input field \"{field}\" on measurement \"{measurement}\" is type {kind}, already exists as type x dropped=1"
+            );
+            serde_json::json!({ "error": text }).to_string()
+        };
+        let quoted =
+            |line: &str| serde_json::json!({ "message": format!("unable to parse '{line}': bad") }).to_string();
+        let cases = [
+            (conflict("v", "cpu", "float"), vec![0], false),
+            (conflict("v", "cpu", "integer"), vec![1], false),
+            (conflict("v", "cpu", "string"), vec![2], false),
+            (conflict("w", "cpu", "string"), vec![2], false),
+            (conflict("w", "cpu", "float"), vec![5], false),
+            (conflict("the v", "my m", "boolean"), vec![4], false),
+            (conflict("v", "my", "float"), vec![], false),
+            (quoted("cpu2 v=1 1"), vec![3], true),
+            (quoted("cpu2 v=1"), vec![], true),
+            (quoted("cpu w=1': bad\nunable to parse 'cpu2 v=1 1"), vec![3, 5], true),
+            (serde_json::json!({ "error": "timeout" }).to_string(), vec![], false),
+            ("not JSON".to_owned(), vec![], false),
+        ];
+        for (text, expected, is_quoted) in cases {
+            let answer = Answer { body: text.clone(), ..Answer::status(400) };
+            let Named { pieces, quoted } = named(&body, &Pieces::all(&body), &answer);
+            assert_eq!((pieces.iter().collect::<Vec<_>>(), quoted), (expected, is_quoted), "{text}");
         }
     }
 

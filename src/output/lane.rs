@@ -1,26 +1,24 @@
 //! A lane sends the shipments of its series one after the other, until each is delivered or refused for good.
 //!
 //! A request that fails for a passing reason is repeated with exponential backoff and jitter, not before the destination's
-//! `Retry-After`. A request refused because of its size or of something in it is halved: the good part arrives, and the
-//! piece that stays refused is dropped and counted. Halving keeps the order of the samples.
+//! `Retry-After`; one that is not let in (401, 403, 404 and their like) is repeated seldom, and the output is misconfigured
+//! until the destination answers otherwise. What a destination refuses is found by a [`Search`]; it is dropped, counted, and
+//! kept as a [`Letter`] before it is settled. All of that keeps the order of the samples of a series.
 
 use super::backoff::Backoff;
+use super::dead_letters::{DeadLetters, Letter};
 use super::destination::Destination;
 use super::dispatch::Event;
+use super::search::{Named, Refusal, Search};
 use super::shipment::{Purpose, Settlement, Shipment};
-use super::verdict::{Answer, Verdict, samples_of};
+use super::verdict::{Answer, Verdict};
 use crate::clock;
 use crate::config;
-use crate::ledger::OutputAccount;
+use crate::ledger::{OutputAccount, State};
 use crate::model::Loss;
 use crate::wire::Body;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-
-/// How often one body is halved in search of what a destination refuses; what is left then is given up whole.
-const SEARCHES_MAX: u32 = 1024;
-/// The same while nothing is delivered in between: a destination that refuses everything is not worth more.
-const FRUITLESS_MAX: u32 = 64;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -29,12 +27,26 @@ pub struct Lane {
     pub destination: Arc<Destination>,
     /// The output's account.
     pub account: Arc<OutputAccount>,
+    /// Where what is refused goes.
+    pub dead_letters: Arc<DeadLetters>,
     /// Its backoff.
     pub queue: config::Queue,
 }
 
 /// The destination needs an older version of the protocol.
-struct OlderVersion;
+#[derive(Debug)]
+pub struct OlderVersion;
+
+/// What became of a body.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Samples the destination took.
+    pub delivered: u64,
+    /// Samples it refused for good.
+    pub refused: u64,
+    /// What holds them.
+    pub letters: Vec<Letter>,
+}
 
 impl Lane {
     /// Sends what comes, until the dispatcher is gone.
@@ -51,133 +63,164 @@ impl Lane {
     }
 
     async fn deliver(&self, shipment: Shipment) -> Result<Settlement, OlderVersion> {
-        let Shipment { bodies, parts, mut dropped } = shipment;
-        let mut refusals = Refusals::default();
+        let Shipment { bodies, parts, newest, mut dropped } = shipment;
         let mut delivered = 0;
-        for (purpose, body) in &bodies {
-            delivered += self.deliver_body(*purpose, body, &mut refusals).await?;
+        let samples = bodies.iter().map(|(_, body)| body.samples()).sum();
+        if samples > 0 && newest < self.queue.oldest_wanted(clock::now()) {
+            // It grew old behind one that could not be sent.
+            dropped.add(Loss::TooOld, samples);
+            return Ok(Settlement { parts, delivered, dropped });
         }
-        if refusals.samples > 0 {
-            dropped.add(Loss::RefusedByDestination, refusals.samples);
-            self.report(&refusals);
+        for (purpose, body) in &bodies {
+            let sent = self.deliver_body(*purpose, body).await?;
+            delivered += sent.delivered;
+            if sent.refused > 0 {
+                dropped.add(Loss::RefusedByDestination, sent.refused);
+                self.report(&sent);
+                self.keep(sent.letters).await;
+            }
         }
         Ok(Settlement { parts, delivered, dropped })
     }
 
-    /// Sends one body, in parts where it must be. Returns the samples delivered.
-    async fn deliver_body(&self, purpose: Purpose, body: &Body, refusals: &mut Refusals) -> Result<u64, OlderVersion> {
-        let mut delivered = 0;
-        let (mut searches, mut fruitless) = (0, 0);
-        // Ranges of pieces still to be sent, the next one last.
-        let mut ranges = vec![(0, body.cuts.len())];
-        while let Some((from, to)) = ranges.pop() {
-            if from == to {
-                continue;
-            }
-            let pieces = &body.cuts[from..to];
-            let samples = samples_of(pieces);
-            let (verdict, answer) = self.send(purpose, samples, &body.part(from, to)).await;
-            let middle = from + pieces.len() / 2;
-            let may_search = pieces.len() > 1 && searches < SEARCHES_MAX && fruitless < FRUITLESS_MAX;
-            match verdict {
-                Verdict::Delivered => {
-                    delivered += samples;
-                    fruitless = 0;
+    /// Sends one body, in parts where it must be.
+    pub async fn deliver_body(&self, purpose: Purpose, body: &Body) -> Result<Sent, OlderVersion> {
+        let mut sent = Sent::default();
+        let (delivered, refusals) = self.search(purpose, body).await?;
+        sent.delivered = delivered;
+        for refusal in refusals {
+            // One bad sample does not take the others of its series along.
+            let alone = refusal.pieces.iter().next().filter(|_| refusal.suspect);
+            match alone.and_then(|piece| self.destination.finer(body, piece)) {
+                Some(finer) => {
+                    let (delivered, refusals) = self.search(purpose, &finer).await?;
+                    sent.delivered += delivered;
+                    refusals.iter().for_each(|refusal| self.note(&mut sent, &finer, refusal));
                 }
-                Verdict::PartlyRefused(refused) => match refused.samples(pieces) {
-                    Some(refused) => {
-                        delivered += samples - refused;
-                        refusals.note(refused, answer);
-                    }
-                    // The lines arrived; sent again by halves, their answers add up to the exact number.
-                    None if may_search => {
-                        (searches, fruitless) = (searches + 1, fruitless + 1);
-                        ranges.extend([(middle, to), (from, middle)]);
-                    }
-                    None => refusals.note(samples, answer),
-                },
-                Verdict::TooLarge if pieces.len() > 1 => ranges.extend([(middle, to), (from, middle)]),
-                Verdict::Suspect if may_search => {
-                    (searches, fruitless) = (searches + 1, fruitless + 1);
-                    ranges.extend([(middle, to), (from, middle)]);
-                }
-                Verdict::OlderVersion => return Err(OlderVersion),
-                Verdict::TooLarge | Verdict::Suspect | Verdict::Refused | Verdict::Retry { .. } => {
-                    refusals.note(samples, answer);
-                }
+                None => self.note(&mut sent, body, &refusal),
             }
         }
-        Ok(delivered)
+        Ok(sent)
     }
 
-    /// Tells of what one shipment lost; now and then in the log, always in the status.
-    fn report(&self, refusals: &Refusals) {
-        let Refusals { samples, answer } = refusals;
+    fn note(&self, sent: &mut Sent, body: &Body, refusal: &Refusal) {
+        sent.refused += refusal.samples;
+        sent.letters.push(Letter::new(self.destination.format(), body, refusal, clock::now()));
+    }
+
+    /// Keeps letters; when it returns, they are on disk or counted as discarded.
+    pub async fn keep(&self, letters: Vec<Letter>) {
+        let dead_letters = Arc::clone(&self.dead_letters);
+        if let Err(error) = tokio::task::spawn_blocking(move || dead_letters.keep(&letters)).await {
+            tracing::error!(output = self.account.name, %error, "dead letters were not kept");
+        }
+    }
+
+    /// Samples delivered, and what was refused.
+    async fn search(&self, purpose: Purpose, body: &Body) -> Result<(u64, Vec<Refusal>), OlderVersion> {
+        let mut search = Search::new(body);
+        while let Some(pieces) = search.next() {
+            let (verdict, answer) = self.send(purpose, pieces.samples(body), &pieces.bytes(body)).await;
+            let named = match verdict {
+                Verdict::OlderVersion => return Err(OlderVersion),
+                Verdict::PartlyRefused(_) | Verdict::Suspect => self.destination.named(body, &pieces, &answer),
+                _ => Named::default(),
+            };
+            search.answered(pieces, verdict, &answer, named);
+        }
+        Ok(search.finish())
+    }
+
+    /// Tells of what one body lost; now and then in the log, always in the status.
+    fn report(&self, sent: &Sent) {
+        let samples = sent.refused;
+        let answer = sent.letters.last().map(|letter| described(letter.status, &letter.words)).unwrap_or_default();
         let now = clock::now();
         if self.account.may_warn(now) {
             tracing::warn!(
                 output = self.account.name,
                 samples,
                 answer,
-                "the destination refused samples for good; they are dropped"
+                "the destination refused samples for good; they are in the dead letters"
             );
         }
-        self.account.note_error(now, format!("refused {samples} samples: {answer}"));
+        self.account.note_error(now, State::Refusing, format!("refused {samples} samples: {answer}"));
     }
 
-    /// Sends one request until its fate is known. Returns it with a description of the last answer.
-    async fn send(&self, purpose: Purpose, samples: u64, part: &[u8]) -> (Verdict, String) {
+    /// Sends one request until its fate is known. Returns it with the last answer.
+    async fn send(&self, purpose: Purpose, samples: u64, part: &[u8]) -> (Verdict, Answer) {
         let mut backoff = Backoff::new(&self.queue);
+        let mut seldom = Backoff::seldom();
         let request = self.destination.pack(part);
         let mut attempt = 0;
+        // Whether the destination may have taken the request at an earlier attempt.
+        let mut doubtful = false;
         loop {
-            let (after, error) = match self.destination.send(purpose, attempt, request.clone()).await {
+            self.account.begin_request(samples);
+            let sent = self.destination.send(purpose, attempt, request.clone()).await;
+            if doubtful && sent.as_ref().map_or_else(|error| error.began(), |_| true) {
+                self.account.note_resent(samples);
+                doubtful = false;
+            }
+            let (state, pause, error) = match sent {
                 Ok(answer) => match self.destination.verdict(samples, &answer) {
-                    Verdict::Retry { after } => (after, described(&answer)),
+                    Verdict::Retry { after } => {
+                        doubtful |= is_of_a_go_between(&answer);
+                        (State::Retrying, backoff.pause(after), described(answer.status, &answer.body))
+                    }
+                    Verdict::Misconfigured { after } => {
+                        (State::Misconfigured, seldom.pause(after), described(answer.status, &answer.body))
+                    }
                     verdict => {
-                        self.account.note_request(false);
+                        self.account.end_request(samples, false);
                         if verdict == Verdict::Delivered {
                             self.account.clear_error();
                         }
-                        return (verdict, described(&answer));
+                        return (verdict, answer);
                     }
                 },
-                Err(error) => (None, error.to_string()),
+                Err(error) => {
+                    doubtful |= error.began();
+                    (State::Retrying, backoff.pause(None), error.to_string())
+                }
             };
-            self.account.note_request(true);
+            self.account.end_request(samples, true);
             attempt += 1;
-            let pause = backoff.pause(after);
-            let now = clock::now();
-            if self.account.may_warn(now) {
-                tracing::warn!(output = self.account.name, attempt, ?pause, error, "sending failed; trying again");
-            }
-            self.account.note_error(now, error);
+            self.note_failure(state, attempt, pause, error);
             tokio::time::sleep(pause).await;
         }
     }
-}
 
-/// What a shipment lost to refusals, and the last of them in the destination's words.
-#[derive(Debug, Default)]
-struct Refusals {
-    samples: u64,
-    answer: String,
-}
-
-impl Refusals {
-    fn note(&mut self, samples: u64, answer: String) {
-        if samples > 0 {
-            self.samples += samples;
-            self.answer = answer;
+    /// Tells of a request that has to be repeated; seldom in the log, always in the status.
+    fn note_failure(&self, state: State, attempt: u32, pause: std::time::Duration, error: String) {
+        let now = clock::now();
+        let name = &self.account.name;
+        let is_news = self.account.note_error(now, state, error.clone());
+        let may_tell = self.account.may_warn(now);
+        if state == State::Misconfigured {
+            if is_news || may_tell {
+                tracing::error!(
+                    output = name,
+                    error,
+                    "the destination does not let this output in: its address, credentials or database want mending; the samples wait"
+                );
+            }
+        } else if may_tell {
+            tracing::warn!(output = name, attempt, ?pause, error, "sending failed; trying again");
         }
     }
 }
 
+/// Whether a proxy answered because it lost the destination, which may have taken the request.
+fn is_of_a_go_between(answer: &Answer) -> bool {
+    matches!(answer.status, 502 | 504)
+}
+
 /// An answer in a line for people.
-fn described(answer: &Answer) -> String {
+fn described(status: u16, body: &str) -> String {
     const SHOWN_MAX: usize = 300;
-    let text = answer.body.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = body.split_whitespace().collect::<Vec<_>>().join(" ");
     let shown: String = text.chars().take(SHOWN_MAX).collect();
     let more = if shown.len() < text.len() { "..." } else { "" };
-    format!("{} {shown}{more}", answer.status).trim_end().to_owned()
+    format!("{status} {shown}{more}").trim_end().to_owned()
 }

@@ -2,6 +2,8 @@
 //!
 //! Specifications: <https://prometheus.io/docs/specs/prw/remote_write_spec/> and `.../remote_write_spec_2_0/`.
 
+pub mod series;
+
 use super::verdict::{Answer, Refused, Verdict};
 use crate::wire::compression;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -45,7 +47,11 @@ pub fn compress(body: &[u8]) -> Vec<u8> {
 /// What an answer means.
 ///
 /// * 4xx "MUST NOT be retried", except 429, which may ([`retry_on_429`](super::lane)). A 400 may have stored the valid
-///   part: 2.0 says how much of it, for 1.0 the halves of the request show what is refused.
+///   part: 2.0 says how much of it, for 1.0 a search shows what is refused.
+/// * One deviation from that MUST NOT: 401, 403, 404, 405 and 407 are repeated, seldom ([`Verdict::Misconfigured`]). The rule
+///   is there so that a sample which can never be taken does not hold up the others. These answers say nothing of the
+///   samples: they come from a mistyped URL, an expired token, a receiver that is not switched on, and to drop what was
+///   acknowledged to a client because of a typing mistake is loss.
 /// * 415 to a 2.0 request, or success without any `Written` header, is a receiver that only knows 1.0.
 pub fn verdict(version: Version, fallback: Fallback, samples: u64, retry_on_429: bool, answer: &Answer) -> Verdict {
     let older = match fallback {
@@ -63,9 +69,8 @@ pub fn verdict(version: Version, fallback: Fallback, samples: u64, retry_on_429:
             Some(written) if written > 0 => Verdict::PartlyRefused(Refused::Samples(samples.saturating_sub(written))),
             // Prometheus before 2.0 answers 400 to a body it cannot read.
             None if fallback == Fallback::Allowed => Verdict::OlderVersion,
-            _ => Verdict::Suspect,
+            _ => Verdict::in_general(answer),
         },
-        (400 | 409 | 422, _) => Verdict::Suspect,
         (429, _) if !retry_on_429 => Verdict::Refused,
         // The specification allows repeating 429 and 5xx only.
         (408 | 425, _) => Verdict::Refused,
@@ -90,7 +95,10 @@ mod tests {
                 200..=299 => Verdict::Delivered,
                 400 | 409 | 422 => Verdict::Suspect,
                 413 => Verdict::TooLarge,
-                300..=399 | 429 | 500..=599 => Verdict::Retry { after: Some(Duration::from_secs(7)) },
+                300..=399 | 401 | 403 | 404 | 405 | 407 => {
+                    Verdict::Misconfigured { after: Some(Duration::from_secs(7)) }
+                }
+                429 | 500..=599 => Verdict::Retry { after: Some(Duration::from_secs(7)) },
                 _ => Verdict::Refused,
             };
             assert_eq!(judge(Version::V1, Fallback::Forbidden, status, None), expected, "{status}");
@@ -111,7 +119,7 @@ mod tests {
             (400, Some(0), Allowed, Verdict::Suspect),
             (400, None, Allowed, Verdict::OlderVersion),
             (400, None, Forbidden, Verdict::Suspect),
-            (404, None, Allowed, Verdict::Refused),
+            (404, None, Allowed, Verdict::Misconfigured { after: Some(Duration::from_secs(7)) }),
             (503, None, Allowed, Verdict::Retry { after: Some(Duration::from_secs(7)) }),
         ];
         for (status, written, fallback, expected) in cases {

@@ -1,6 +1,6 @@
 //! What travels from the dispatcher to a lane, and what comes back.
 
-use crate::model::Losses;
+use crate::model::{Losses, TimestampNs};
 use crate::wire::Body;
 
 /// What a body is for; Wavefront wants distributions in requests of their own.
@@ -19,6 +19,8 @@ pub struct Shipment {
     pub bodies: Vec<(Purpose, Body)>,
     /// Which records the samples came from: (log sequence number, samples), ascending.
     pub parts: Vec<(u64, u64)>,
+    /// The timestamp of the newest sample.
+    pub newest: TimestampNs,
     /// Samples of `parts` that fell away while the body was finished.
     pub dropped: Losses,
 }

@@ -24,10 +24,13 @@ pub const USER_AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
 /// The request did not get an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// HTTP failed before an answer came.
+    /// There is no connection: the destination has nothing of the request.
+    #[error("{0}")]
+    Connect(String),
+    /// HTTP failed before an answer came. The destination may have taken the request.
     #[error("{0}")]
     Http(String),
-    /// The line socket failed.
+    /// The line socket failed. Some lines may have arrived.
     #[error("cannot write to {address}: {source}")]
     Socket {
         /// The socket's address.
@@ -35,9 +38,16 @@ pub enum SendError {
         /// Why.
         source: std::io::Error,
     },
-    /// The destination took too long.
+    /// The line socket took too long. Some lines may have arrived.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+}
+
+impl SendError {
+    /// Whether the destination may have something of the request.
+    pub fn began(&self) -> bool {
+        !matches!(self, Self::Connect(_))
+    }
 }
 
 /// A client could not be made from its configuration.
@@ -142,7 +152,7 @@ fn http_error(error: reqwest::Error) -> SendError {
         text.push_str(&next.to_string());
         cause = next.source();
     }
-    SendError::Http(text)
+    if error.is_connect() { SendError::Connect(text) } else { SendError::Http(text) }
 }
 
 async fn read_answer(mut answer: reqwest::Response) -> Result<Answer, SendError> {
@@ -194,19 +204,25 @@ impl LineSocket {
     /// Writes lines.
     pub async fn write(&self, lines: &[u8]) -> Result<(), SendError> {
         let mut stream = self.stream.lock().await;
-        let written = tokio::time::timeout(self.timeout, async {
-            let mut open = match stream.take() {
-                Some(open) if !is_closed(&open) => open,
-                _ => TcpStream::connect((self.host.as_str(), self.port)).await?,
-            };
+        let address = format!("{}:{}", self.host, self.port);
+        let mut open = match stream.take() {
+            Some(open) if !is_closed(&open) => open,
+            _ => {
+                let refused =
+                    |why: &dyn std::fmt::Display| SendError::Connect(format!("cannot connect to {address}: {why}"));
+                let connecting = TcpStream::connect((self.host.as_str(), self.port));
+                let connected =
+                    tokio::time::timeout(self.timeout, connecting).await.map_err(|error| refused(&error))?;
+                connected.map_err(|error| refused(&error))?
+            }
+        };
+        let writing = tokio::time::timeout(self.timeout, async {
             open.write_all(lines).await?;
-            open.flush().await?;
-            Ok(open)
-        })
-        .await
-        .map_err(|_| SendError::Timeout(self.timeout))?;
-        let failed = |source| SendError::Socket { address: format!("{}:{}", self.host, self.port), source };
-        *stream = Some(written.map_err(failed)?);
+            open.flush().await
+        });
+        let written = writing.await.map_err(|_| SendError::Timeout(self.timeout))?;
+        written.map_err(|source| SendError::Socket { address, source })?;
+        *stream = Some(open);
         Ok(())
     }
 }

@@ -1,7 +1,5 @@
 //! What the answer of a destination means for the samples it was given.
 
-use crate::wire::Cut;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The part of an HTTP answer that decisions are made from.
@@ -33,32 +31,8 @@ pub enum Refused {
     Lines(u64),
     /// The lines with these numbers, from 1.
     LineNumbers(Vec<u64>),
-}
-
-impl Refused {
-    /// The samples that were refused, of a request whose pieces have so many samples each. None when the answer does not
-    /// tell: some of several lines with different numbers of samples.
-    pub fn samples(&self, pieces: &[Cut]) -> Option<u64> {
-        let total = samples_of(pieces);
-        match self {
-            Self::Samples(samples) => Some((*samples).min(total)),
-            Self::Lines(lines) if *lines >= pieces.len() as u64 => Some(total),
-            Self::Lines(lines) => {
-                let each = pieces.first()?.samples;
-                pieces.iter().all(|piece| piece.samples == each).then(|| lines * u64::from(each))
-            }
-            Self::LineNumbers(numbers) => {
-                let distinct: BTreeSet<_> = numbers.iter().collect();
-                let piece = |number: &u64| pieces.get(usize::try_from(number.checked_sub(1)?).ok()?);
-                distinct.into_iter().map(|number| piece(number).map(|piece| u64::from(piece.samples))).sum()
-            }
-        }
-    }
-}
-
-/// Samples in pieces of a body.
-pub fn samples_of(pieces: &[Cut]) -> u64 {
-    pieces.iter().map(|piece| u64::from(piece.samples)).sum()
+    /// The lines it quotes, without a number.
+    Quoted,
 }
 
 /// What to do next.
@@ -73,6 +47,12 @@ pub enum Verdict {
         /// The delay the destination asked for.
         after: Option<Duration>,
     },
+    /// The request did not get past the destination's door: a mistake of configuration (address, credentials, database). The
+    /// samples wait until somebody mends it, and the request is repeated seldom.
+    Misconfigured {
+        /// The delay the destination asked for.
+        after: Option<Duration>,
+    },
     /// The request is too large as a whole: halves may pass.
     TooLarge,
     /// Something in the request is refused for good: halves show what.
@@ -84,39 +64,22 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict that servers in general mean by a status, where the destination has no rule of its own: success is
-    /// delivery, 408, 425, 429 and 5xx pass, 413 is size, everything else is final. A redirect that was not followed took
-    /// nothing and is mended in the configuration, so the samples wait.
+    /// The verdict that servers in general mean by a status, where the destination has no rule of its own:
+    ///
+    /// * success is delivery; 408, 425, 429 and 5xx pass; 413 is size;
+    /// * 400, 409 and 422 are something in the request, and a search shows what;
+    /// * 401, 403, 404, 405, 407 and a redirect that was not followed say nothing of the samples: they are mistakes of
+    ///   configuration;
+    /// * everything else is final.
     pub fn in_general(answer: &Answer) -> Self {
+        let after = answer.retry_after;
         match answer.status {
             200..=299 => Self::Delivered,
             413 => Self::TooLarge,
-            300..=399 | 408 | 425 | 429 | 500..=599 => Self::Retry { after: answer.retry_after },
+            400 | 409 | 422 => Self::Suspect,
+            300..=399 | 401 | 403 | 404 | 405 | 407 => Self::Misconfigured { after },
+            408 | 425 | 429 | 500..=599 => Self::Retry { after },
             _ => Self::Refused,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refused_samples_are_known_exactly_or_not_at_all() {
-        let pieces =
-            |samples: &[u32]| -> Vec<_> { samples.iter().map(|samples| Cut { end: 0, samples: *samples }).collect() };
-        let cases = [
-            (Refused::Samples(2), vec![3, 1], Some(2)),
-            (Refused::Samples(9), vec![3, 1], Some(4)),
-            (Refused::Lines(2), vec![3, 1], Some(4)),
-            (Refused::Lines(1), vec![3, 1], None),
-            (Refused::Lines(2), vec![3, 3, 3], Some(6)),
-            (Refused::LineNumbers(vec![3, 1, 3]), vec![1, 2, 4], Some(5)),
-            (Refused::LineNumbers(vec![4]), vec![1, 2, 4], None),
-            (Refused::LineNumbers(vec![0]), vec![1, 2, 4], None),
-        ];
-        for (refused, samples, expected) in cases {
-            assert_eq!(refused.samples(&pieces(&samples)), expected, "{refused:?} of {samples:?}");
         }
     }
 }

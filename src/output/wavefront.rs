@@ -13,12 +13,10 @@ pub fn report_url(base: &str, distributions: bool) -> String {
 /// What an answer means. A proxy answers 202 as soon as it has parsed the request, whatever it thinks of the lines; that is
 /// why lines are validated before they are sent.
 ///
-/// 401, 403 and 404 are mistakes of configuration: the samples wait. 406 is the back end pushing back. 400 is a body that
-/// the proxy could not read at all.
+/// 406 is the back end pushing back. 400 is a body that the proxy could not read at all.
 pub fn verdict(answer: &Answer) -> Verdict {
     match answer.status {
-        400 => Verdict::Suspect,
-        401 | 403 | 404 | 406 => Verdict::Retry { after: answer.retry_after },
+        406 => Verdict::Retry { after: answer.retry_after },
         _ => Verdict::in_general(answer),
     }
 }
@@ -32,9 +30,10 @@ mod tests {
         for status in 100..=599 {
             let expected = match status {
                 200..=299 => Verdict::Delivered,
-                400 => Verdict::Suspect,
+                400 | 409 | 422 => Verdict::Suspect,
                 413 => Verdict::TooLarge,
-                300..=399 | 401 | 403 | 404 | 406 | 408 | 425 | 429 | 500..=599 => Verdict::Retry { after: None },
+                300..=399 | 401 | 403 | 404 | 405 | 407 => Verdict::Misconfigured { after: None },
+                406 | 408 | 425 | 429 | 500..=599 => Verdict::Retry { after: None },
                 _ => Verdict::Refused,
             };
             assert_eq!(verdict(&Answer::status(status)), expected, "{status}");

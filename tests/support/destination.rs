@@ -171,6 +171,11 @@ pub(crate) fn http() -> Destination {
     Destination::start(free_port(), |port| format!("url: \"http://127.0.0.1:{port}\""))
 }
 
+/// A server for an output of that kind.
+pub(crate) fn of(kind: &str) -> Destination {
+    if kind == "prometheus_remote_write" { remote_write() } else { http() }
+}
+
 impl Destination {
     fn start(port: u16, block: fn(u16) -> String) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port");

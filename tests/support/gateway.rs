@@ -122,6 +122,18 @@ impl Gateway {
         &mut self.server
     }
 
+    /// What it has written so far.
+    #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) fn output(&self) -> String {
+        self.server.output()
+    }
+
+    /// The folder of its log, unless it was put elsewhere.
+    #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.server.dir().join("log")
+    }
+
     /// What stands on `/scrape`.
     pub(crate) fn scraped(&self) -> Exposition {
         Exposition::read(&self.url("/scrape"))

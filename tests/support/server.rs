@@ -112,6 +112,12 @@ impl Server {
         self.child.id()
     }
 
+    /// Its folder.
+    #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.as_ref().expect("a server has its folder").path()
+    }
+
     /// What it has written so far.
     pub(crate) fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()

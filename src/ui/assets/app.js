@@ -91,7 +91,8 @@ function show(status, seconds) {
   fill("outputs", status.outputs.map((output) => {
     const address = element("td");
     address.append(element("code", output.address));
-    const state = element("td", output.last_error ?? "delivering", output.last_error ? "warn" : "good");
+    const state = element("td", "", output.state === "ok" ? "good" : output.state === "misconfigured" ? "bad" : "warn");
+    state.textContent = output.state === "ok" ? "delivering" : `${output.state}: ${output.last_error}`;
     return [
       element("td", output.name),
       address,
@@ -99,11 +100,19 @@ function show(status, seconds) {
       number(output.delivered),
       number(output.pending),
       number(sum(output.dropped)),
+      number(output.dead_letters.samples),
       element("td", span(output.lag_seconds), "n"),
       state,
     ];
   }));
   $("no-outputs").hidden = status.outputs.length > 0;
+
+  fill("abandoned", status.abandoned.map((output) => [
+    element("td", output.name),
+    number(output.undelivered),
+    number(output.held),
+  ]));
+  $("abandoned").hidden = status.abandoned.length === 0;
 
   fill("ledger", status.outputs.map((output) => [
     element("td", output.name),
@@ -113,6 +122,7 @@ function show(status, seconds) {
     number(output.pending),
     reasons(output.dropped),
     reasons(output.losses),
+    number(output.resent),
   ]));
 
   fill("sources", status.sources.map((source) => [

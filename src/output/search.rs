@@ -1,0 +1,330 @@
+//! The search for what a destination refuses in a body: a state machine without I/O.
+//!
+//! It says which pieces to send next ([`Search::next`]) and is told what the destination answered ([`Search::answered`]).
+//! In the end every sample of the body is delivered or in a [`Refusal`], and is counted once.
+//!
+//! * A request that is refused whole stored nothing. If the answer names pieces, these are asked about apart from the
+//!   others, else the one half apart from the other, until a piece is refused alone.
+//! * A partial write stored the rest. Where it says how many *lines* it dropped (InfluxDB 1 and 2), the lines that its text
+//!   fits are the offenders if they are as many; else some are sent again, which does no harm because a point written twice
+//!   is one point. As soon as as many are found as were dropped, the others need not be sent: they are stored.
+//! * Where it says how many *samples* it took (remote write 2.0), that number is the truth and nothing is sent again: a
+//!   receiver may answer a sample that it has with "out of order", so that a second request would make refusals of what was
+//!   delivered. The answer's text tells which series it was, or the whole request is kept.
+//! * Pieces go out in the order of the body within every request. What a text names, it names by series or by measurement
+//!   and field, so that two samples of one series never come into requests of the wrong order.
+//! * At most [`SEARCHES_MAX`] requests of a body are split, and [`FRUITLESS_MAX`] while nothing is delivered; what is left
+//!   then is given up whole, and the refusal says so.
+
+use super::verdict::{Answer, Refused, Verdict};
+use crate::wire::Body;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// How often requests of one body are split in search of what a destination refuses; what is left then is given up whole.
+pub const SEARCHES_MAX: u32 = 1024;
+/// The same while nothing is delivered in between: a destination that refuses everything is not worth more.
+pub const FRUITLESS_MAX: u32 = 64;
+
+/// Some pieces of a body: ranges of their indices, ascending, none empty, none touching the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pieces(Vec<Range<usize>>);
+
+impl Pieces {
+    /// All pieces of a body.
+    pub fn all(body: &Body) -> Self {
+        Self(std::iter::once(0..body.cuts.len()).filter(|run| !run.is_empty()).collect())
+    }
+
+    /// Their indices.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().cloned().flatten()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Range::len).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The samples in them.
+    pub fn samples(&self, body: &Body) -> u64 {
+        self.iter().map(|piece| u64::from(body.cuts[piece].samples)).sum()
+    }
+
+    /// A request of these pieces alone.
+    pub fn bytes<'a>(&self, body: &'a Body) -> Cow<'a, [u8]> {
+        match self.0.as_slice() {
+            [] => Cow::default(),
+            [run] => body.part(run.start, run.end),
+            runs => {
+                let bare = |run: &Range<usize>| {
+                    let start = run.start.checked_sub(1).map_or(0, |before| body.cuts[before].end);
+                    &body.bytes[start..body.cuts[run.end - 1].end]
+                };
+                let pieces: Vec<_> = std::iter::once(body.prefix.as_slice()).chain(runs.iter().map(bare)).collect();
+                Cow::from(pieces.concat())
+            }
+        }
+    }
+
+    /// Those of them for which the condition holds, and the others.
+    pub fn partition(&self, mut condition: impl FnMut(usize) -> bool) -> (Self, Self) {
+        let (those, others): (Vec<_>, Vec<_>) = self.iter().partition(|piece| condition(*piece));
+        (those.into_iter().collect(), others.into_iter().collect())
+    }
+
+    fn halves(&self) -> (Self, Self) {
+        let mut left = self.len() / 2;
+        self.partition(|_| {
+            let first = left > 0;
+            left = left.saturating_sub(1);
+            first
+        })
+    }
+
+    /// The samples of each, where all have the same number.
+    fn samples_each(&self, body: &Body) -> Option<u64> {
+        let mut samples = self.iter().map(|piece| body.cuts[piece].samples);
+        let first = samples.next()?;
+        samples.all(|other| other == first).then_some(u64::from(first))
+    }
+}
+
+impl FromIterator<usize> for Pieces {
+    /// From ascending indices.
+    fn from_iter<I: IntoIterator<Item = usize>>(indices: I) -> Self {
+        let mut runs = Vec::<Range<usize>>::new();
+        for index in indices {
+            match runs.last_mut() {
+                Some(run) if run.end == index => run.end += 1,
+                _ => runs.push(index..index + 1),
+            }
+        }
+        Self(runs)
+    }
+}
+
+/// The pieces of a request that the text of its answer fits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Which.
+    pub pieces: Pieces,
+    /// Whether the text leaves no doubt: it quotes them.
+    pub quoted: bool,
+}
+
+/// What the destination did not take, with its words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The offenders, or pieces among which they are.
+    pub pieces: Pieces,
+    /// Samples of them that were refused.
+    pub samples: u64,
+    /// The status of the answer.
+    pub status: u16,
+    /// Its body.
+    pub words: String,
+    /// What else is to be known: why more is kept than was refused, or that a search was given up.
+    pub note: Option<String>,
+    /// Whether it was one piece, refused whole for something in it.
+    pub suspect: bool,
+}
+
+#[derive(Debug)]
+enum Task {
+    /// Nothing is known of these pieces.
+    Ask(Pieces),
+    /// Of a partial write whose other pieces are asked about first: so many lines were dropped of all of them, and so many
+    /// had been found before.
+    Rest { pieces: Pieces, dropped: u64, found_before: u64, answer: Answer },
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Search<'a> {
+    body: &'a Body,
+    /// What is to be done, the next last.
+    tasks: Vec<Task>,
+    searches: u32,
+    fruitless: u32,
+    /// Pieces in refusals so far.
+    found: u64,
+    delivered: u64,
+    refusals: Vec<Refusal>,
+}
+
+impl<'a> Search<'a> {
+    /// A search that begins with the whole body.
+    pub fn new(body: &'a Body) -> Self {
+        let tasks = vec![Task::Ask(Pieces::all(body))];
+        Self { body, tasks, searches: 0, fruitless: 0, found: 0, delivered: 0, refusals: Vec::new() }
+    }
+
+    /// The pieces to send next; none when all is decided.
+    pub fn next(&mut self) -> Option<Pieces> {
+        while let Some(task) = self.tasks.pop() {
+            match task {
+                Task::Ask(pieces) if pieces.is_empty() => {}
+                Task::Ask(pieces) => return Some(pieces),
+                Task::Rest { pieces, dropped, found_before, answer } => {
+                    let left = dropped.saturating_sub(self.found - found_before);
+                    if left == 0 {
+                        self.deliver(pieces.samples(self.body));
+                    } else if left >= pieces.len() as u64 {
+                        self.refuse_all(pieces, &answer);
+                    } else {
+                        // What a request would answer is known.
+                        self.partly_refused(pieces, Refused::Lines(left), &answer, Named::default());
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The destination answered the request that was asked for last. `named` are pieces of it.
+    pub fn answered(&mut self, pieces: Pieces, verdict: Verdict, answer: &Answer, named: Named) {
+        let samples = pieces.samples(self.body);
+        match verdict {
+            Verdict::Delivered => self.deliver(samples),
+            Verdict::PartlyRefused(refused) => self.partly_refused(pieces, refused, answer, named),
+            Verdict::TooLarge if pieces.len() > 1 => self.ask_apart(pieces.halves()),
+            Verdict::Suspect => self.suspect(pieces, answer, named),
+            _ => self.refuse_all(pieces, answer),
+        }
+    }
+
+    /// Samples delivered and refusals, once nothing is left to be asked.
+    pub fn finish(self) -> (u64, Vec<Refusal>) {
+        (self.delivered, self.refusals)
+    }
+
+    fn suspect(&mut self, pieces: Pieces, answer: &Answer, named: Named) {
+        if named.quoted && !named.pieces.is_empty() {
+            let others = remove(&pieces, &named.pieces);
+            self.refuse_all(named.pieces, answer);
+            self.tasks.push(Task::Ask(others));
+        } else if pieces.len() > 1 && self.may_search() {
+            self.ask_apart(apart(&pieces, named));
+        } else {
+            let note = (pieces.len() > 1).then(|| self.given_up());
+            let samples = pieces.samples(self.body);
+            let suspect = pieces.len() == 1;
+            self.refuse(Refusal { suspect, ..refusal(pieces, samples, answer, note) });
+        }
+    }
+
+    fn partly_refused(&mut self, pieces: Pieces, refused: Refused, answer: &Answer, named: Named) {
+        match refused {
+            Refused::Samples(refused) => {
+                let samples = pieces.samples(self.body);
+                let refused = refused.min(samples);
+                let kept = if named.pieces.samples(self.body) >= refused { named.pieces } else { pieces };
+                let kept_samples = kept.samples(self.body);
+                let note = (kept_samples > refused).then(|| format!("{refused} of these {kept_samples} samples"));
+                self.deliver(samples - refused);
+                self.refuse(refusal(kept, refused, answer, note));
+            }
+            Refused::LineNumbers(numbers) => match numbered(&pieces, &numbers) {
+                Some(offenders) => self.known(&pieces, offenders, answer),
+                None => self.suspect(pieces, answer, named),
+            },
+            Refused::Quoted if named.pieces.is_empty() => self.suspect(pieces, answer, named),
+            Refused::Quoted => self.known(&pieces, named.pieces, answer),
+            Refused::Lines(lines) if lines >= pieces.len() as u64 => self.refuse_all(pieces, answer),
+            Refused::Lines(lines) if lines == named.pieces.len() as u64 => self.known(&pieces, named.pieces, answer),
+            Refused::Lines(lines) if self.may_search() => {
+                let (first, rest) = apart(&pieces, named);
+                let answer = answer.clone();
+                self.tasks.push(Task::Rest { pieces: rest, dropped: lines, found_before: self.found, answer });
+                self.tasks.push(Task::Ask(first));
+            }
+            Refused::Lines(lines) => {
+                let samples = pieces.samples(self.body);
+                let refused = pieces.samples_each(self.body).map_or(samples, |each| lines * each);
+                let note = format!("{lines} of these {} lines; {}", pieces.len(), self.given_up());
+                self.deliver(samples - refused);
+                self.found += lines;
+                self.refusals.push(refusal(pieces, refused, answer, Some(note)));
+            }
+        }
+    }
+
+    /// Which of the pieces were refused is known; the others are stored.
+    fn known(&mut self, pieces: &Pieces, offenders: Pieces, answer: &Answer) {
+        self.deliver(remove(pieces, &offenders).samples(self.body));
+        self.refuse_all(offenders, answer);
+    }
+
+    fn ask_apart(&mut self, (first, second): (Pieces, Pieces)) {
+        self.tasks.extend([Task::Ask(second), Task::Ask(first)]);
+    }
+
+    /// Whether one more request may be split; counts it.
+    fn may_search(&mut self) -> bool {
+        let may = self.searches < SEARCHES_MAX && self.fruitless < FRUITLESS_MAX;
+        if may {
+            (self.searches, self.fruitless) = (self.searches + 1, self.fruitless + 1);
+        }
+        may
+    }
+
+    fn given_up(&self) -> String {
+        format!("the search was given up after {} requests", self.searches)
+    }
+
+    fn deliver(&mut self, samples: u64) {
+        self.delivered += samples;
+        if samples > 0 {
+            self.fruitless = 0;
+        }
+    }
+
+    fn refuse_all(&mut self, pieces: Pieces, answer: &Answer) {
+        let samples = pieces.samples(self.body);
+        self.refuse(refusal(pieces, samples, answer, None));
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.found += refusal.pieces.len() as u64;
+        // Metadata travels best effort.
+        if refusal.samples > 0 {
+            self.refusals.push(refusal);
+        }
+    }
+}
+
+fn refusal(pieces: Pieces, samples: u64, answer: &Answer, note: Option<String>) -> Refusal {
+    Refusal { pieces, samples, status: answer.status, words: answer.body.clone(), note, suspect: false }
+}
+
+fn remove(pieces: &Pieces, some: &Pieces) -> Pieces {
+    let some: BTreeSet<_> = some.iter().collect();
+    pieces.partition(|piece| some.contains(&piece)).1
+}
+
+/// The named pieces and the others, or halves where that parts nothing.
+fn apart(pieces: &Pieces, named: Named) -> (Pieces, Pieces) {
+    let others = remove(pieces, &named.pieces);
+    if named.pieces.is_empty() || others.is_empty() { pieces.halves() } else { (named.pieces, others) }
+}
+
+/// The pieces with these numbers, from 1; none when one of them is not there.
+fn numbered(pieces: &Pieces, numbers: &[u64]) -> Option<Pieces> {
+    let numbers: BTreeSet<_> = numbers.iter().copied().collect();
+    let mut number = 0;
+    let (those, _) = pieces.partition(|_| {
+        number += 1;
+        numbers.contains(&number)
+    });
+    (those.len() == numbers.len()).then_some(those)
+}
+
+#[cfg(test)]
+mod tests;

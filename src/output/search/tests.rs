@@ -1,0 +1,223 @@
+use super::*;
+use crate::wire::Cut;
+use proptest::prelude::*;
+use std::cell::RefCell;
+
+/// A body of one byte a piece, each with so many samples.
+fn body(samples: &[u32]) -> Body {
+    let mut body = Body::default();
+    for (at, samples) in samples.iter().enumerate() {
+        body.bytes.push(at as u8);
+        body.cuts.push(Cut { end: at + 1, samples: *samples });
+    }
+    body
+}
+
+fn pieces(indices: &[usize]) -> Pieces {
+    indices.iter().copied().collect()
+}
+
+type Outcome = (u64, Vec<(Vec<usize>, u64)>);
+
+/// What a destination says of pieces: its verdict, and the pieces that the answer's words fit.
+type Destination<'a> = dyn Fn(&[usize]) -> (Verdict, Named) + 'a;
+
+/// Searches, and returns what was delivered, what was refused, and the requests.
+fn run(body: &Body, destination: &Destination<'_>) -> (Outcome, Vec<Vec<usize>>) {
+    let mut search = Search::new(body);
+    let mut requests = Vec::new();
+    while let Some(asked) = search.next() {
+        let indices: Vec<_> = asked.iter().collect();
+        let (verdict, named) = destination(&indices);
+        search.answered(asked, verdict, &Answer::status(400), named);
+        requests.push(indices);
+    }
+    let (delivered, refusals) = search.finish();
+    let refused = refusals.iter().map(|refusal| (refusal.pieces.iter().collect(), refusal.samples)).collect();
+    ((delivered, refused), requests)
+}
+
+fn named(indices: impl IntoIterator<Item = usize>, quoted: bool) -> Named {
+    Named { pieces: indices.into_iter().collect(), quoted }
+}
+
+/// A server that stores the good lines and says how many it dropped; its words fit `fits`.
+fn partial_write(bad: &[usize], fits: &[usize], asked: &[usize]) -> (Verdict, Named) {
+    let dropped = asked.iter().filter(|piece| bad.contains(piece)).count() as u64;
+    let fits = asked.iter().copied().filter(|piece| fits.contains(piece));
+    match dropped {
+        0 => (Verdict::Delivered, Named::default()),
+        _ => (Verdict::PartlyRefused(Refused::Lines(dropped)), named(fits, false)),
+    }
+}
+
+#[test]
+fn a_partial_write_whose_words_fit_as_many_lines_needs_no_other_request() {
+    let body = body(&[1, 2, 1, 3]);
+    let (outcome, requests) = run(&body, &|asked| partial_write(&[1, 3], &[1, 3], asked));
+    assert_eq!(outcome, (2, vec![(vec![1, 3], 5)]));
+    assert_eq!(requests.len(), 1);
+}
+
+#[test]
+fn only_suspects_are_sent_again() {
+    let body = body(&[1; 100]);
+    let (outcome, requests) = run(&body, &|asked| partial_write(&[20], &[10, 20, 30, 40], asked));
+    assert_eq!(outcome, (99, vec![(vec![20], 1)]));
+    assert_eq!(requests[1], [10, 20, 30, 40]);
+    assert!(requests.len() <= 4, "{requests:?}");
+}
+
+#[test]
+fn words_that_fit_the_wrong_lines_cost_requests_and_no_truth() {
+    // The words are about one conflict, but a line of another one was dropped as well.
+    let body = body(&[1; 64]);
+    let (outcome, _) = run(&body, &|asked| partial_write(&[5, 50], &[4, 5, 6], asked));
+    assert_eq!(outcome, (62, vec![(vec![5], 1), (vec![50], 1)]));
+}
+
+#[test]
+fn a_half_is_not_sent_again_when_all_offenders_are_in_the_other() {
+    let body = body(&[1; 8]);
+    let (outcome, requests) = run(&body, &|asked| partial_write(&[0], &[], asked));
+    assert_eq!(outcome, (7, vec![(vec![0], 1)]));
+    assert_eq!(requests, [(0..8).collect::<Vec<_>>(), vec![0, 1, 2, 3], vec![0, 1], vec![0]]);
+    let (outcome, requests) = run(&body, &|asked| partial_write(&[7], &[], asked));
+    assert_eq!(outcome, (7, vec![(vec![7], 1)]));
+    assert!(!requests.contains(&vec![7]), "the last one is the only one left: {requests:?}");
+}
+
+#[test]
+fn numbers_of_lines_count_in_the_request_not_in_the_body() {
+    let body = body(&[1, 2, 4, 8]);
+    let (outcome, requests) = run(&body, &|asked| match asked.len() {
+        4 => (Verdict::TooLarge, Named::default()),
+        _ if asked.contains(&3) => (Verdict::PartlyRefused(Refused::LineNumbers(vec![2, 2])), Named::default()),
+        _ => (Verdict::Delivered, Named::default()),
+    });
+    assert_eq!(outcome, (7, vec![(vec![3], 8)]));
+    assert_eq!(requests.len(), 3);
+}
+
+#[test]
+fn numbers_of_lines_that_are_not_there_are_no_help_and_no_harm() {
+    for number in [0, 9] {
+        let (outcome, _) = run(&body(&[1; 4]), &|asked| {
+            let bad = asked.contains(&2);
+            let verdict =
+                if bad { Verdict::PartlyRefused(Refused::LineNumbers(vec![number])) } else { Verdict::Delivered };
+            (verdict, Named::default())
+        });
+        assert_eq!(outcome, (3, vec![(vec![2], 1)]), "{number}");
+    }
+}
+
+#[test]
+fn quoted_lines_are_refused_at_once() {
+    let body = body(&[1; 6]);
+    let quotes = |asked: &[usize]| named(asked.iter().copied().filter(|piece| [1, 4].contains(piece)), true);
+    // Nothing was stored: the others are sent again.
+    let (outcome, requests) = run(&body, &|asked| {
+        let bad = asked.contains(&1);
+        (if bad { Verdict::Suspect } else { Verdict::Delivered }, quotes(asked))
+    });
+    assert_eq!(outcome, (4, vec![(vec![1, 4], 2)]));
+    assert_eq!(requests[1], [0, 2, 3, 5]);
+    // The others were stored: nothing is sent again.
+    let (outcome, requests) = run(&body, &|asked| (Verdict::PartlyRefused(Refused::Quoted), quotes(asked)));
+    assert_eq!((outcome, requests.len()), ((4, vec![(vec![1, 4], 2)]), 1));
+}
+
+#[test]
+fn what_a_receiver_has_written_is_never_sent_again() {
+    let body = body(&[1, 3, 1]);
+    let cases = [
+        // (refused, named, kept)
+        (3, vec![1], vec![1]),
+        (1, vec![1], vec![1]),
+        (1, vec![], vec![0, 1, 2]),
+        (4, vec![1], vec![0, 1, 2]),
+        (9, vec![], vec![0, 1, 2]),
+    ];
+    for (refused, names, kept) in cases {
+        let answer =
+            |_: &[usize]| (Verdict::PartlyRefused(Refused::Samples(refused)), named(names.iter().copied(), false));
+        let (outcome, requests) = run(&body, &answer);
+        let refused = refused.min(5);
+        assert_eq!(outcome, (5 - refused, vec![(kept, refused)]));
+        assert_eq!(requests.len(), 1);
+    }
+}
+
+#[test]
+fn a_destination_that_refuses_everything_is_soon_believed() {
+    let body = body(&vec![1; 5000]);
+    let (outcome, requests) = run(&body, &|_| (Verdict::Suspect, Named::default()));
+    assert_eq!(outcome.0, 0);
+    assert_eq!(outcome.1.iter().map(|(_, samples)| samples).sum::<u64>(), 5000);
+    assert!(requests.len() <= 2 * FRUITLESS_MAX as usize + 1, "{}", requests.len());
+}
+
+#[test]
+fn a_search_given_up_says_so() {
+    let body = body(&vec![1; 5000]);
+    let mut search = Search::new(&body);
+    while let Some(asked) = search.next() {
+        search.answered(asked, Verdict::Suspect, &Answer::status(400), Named::default());
+    }
+    let (_, refusals) = search.finish();
+    let notes: Vec<_> =
+        refusals.iter().filter(|refusal| refusal.pieces.len() > 1).map(|refusal| &refusal.note).collect();
+    assert!(!notes.is_empty() && notes.iter().all(|note| note.as_ref().is_some_and(|note| note.contains("given up"))));
+}
+
+#[test]
+fn a_request_of_chosen_pieces_has_the_prefix_and_nothing_else() {
+    let mut body = body(&[1; 5]);
+    body.prefix = vec![99];
+    assert_eq!(*pieces(&[0, 2, 3]).bytes(&body), [99, 0, 2, 3]);
+    assert_eq!(*pieces(&[1, 2]).bytes(&body), [99, 1, 2]);
+    assert_eq!(*Pieces::all(&body).bytes(&body), [99, 0, 1, 2, 3, 4]);
+}
+
+proptest! {
+    /// Whatever the destination refuses and however misleading its words: within the bounds of the search, exactly the bad
+    /// pieces are refused, every sample is counted once, and requests keep the order of the body.
+    #[test]
+    fn the_bad_pieces_are_found_and_no_other(
+        samples in prop::collection::vec(0_u32..4, 1..60),
+        bad in prop::collection::vec(any::<bool>(), 60),
+        fits in prop::collection::vec(any::<bool>(), 60),
+        partial in any::<bool>(),
+        size_max in 1_usize..80,
+    ) {
+        let body = body(&samples);
+        let chosen = |asked: &[usize], which: &[bool]| -> Vec<usize> {
+            asked.iter().copied().filter(|piece| which[*piece]).collect()
+        };
+        let order = RefCell::new(true);
+        let (outcome, _) = run(&body, &|asked| {
+            *order.borrow_mut() &= asked.is_sorted();
+            let refused = chosen(asked, &bad);
+            // The words fit every bad piece, and others.
+            let fits: Vec<_> = asked.iter().copied().filter(|piece| bad[*piece] || fits[*piece]).collect();
+            let verdict = match refused.len() {
+                _ if asked.len() > size_max => return (Verdict::TooLarge, Named::default()),
+                0 => Verdict::Delivered,
+                lines if partial => Verdict::PartlyRefused(Refused::Lines(lines as u64)),
+                _ => Verdict::Suspect,
+            };
+            (verdict, named(fits, false))
+        });
+        prop_assert!(order.into_inner());
+        let all: Vec<_> = (0..samples.len()).collect();
+        let expected: Vec<_> = chosen(&all, &bad).into_iter().filter(|piece| samples[*piece] > 0).collect();
+        let mut refused: Vec<_> =
+            outcome.1.iter().flat_map(|(pieces, _)| pieces).copied().filter(|piece| samples[*piece] > 0).collect();
+        refused.sort_unstable();
+        prop_assert_eq!(&refused, &expected);
+        let lost: u64 = expected.iter().map(|piece| u64::from(samples[*piece])).sum();
+        prop_assert_eq!(outcome.1.iter().map(|(_, samples)| samples).sum::<u64>(), lost);
+        prop_assert_eq!(outcome.0 + lost, samples.iter().copied().map(u64::from).sum::<u64>());
+    }
+}

@@ -81,7 +81,11 @@ impl Gateway {
         let influx_tcp = optional(tcp, "listen.influx_tcp", listen.influx_tcp).await?;
         let influx_udp = optional(udp, "listen.influx_udp", listen.influx_udp).await?;
 
-        let bounds = TableBounds { bytes_max: series.bytes_max, idle_sweeps: IDLE_SWEEPS };
+        let bounds = TableBounds {
+            bytes_max: series.bytes_max,
+            idle_sweeps: IDLE_SWEEPS,
+            series_per_source_max: limits.series_per_source_max.unwrap_or(usize::MAX),
+        };
         let table = Arc::new(SeriesTable::new(bounds));
         let log_bytes_max = log.bytes_max;
         let log = Arc::new(Log::open(log_config(log), Arc::clone(&table))?);

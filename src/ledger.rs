@@ -20,6 +20,8 @@ use std::time::Duration;
 pub struct Ledger {
     rejected: [[AtomicU64; Refusal::COUNT]; Format::COUNT],
     outputs: Vec<Arc<OutputAccount>>,
+    connections: AtomicU64,
+    connections_refused: AtomicU64,
     sources: Mutex<HashMap<(IpAddr, Format), Sender>>,
 }
 
@@ -40,6 +42,8 @@ impl Ledger {
         Self {
             rejected: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             outputs,
+            connections: AtomicU64::new(0),
+            connections_refused: AtomicU64::new(0),
             sources: Mutex::default(),
         }
     }
@@ -59,6 +63,26 @@ impl Ledger {
     /// Samples that an input refused for that reason, since the start of the process.
     pub fn rejected(&self, input: Format, reason: Refusal) -> u64 {
         self.rejected[input as usize][reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// A sender connected.
+    pub fn connection_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A sender's connection ended.
+    pub fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection was closed at once, because its source has its share of them.
+    pub fn connection_refused(&self) {
+        self.connections_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections of senders: open now, and refused since the start.
+    pub fn connections(&self) -> (u64, u64) {
+        (self.connections.load(Ordering::Relaxed), self.connections_refused.load(Ordering::Relaxed))
     }
 
     /// Notes who sent samples that were accepted.

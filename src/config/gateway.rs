@@ -18,6 +18,12 @@ const MEMORY_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
 /// Bytes of a line.
 const LINE_BYTES: RangeInclusive<u64> = 256..=16 << 20;
+/// Labels of a series.
+const LABELS: RangeInclusive<u64> = 1..=10_000;
+/// Bytes of a label's name or value.
+const LABEL_BYTES: RangeInclusive<u64> = 16..=1 << 20;
+/// Series of a source.
+const SERIES: RangeInclusive<u64> = 1..=4_000_000_000;
 /// Connections at a time.
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 /// The shortest wait that is one.
@@ -108,17 +114,23 @@ fn series(section: Section<'_>) -> SeriesSettings {
 fn limits(section: Section<'_>) -> Limits {
     let default = Limits::default();
     let size = |name, range, default| section.key(name).size(range).and_then(machine_size).unwrap_or(default);
+    let number = |name, range| section.key(name).number(range).and_then(machine_size);
+    let wait = |name, default| section.key(name).duration(WAIT_MIN).unwrap_or(default);
     let limits = Limits {
         body_bytes_max: size("max_body_bytes", &BODY_BYTES, default.body_bytes_max),
         decompressed_bytes_max: size("max_decompressed_bytes", &BODY_BYTES, default.decompressed_bytes_max),
         line_bytes_max: size("max_line_bytes", &LINE_BYTES, default.line_bytes_max),
-        connections_max: section
-            .key("max_connections")
-            .number(&CONNECTIONS)
-            .and_then(machine_size)
-            .unwrap_or(default.connections_max),
-        read_timeout: section.key("read_timeout").duration(WAIT_MIN).unwrap_or(default.read_timeout),
-        series_stale: section.key("series_stale").duration(WAIT_MIN).unwrap_or(default.series_stale),
+        labels_max: number("max_labels", &LABELS).unwrap_or(default.labels_max),
+        label_name_bytes_max: size("max_label_name_bytes", &LABEL_BYTES, default.label_name_bytes_max),
+        label_value_bytes_max: size("max_label_value_bytes", &LABEL_BYTES, default.label_value_bytes_max),
+        series_per_source_max: number("max_series_per_source", &SERIES),
+        connections_max: number("max_connections", &CONNECTIONS).unwrap_or(default.connections_max),
+        connections_per_source_max: number("max_connections_per_source", &CONNECTIONS),
+        read_timeout: wait("read_timeout", default.read_timeout),
+        memory_limit: memory(&section.key("memory_limit")),
+        in_flight_bytes: default.in_flight_bytes,
+        idle_timeout: wait("idle_timeout", default.idle_timeout),
+        series_stale: wait("series_stale", default.series_stale),
     };
     section.finish();
     limits

@@ -8,8 +8,8 @@
 //! a broken connection it may be cut, and the Wavefront proxy never takes it: there it is refused.
 
 use super::Gate;
+use super::connections::{STALLED_MAX, Watched, accept};
 use super::decoder::Decoder;
-use super::http::{STALLED_MAX, Watched, accept};
 use super::intake::{Collected, Delivery, IntakeError};
 use super::lines::Lines;
 use crate::model::{Format, Refusal};
@@ -33,7 +33,7 @@ const GATHER_BYTES: usize = 256 << 10;
 /// How long the first line of a batch waits for others.
 const GATHER_TIME: Duration = Duration::from_millis(50);
 /// Bytes of one read from a TCP connection.
-const CHUNK_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: usize = 16 << 10;
 /// Bytes of one read from a compressed one: a thousand times as much comes out of it at worst.
 const GZIP_CHUNK_BYTES: usize = 4 << 10;
 /// Largest datagram.
@@ -47,7 +47,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Takes line protocol over TCP until `shutdown`: nanoseconds, one line per `\n`.
 pub async fn serve_influx_tcp(listener: TcpListener, gate: Arc<Gate>, shutdown: CancellationToken) {
-    accept(listener, gate.limits.connections_max, shutdown, move |stream, peer, shutdown| {
+    accept(listener, Arc::clone(&gate), shutdown, move |stream, peer, shutdown| {
         let gate = Arc::clone(&gate);
         async move {
             keep_alive(&stream);
@@ -181,7 +181,7 @@ async fn deliver(
     let format = decoder.format();
     let collected = Collected::lines(gate, bytes, shutdown.cancelled()).await;
     let delivered = async {
-        let decoded = gate.decode(collected, Delivery::new(Encoding::Identity, decoder)).await?;
+        let decoded = gate.decode(peer.ip(), collected, Delivery::new(Encoding::Identity, decoder)).await?;
         gate.append_until(peer.ip(), decoded, shutdown.cancelled()).await
     };
     match delivered.await {

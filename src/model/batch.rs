@@ -1,7 +1,10 @@
 //! A batch: what one request brought, in columns small enough to be cheap and complete enough to lose nothing.
 
-use super::table::{AliasHash, Pin, TableFullError};
-use super::{Distribution, Format, Metadata, NativeHistogram, SeriesId, SeriesSpec, SeriesTable, TimestampNs, Value};
+use super::table::{AliasHash, Pin};
+use super::{
+    Denied, Distribution, Format, Metadata, NativeHistogram, SeriesId, SeriesLimits, SeriesSpec, SeriesTable, Source,
+    TimestampNs, Value,
+};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -204,6 +207,8 @@ pub struct BatchBuilder<'t> {
     batch: Batch,
     context: AliasHash,
     extra_labels: Vec<(String, String)>,
+    source: Source,
+    limits: SeriesLimits,
 }
 
 impl<'t> BatchBuilder<'t> {
@@ -213,7 +218,14 @@ impl<'t> BatchBuilder<'t> {
         for (name, value) in &extra_labels {
             context = context.then(table.hash(name.as_bytes())).then(table.hash(value.as_bytes()));
         }
-        Self { table, batch: Batch::new(format, table.pin()), context, extra_labels }
+        let batch = Batch::new(format, table.pin());
+        Self { table, batch, context, extra_labels, source: Source::OWN, limits: SeriesLimits::NONE }
+    }
+
+    /// The same for a request from elsewhere, whose new series are held to limits.
+    #[must_use]
+    pub fn sent_by(self, source: Source, limits: SeriesLimits) -> Self {
+        Self { source, limits, ..self }
     }
 
     /// The format of the batch.
@@ -240,13 +252,14 @@ impl<'t> BatchBuilder<'t> {
     }
 
     /// Interns a series at first sight and remembers its alias.
-    pub fn define<'s>(&'s self, alias: AliasHash, mut spec: SeriesSpec<'s>) -> Result<SeriesId, TableFullError> {
+    pub fn define<'s>(&'s self, alias: AliasHash, mut spec: SeriesSpec<'s>) -> Result<SeriesId, Denied> {
         if !self.extra_labels.is_empty() {
             spec.labels.retain(|(name, _)| self.extra_labels.iter().all(|(extra, _)| extra != name));
             let given = self.extra_labels.iter().filter(|(_, value)| !value.is_empty());
             spec.labels.extend(given.map(|(name, value)| (Cow::from(name.as_str()), Cow::from(value.as_str()))));
         }
-        self.table.define(alias, self.batch.format.dialect(), spec)
+        self.limits.check(&spec)?;
+        self.table.define(self.source, alias, self.batch.format.dialect(), spec)
     }
 
     /// Appends a sample.

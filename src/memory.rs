@@ -2,10 +2,9 @@
 //!
 //! Everything that grows has a bound of its own, derived from `limits.memory_limit` where that is given (`config`). This
 //! guard is for what such sums cannot know, the allocator's slack and estimates that are off: it looks at the resident
-//! memory every [`LOOK_EVERY`], and while that is above [`TIGHT`] of the limit, memory is *tight*: inputs take nothing new
+//! memory every [`LOOK_EVERY`], and while that is above [`TIGHT_PERCENT`] of the limit, memory is *tight*: inputs take nothing new
 //! (503 with `Retry-After`, line sockets are not read, datagrams are dropped, each counted as `memory`).
 
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -14,9 +13,9 @@ use tokio::time::MissedTickBehavior;
 /// How often the resident memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Memory is tight above so many percent of the limit.
-const TIGHT: usize = 80;
+pub const TIGHT_PERCENT: usize = 80;
 /// It is no longer tight below so many percent.
-const RELIEVED: usize = 76;
+const RELIEVED_PERCENT: usize = 76;
 
 /// What the process may have, and how near it is to that.
 #[derive(Debug)]
@@ -60,8 +59,8 @@ impl Memory {
         let _ = tight.wait_for(|tight| !tight).await;
     }
 
-    /// Looks at the memory for ever; `shed` is to give back what can be made again, and is called while memory is tight.
-    pub async fn watch<F: Future<Output = ()>>(&self, shed: impl Fn() -> F) {
+    /// Looks at the memory for ever.
+    pub async fn watch(&self) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -69,9 +68,6 @@ impl Memory {
             let Some(resident) = resident_bytes() else { continue };
             if self.note(resident) {
                 tracing::warn!(resident, limit = self.limit, "memory is tight: nothing new is taken for now");
-            }
-            if self.is_tight() {
-                shed().await;
             }
         }
     }
@@ -81,7 +77,7 @@ impl Memory {
         self.resident.store(resident, Ordering::Relaxed);
         let Some(limit) = self.limit else { return false };
         let before = self.is_tight();
-        let bound = limit / 100 * if before { RELIEVED } else { TIGHT };
+        let bound = limit / 100 * if before { RELIEVED_PERCENT } else { TIGHT_PERCENT };
         let tight = resident > bound;
         if tight != before {
             self.tight.send_replace(tight);

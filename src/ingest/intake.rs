@@ -319,6 +319,9 @@ impl Taken {
 impl Gate {
     /// Reads a body, bounded in bytes and time.
     pub(super) async fn collect(&self, mut body: Incoming, format: Format) -> Result<Collected, IntakeError> {
+        if self.memory.is_tight() {
+            return Err(self.refuse(body, format, IntakeError::Memory).await);
+        }
         let mut charge = self.flight.charge();
         let gap_max = self.limits.read_timeout;
         let reading = read(&mut body, self.limits.body_bytes_max, gap_max, &mut charge, &self.memory);
@@ -376,7 +379,9 @@ impl Gate {
     fn decode_now(&self, peer: IpAddr, body: &[u8], delivery: Delivery) -> Result<(Batch, Taken), IntakeError> {
         let mut scratch = self.scratch.take();
         let result = self.decode_with(peer, body, &mut scratch, delivery);
-        self.scratch.give_back(scratch);
+        if !self.memory.is_tight() {
+            self.scratch.give_back(scratch);
+        }
         result
     }
 

@@ -192,7 +192,7 @@ fn every_kind_of_value_comes_back_alike_from_memory_and_disk() {
     log.shared.state.lock().tail.clear();
     let from_disk = drain(&log, Position::default());
     run(log.close());
-    let full_table = Arc::new(SeriesTable::new(TableBounds { bytes_max: 0, idle_sweeps: 1 }));
+    let full_table = Arc::new(SeriesTable::new(TableBounds { bytes_max: 0, idle_sweeps: 1, ..TableBounds::default() }));
     let reopened = Log::open_on(Arc::new(Memory::from_image(&storage.survivors())), config(), full_table).unwrap();
     let into_full_table = drain(&reopened, Position::default());
     for drained in [from_memory, from_disk, into_full_table] {

@@ -94,10 +94,18 @@ impl Setup {
     }
 }
 
+const READY: &str = "/-/ready";
+
 fn run(dir: TempDir, port: u16) -> Server {
+    let mut server = launch(dir, port);
+    server.await_ready(READY);
+    server
+}
+
+fn launch(dir: TempDir, port: u16) -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
     command.arg("run").arg("--config").arg(dir.path().join("sluicegate.yml")).current_dir(dir.path());
-    Server::start("sluicegate", command, port, "/-/ready", dir)
+    Server::launch("sluicegate", command, port, dir)
 }
 
 /// A running gateway.
@@ -213,6 +221,20 @@ impl Gateway {
         Stopped { dir: self.server.crash(), port, outputs: self.outputs }
     }
 
+    /// Whether it calls itself healthy, and its words.
+    pub(crate) fn health(&self) -> (u16, String) {
+        let answer = http::send("GET", &self.url("/-/healthy"), &[], b"");
+        (answer.status, answer.text())
+    }
+
+    /// Seconds of processor time used so far.
+    pub(crate) fn processor_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.server.pid())).expect("the gateway runs");
+        // Behind the name in brackets: user and system time are fields 14 and 15 of proc(5), in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
+    }
+
     /// The most memory that was ever resident, in bytes.
     pub(crate) fn resident_bytes_max(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.server.pid())).expect("the gateway runs");
@@ -240,6 +262,11 @@ impl Stopped {
     /// Starts it again.
     pub(crate) fn start(self) -> Gateway {
         Gateway { server: run(self.dir, self.port), outputs: self.outputs }
+    }
+
+    /// Starts it again and does not wait until it is ready.
+    pub(crate) fn launch(self) -> Gateway {
+        Gateway { server: launch(self.dir, self.port), outputs: self.outputs }
     }
 }
 

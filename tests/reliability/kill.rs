@@ -1,54 +1,15 @@
 //! Kill -9 at any moment, under full load, in all formats, to three outputs that fail now and then.
 
 use crate::report::{Attack, random, scaled};
-use crate::support::counting_sink::{CountingSink, Kind, Mode};
-use crate::support::gateway::{Gateway, Setup, gateway};
-use crate::support::load::{Load, balances, under_load};
-use crate::support::numbered::is_finite;
+use crate::sinks::Sinks;
+use crate::support::counting_sink::Mode;
+use crate::support::gateway::{Gateway, gateway};
+use crate::support::load::under_load;
 use std::thread;
 use std::time::Duration;
 
-/// Names of the outputs, as [`Kind::ALL`].
-const NAMES: [&str; 3] = ["rw", "influx", "wf"];
 /// Two clients of each format.
 const CLIENTS: u64 = 10;
-
-/// A sink of each kind.
-struct Sinks([CountingSink; 3]);
-
-impl Sinks {
-    fn start() -> Self {
-        Self(Kind::ALL.map(CountingSink::start))
-    }
-
-    fn set(&self, mode: Mode) {
-        self.0.iter().for_each(|sink| sink.set(mode));
-    }
-
-    fn outputs(&self, setup: Setup) -> Setup {
-        self.0.iter().zip(NAMES).fold(setup, |setup, (sink, name)| setup.output(name, &sink.block()))
-    }
-
-    fn all(&self) -> [&CountingSink; 3] {
-        self.0.each_ref()
-    }
-
-    /// Everything acknowledged is everywhere, and every output accounts for every sample.
-    fn judge(&self, gateway: &Gateway, load: &Load) {
-        let acknowledged = load.acknowledged();
-        balances(&gateway.status(), acknowledged, acknowledged + load.in_doubt());
-        let non_finite = self.0[0].count(|client, number| !is_finite(client, number)) as f64;
-        for (sink, name) in self.0.iter().zip(NAMES) {
-            load.arrived_at(sink);
-            let dropped = gateway.dropped(name);
-            let expected =
-                if sink.kind() == Kind::RemoteWrite { vec![] } else { vec![("non_finite".to_owned(), non_finite)] };
-            assert_eq!(dropped, expected, "{name}");
-            let delivered = gateway.metric("sluicegate_samples_delivered_total", &[("output", name)]);
-            assert_eq!(delivered, sink.distinct() as f64, "{name}");
-        }
-    }
-}
 
 /// Kills it the hard way: while it works, while it starts, or while it drains.
 fn kill(running: Gateway, random: &mut fastrand::Rng) -> Gateway {

@@ -30,5 +30,7 @@ mod support {
     pub(crate) mod wavefront_line;
 }
 
+mod disk;
 mod kill;
 mod report;
+mod sinks;

@@ -21,11 +21,12 @@ pub(crate) struct Setup {
     log: String,
     log_dir: Option<PathBuf>,
     outputs: Vec<(&'static str, String)>,
+    through: &'static [&'static str],
 }
 
 /// A gateway without outputs.
 pub(crate) fn gateway() -> Setup {
-    Setup { listen: String::new(), log: "max_bytes: 1GiB".to_owned(), log_dir: None, outputs: Vec::new() }
+    Setup { listen: String::new(), log: "max_bytes: 1GiB".to_owned(), log_dir: None, outputs: Vec::new(), through: &[] }
 }
 
 impl Setup {
@@ -47,6 +48,12 @@ impl Setup {
     pub(crate) fn log_dir(mut self, dir: PathBuf) -> Self {
         self.log_dir = Some(dir);
         self
+    }
+
+    /// Starts it, the first time, by this program, which runs what stands behind its arguments.
+    #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) fn through(self, program: &'static [&'static str]) -> Self {
+        Self { through: program, ..self }
     }
 
     /// Adds an output: its name and its block in YAML.
@@ -90,21 +97,24 @@ impl Setup {
         }
         fs::write(dir.path().join("sluicegate.yml"), config).expect("configuration written");
         let outputs = self.outputs.into_iter().map(|(name, _)| name).collect();
-        Gateway { server: run(dir, port), outputs }
+        let mut server = launch(dir, port, self.through);
+        server.await_ready(READY);
+        Gateway { server, outputs }
     }
 }
 
 const READY: &str = "/-/ready";
 
 fn run(dir: TempDir, port: u16) -> Server {
-    let mut server = launch(dir, port);
+    let mut server = launch(dir, port, &[]);
     server.await_ready(READY);
     server
 }
 
-fn launch(dir: TempDir, port: u16) -> Server {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    command.arg("run").arg("--config").arg(dir.path().join("sluicegate.yml")).current_dir(dir.path());
+fn launch(dir: TempDir, port: u16, through: &[&str]) -> Server {
+    let mut words = through.iter().copied().chain([env!("CARGO_BIN_EXE_sluicegate")]);
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).arg("run").arg("--config").arg(dir.path().join("sluicegate.yml")).current_dir(dir.path());
     Server::launch("sluicegate", command, port, dir)
 }
 
@@ -266,7 +276,7 @@ impl Stopped {
 
     /// Starts it again and does not wait until it is ready.
     pub(crate) fn launch(self) -> Gateway {
-        Gateway { server: launch(self.dir, self.port), outputs: self.outputs }
+        Gateway { server: launch(self.dir, self.port, &[]), outputs: self.outputs }
     }
 }
 

@@ -44,12 +44,18 @@ impl Progress {
         });
     }
 
-    /// Waits until so many requests were refused.
+    /// Waits until so many requests more were refused.
     pub(crate) fn await_refusals(&self, requests: u64) {
+        let before = self.refusals.load(Ordering::SeqCst);
         eventually(WITHIN, || {
-            let refusals = self.refusals.load(Ordering::SeqCst);
+            let refusals = self.refusals.load(Ordering::SeqCst) - before;
             if refusals >= requests { Ok(()) } else { Err(format!("{refusals} of {requests} requests refused")) }
         });
+    }
+
+    /// How often the ledger was read.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::SeqCst)
     }
 
     fn is_over(&self) -> bool {
@@ -158,7 +164,7 @@ pub(crate) fn under_load<T>(
         drop(over);
         let clients = clients.into_iter().map(|client| client.join().expect("a client")).collect();
         watching.join().expect("the ledger balances at every look");
-        let (refusals, looks) = (progress.refusals.load(Ordering::SeqCst), progress.looks.load(Ordering::SeqCst));
+        let (refusals, looks) = (progress.refusals.load(Ordering::SeqCst), progress.looks());
         (Load { clients, refusals, looks }, result)
     })
 }

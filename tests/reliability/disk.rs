@@ -119,11 +119,11 @@ fn fills_up(test: &'static str, fault: &str, disk: Result<Disk, String>) {
     let attack = Attack::begin(test, fault);
     let sinks = Sinks::start();
     sinks.set(Mode::Answers(503));
-    let gateway = sinks.outputs(gateway().log("max_bytes: 1GiB, segment_bytes: 256KiB").log_dir(disk.log())).start();
+    let gateway = sinks.outputs(gateway().log("max_bytes: 1GiB, segment_bytes: 64KiB").log_dir(disk.log())).start();
     let url = gateway.url("");
     let (load, gateway) = under_load(&url, 0..CLIENTS, |progress| {
         progress.await_refusals(CLIENTS);
-        await_words(&gateway, "full");
+        await_words(&gateway, "the disk of the log is full");
         assert!(progress.acknowledged() > 10_000, "{} samples taken", progress.acknowledged());
         // Not a byte is left: not for a cursor's file either.
         let rest = disk.path().join("rest");
@@ -150,7 +150,7 @@ fn fills_up(test: &'static str, fault: &str, disk: Result<Disk, String>) {
 /// With something on it that can be removed.
 fn with_ballast(disk: Result<Disk, String>) -> Result<Disk, String> {
     let disk = disk?;
-    fs::write(disk.path().join("ballast"), vec![0; 512 << 10]).expect("room");
+    fs::write(disk.path().join("ballast"), vec![0; 256 << 10]).expect("room");
     Ok(disk)
 }
 
@@ -158,8 +158,8 @@ fn with_ballast(disk: Result<Disk, String>) -> Result<Disk, String> {
 fn a_full_disk_refuses_and_recovers() {
     fills_up(
         "disk::a_full_disk_refuses_and_recovers",
-        "disk full (tmpfs of 3 MiB), outputs down, killed while full",
-        with_ballast(Disk::in_memory(3)),
+        "disk full (tmpfs of 1 MiB), outputs down, killed while full",
+        with_ballast(Disk::in_memory(1)),
     );
 }
 
@@ -167,8 +167,8 @@ fn a_full_disk_refuses_and_recovers() {
 fn so_does_a_small_ext4() {
     fills_up(
         "disk::so_does_a_small_ext4",
-        "disk full (ext4 of 8 MiB), outputs down, killed while full",
-        with_ballast(Disk::in_image(8, 64)),
+        "disk full (ext4 of 2 MiB), outputs down, killed while full",
+        with_ballast(Disk::in_image(2, 8)),
     );
 }
 

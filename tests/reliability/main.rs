@@ -30,7 +30,11 @@ mod support {
     pub(crate) mod wavefront_line;
 }
 
+mod damage;
 mod disk;
+mod freshness;
+mod isolation;
 mod kill;
+mod overload;
 mod report;
 mod sinks;

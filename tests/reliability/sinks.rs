@@ -6,7 +6,7 @@ use crate::support::load::{Load, balances};
 use crate::support::numbered::is_finite;
 
 /// Names of the outputs, as [`Kind::ALL`].
-const NAMES: [&str; 3] = ["rw", "influx", "wf"];
+pub(crate) const NAMES: [&str; 3] = ["rw", "influx", "wf"];
 /// A sink of each kind.
 pub(crate) struct Sinks(pub(crate) [CountingSink; 3]);
 

@@ -90,21 +90,28 @@ pub(crate) struct CountingSink {
 impl CountingSink {
     /// One that listens.
     pub(crate) fn start(kind: Kind) -> Self {
-        let sink = Self::absent(kind);
-        sink.appear();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let sink = Self::at(listener.local_addr().expect("bound").port(), kind);
+        sink.listen(listener);
         sink
     }
 
     /// One that has a port and does not listen: connections are refused.
     pub(crate) fn absent(kind: Kind) -> Self {
-        let shared =
-            Shared { kind, mode: Mutex::new(Mode::Takes), requests: AtomicU64::new(0), seen: Mutex::default() };
-        Self { port: free_port(), shared: Arc::new(shared) }
+        Self::at(free_port(), kind)
     }
 
     /// Begins to listen.
     pub(crate) fn appear(&self) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).expect("its port is free");
+        self.listen(TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).expect("its port is free"));
+    }
+
+    fn at(port: u16, kind: Kind) -> Self {
+        let (mode, requests, seen) = (Mutex::new(Mode::Takes), AtomicU64::new(0), Mutex::default());
+        Self { port, shared: Arc::new(Shared { kind, mode, requests, seen }) }
+    }
+
+    fn listen(&self, listener: TcpListener) {
         let accepting = Arc::clone(&self.shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {

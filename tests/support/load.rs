@@ -26,6 +26,7 @@ pub(crate) struct Progress {
     posted: AtomicU64,
     refusals: AtomicU64,
     looks: AtomicU64,
+    pause_ms: AtomicU64,
     over: AtomicBool,
 }
 
@@ -51,6 +52,11 @@ impl Progress {
             let refusals = self.refusals.load(Ordering::SeqCst) - before;
             if refusals >= requests { Ok(()) } else { Err(format!("{refusals} of {requests} requests refused")) }
         });
+    }
+
+    /// From now on each client waits so long between two requests.
+    pub(crate) fn slow_down(&self, pause: Duration) {
+        self.pause_ms.store(pause.as_millis() as u64, Ordering::SeqCst);
     }
 
     /// How often the ledger was read.
@@ -183,6 +189,7 @@ fn keep_posting(url: &str, client: u64, progress: &Progress) -> Posted {
                     Some(last) if last.end == numbers.start => last.end = numbers.end,
                     _ => posted.acknowledged.push(numbers),
                 }
+                progress.wait(Duration::from_millis(progress.pause_ms.load(Ordering::SeqCst)));
             }
             Fate::Refused(after) => {
                 progress.posted.fetch_sub(PER_REQUEST, Ordering::SeqCst);

@@ -23,20 +23,19 @@ fn an_output_that_catches_up_does_not_delay_live_data_of_another() {
     let setup = gateway().log("max_bytes: 1GiB, segment_bytes: 1MiB, memory_bytes: 1MiB");
     let gateway = setup.output("live", &live.block()).output("late", &late.block()).start();
     let url = gateway.url("");
-    let lag = |at: usize| gateway.status()["outputs"][at]["lag_seconds"].as_f64().expect("a lag");
+    let of = |at: usize, what: &str| gateway.status()["outputs"][at][what].as_f64().expect("a number");
     let (load, lag_max) = under_load(&url, 0..CLIENTS, |progress| {
         progress.await_more(backlog);
         // Beside clients that take all of the processor nothing can catch up.
         progress.slow_down(LIVE_PAUSE);
-        let begun = lag(1);
-        assert!(begun > 1.0, "{begun} s behind: it has something to catch up with: {}", gateway.status());
+        caught_up(|| of(0, "lag_seconds"));
+        assert!(of(1, "pending") >= backlog as f64);
         late.set(Mode::Takes);
+        // The oldest goes first, so live data flows there, too, when it has caught up.
         let mut lag_max = 0.0_f64;
-        // Until live data flows there, too: the oldest goes first, so that is when it has caught up.
-        eventually(Duration::from_secs(scaled(60, 600)), || {
-            let (live, late) = (lag(0), lag(1));
-            lag_max = lag_max.max(live);
-            if late < 1.0 { Ok(()) } else { Err(format!("{late} s behind")) }
+        caught_up(|| {
+            lag_max = lag_max.max(of(0, "lag_seconds"));
+            of(1, "lag_seconds")
         });
         lag_max
     });
@@ -47,4 +46,12 @@ fn an_output_that_catches_up_does_not_delay_live_data_of_another() {
         assert_eq!(sink.duplicates(), 0, "nothing crashed");
     }
     attack.end(1, &load, &[&live, &late]);
+}
+
+/// Waits until a lag is that of live data.
+fn caught_up(mut lag: impl FnMut() -> f64) {
+    eventually(Duration::from_secs(scaled(60, 600)), || match lag() {
+        lag if lag < 1.0 => Ok(()),
+        lag => Err(format!("{lag} s behind")),
+    });
 }

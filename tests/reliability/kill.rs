@@ -66,7 +66,7 @@ fn what_was_acknowledged_arrives_however_often_the_gateway_is_killed() {
 fn it_does_so_with_small_segments() {
     survives_kills(
         "kill::it_does_so_with_small_segments",
-        "the same, segments of 64 KiB",
+        "kill -9 at such moments, segments of 64 KiB",
         "max_bytes: 256MiB, segment_bytes: 64KiB, memory_bytes: 1MiB",
     );
 }
@@ -77,7 +77,7 @@ fn it_does_so_with_small_segments() {
 fn without_waiting_for_the_disk_it_loses_nothing_to_a_kill_either() {
     survives_kills(
         "kill::without_waiting_for_the_disk_it_loses_nothing_to_a_kill_either",
-        "the same, `ack: memory`",
+        "kill -9 at such moments, `ack: memory`",
         "max_bytes: 256MiB, segment_bytes: 256KiB, memory_bytes: 1MiB, ack: memory",
     );
 }

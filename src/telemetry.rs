@@ -5,7 +5,7 @@
 
 use crate::clock;
 use crate::ledger::{Ledger, Source};
-use crate::log::Log;
+use crate::log::{Gap, Log, rfc3339};
 use crate::model::{Format, Losses, Refusal, SeriesTable, TimestampNs};
 use crate::output::scrape::Latest;
 use serde::Serialize;
@@ -124,6 +124,37 @@ pub struct LogStatus {
     pub healthy: bool,
     /// Why not.
     pub error: Option<String>,
+    /// Records that cannot be read, as they were met since the start; the first few.
+    pub damage: Vec<GapStatus>,
+    /// Files that cannot be read here and were given another name since the start; the first few.
+    pub set_aside: Vec<String>,
+}
+
+/// Records of the log that cannot be read.
+#[derive(Debug, Serialize)]
+pub struct GapStatus {
+    /// The first of them.
+    pub first_seq: u64,
+    /// The record behind them.
+    pub next_seq: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Not appended before (RFC 3339), as far as is known.
+    pub appended_from: Option<String>,
+    /// Not appended after.
+    pub appended_until: Option<String>,
+}
+
+impl From<&Gap> for GapStatus {
+    fn from(gap: &Gap) -> Self {
+        Self {
+            first_seq: gap.first,
+            next_seq: gap.next,
+            samples: gap.samples,
+            appended_from: gap.appended.from.map(rfc3339),
+            appended_until: gap.appended.until.map(rfc3339),
+        }
+    }
 }
 
 /// The series table.
@@ -181,6 +212,8 @@ impl Telemetry {
                 next_seq: log.end.seq,
                 healthy: error.is_none(),
                 error,
+                damage: log.damage.gaps.iter().map(GapStatus::from).collect(),
+                set_aside: log.damage.set_aside.iter().map(|path| path.display().to_string()).collect(),
             },
             series: SeriesStatus { known: self.table.len(), live: self.latest.len(), bytes: self.table.bytes() },
             sources: self.ledger.sources(now),

@@ -11,6 +11,9 @@ use proptest::prelude::*;
 use std::borrow::Cow;
 use std::fmt::Write;
 
+mod damage;
+mod upgrade;
+
 /// Records as (seq, text), losses as (first, next, samples).
 type Drained = (Vec<(Seq, String)>, Vec<(Seq, Seq, u64)>);
 
@@ -24,6 +27,11 @@ fn config() -> LogConfig {
 
 fn open(storage: &Memory, config: LogConfig) -> Log {
     Log::open_on(Arc::new(storage.clone()), config, table()).unwrap()
+}
+
+/// Whether the long versions of the attacks were asked for.
+fn long() -> bool {
+    std::env::var_os("SLUICEGATE_LONG").is_some()
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -45,74 +53,11 @@ fn batch(log: &Log, number: u64, samples: u64) -> Batch {
     builder.finish()
 }
 
-/// Everything a batch holds, in words.
-fn text(log: &Log, batch: &Batch) -> String {
-    let series = |id| {
-        let series = log.shared.table.series(id).unwrap();
-        format!("{:?} {:?} {:?} {:?}", series.dialect, series.name, series.labels, series.metadata)
-    };
-    let mut text = format!("{:?}\n", batch.format);
-    for (index, sample) in batch.samples.iter().enumerate() {
-        let value = match batch.value(sample) {
-            Value::F64(value) => format!("bits {:x}", value.to_bits()),
-            value => format!("{value:?}"),
-        };
-        let start = batch.start_of(index);
-        writeln!(text, "{} {} {:?} {value} {start:?}", series(sample.series), sample.timestamp, sample.flags).unwrap();
-    }
-    for exemplar in &batch.exemplars {
-        let Exemplar { labels, value, timestamp, .. } = exemplar;
-        writeln!(text, "{} {labels:?} {value} {timestamp:?}", series(exemplar.series)).unwrap();
-    }
-    text + &format!("{:?}", batch.metadata)
-}
-
-/// What a reader gets from there to the end of the log: (seq, text) and losses as (first, next, samples).
-fn drain(log: &Log, from: Position) -> Drained {
-    let (mut records, mut losses) = (Vec::new(), Vec::new());
-    run(async {
-        let mut reader = log.reader(from);
-        while reader.position().seq < log.end().seq {
-            let before = reader.position();
-            match reader.next().await.unwrap() {
-                Entry::Record(record) => {
-                    assert_eq!(record.ordinal, before.ordinal);
-                    records.push((record.seq, text(log, &record.batch)));
-                }
-                Entry::Lost { first, next, samples, .. } => {
-                    assert_eq!(first, before.seq);
-                    losses.push((first, next, samples));
-                }
-            }
-        }
-        assert_eq!(reader.position(), log.end(), "every sample is accounted for");
-    });
-    (records, losses)
-}
-
-/// A log of three batches of 1, 2 and 3 samples, written one by one.
-fn small() -> (Image, Vec<(Seq, String)>, PathBuf) {
-    let storage = Memory::default();
-    let log = open(&storage, config());
-    let expected = (0..3_u64)
-        .map(|number| {
-            let batch = batch(&log, number, number + 1);
-            let text = text(&log, &batch);
-            (run(log.append(batch)).unwrap(), text)
-        })
-        .collect();
-    run(log.close());
-    let path = log.shared.segment_path(0);
-    (storage.survivors(), expected, path)
-}
-
-#[test]
-fn every_kind_of_value_comes_back_alike_from_memory_and_disk() {
-    let storage = Memory::default();
-    let log = open(&storage, LogConfig { memory_bytes: 1 << 20, ..config() });
+/// A batch with every kind of value, start timestamps, exemplars and metadata.
+fn every_kind_of_value(log: &Log, format: Format) -> Batch {
     let metadata =
         Metadata { family: "f".into(), metric_type: MetricType::Summary, help: "h".into(), unit: "s".into() };
-    let mut builder = BatchBuilder::new(&log.shared.table, Format::OpenMetrics, Vec::new());
+    let mut builder = BatchBuilder::new(&log.shared.table, format, Vec::new());
     let spec = |field| SeriesSpec {
         measurement: "é",
         field,
@@ -172,7 +117,75 @@ fn every_kind_of_value_comes_back_alike_from_memory_and_disk() {
         builder.exemplar(Exemplar { series: ids[1], labels, value: 0.25, timestamp });
     }
     builder.metadata(metadata.clone());
-    let batch = builder.finish();
+    builder.finish()
+}
+
+/// Everything a batch holds, in words.
+fn text(log: &Log, batch: &Batch) -> String {
+    let series = |id| {
+        let series = log.shared.table.series(id).unwrap();
+        format!("{:?} {:?} {:?} {:?}", series.dialect, series.name, series.labels, series.metadata)
+    };
+    let mut text = format!("{:?}\n", batch.format);
+    for (index, sample) in batch.samples.iter().enumerate() {
+        let value = match batch.value(sample) {
+            Value::F64(value) => format!("bits {:x}", value.to_bits()),
+            value => format!("{value:?}"),
+        };
+        let start = batch.start_of(index);
+        writeln!(text, "{} {} {:?} {value} {start:?}", series(sample.series), sample.timestamp, sample.flags).unwrap();
+    }
+    for exemplar in &batch.exemplars {
+        let Exemplar { labels, value, timestamp, .. } = exemplar;
+        writeln!(text, "{} {labels:?} {value} {timestamp:?}", series(exemplar.series)).unwrap();
+    }
+    text + &format!("{:?}", batch.metadata)
+}
+
+/// What a reader gets from there to the end of the log: (seq, text) and losses as (first, next, samples).
+fn drain(log: &Log, from: Position) -> Drained {
+    let (mut records, mut losses) = (Vec::new(), Vec::new());
+    run(async {
+        let mut reader = log.reader(from);
+        while reader.position().seq < log.end().seq {
+            let before = reader.position();
+            match reader.next().await.unwrap() {
+                Entry::Record(record) => {
+                    assert_eq!(record.ordinal, before.ordinal);
+                    records.push((record.seq, text(log, &record.batch)));
+                }
+                Entry::Lost { gap, .. } => {
+                    assert_eq!(gap.first, before.seq);
+                    losses.push((gap.first, gap.next, gap.samples));
+                }
+            }
+        }
+        assert_eq!(reader.position(), log.end(), "every sample is accounted for");
+    });
+    (records, losses)
+}
+
+/// A log of three batches of 1, 2 and 3 samples, written one by one.
+fn small() -> (Image, Vec<(Seq, String)>, PathBuf) {
+    let storage = Memory::default();
+    let log = open(&storage, config());
+    let expected = (0..3_u64)
+        .map(|number| {
+            let batch = batch(&log, number, number + 1);
+            let text = text(&log, &batch);
+            (run(log.append(batch)).unwrap(), text)
+        })
+        .collect();
+    run(log.close());
+    let path = log.shared.segment_path(0);
+    (storage.survivors(), expected, path)
+}
+
+#[test]
+fn every_kind_of_value_comes_back_alike_from_memory_and_disk() {
+    let storage = Memory::default();
+    let log = open(&storage, LogConfig { memory_bytes: 1 << 20, ..config() });
+    let batch = every_kind_of_value(&log, Format::OpenMetrics);
     let expected = text(&log, &batch);
     run(log.append(batch)).unwrap();
     let from_memory = drain(&log, Position::default());
@@ -512,17 +525,6 @@ fn a_cursor_ahead_of_a_lost_tail_keeps_its_numbers_from_being_reused() {
         assert_eq!(Format::ALL.iter().map(|format| log.accepted(*format)).sum::<u64>(), 6);
         assert_eq!(run(log.append(batch(&log, 7, 1))), Ok(3));
         drain(&log, Position::default());
-    }
-}
-
-#[test]
-fn a_broken_cursor_file_is_named_and_not_overwritten() {
-    for content in ["", "{", r#"{"seq":1,"ordinal":2,"delivered":1,"dropped":{}}"#] {
-        let path = PathBuf::from("/log/cursors/a.json");
-        let storage = Memory::from_image(&Image::from([(path.clone(), content.into())]));
-        let error = Log::open_on(Arc::new(storage.clone()), config(), table()).unwrap_err();
-        assert!(error.to_string().contains("/log/cursors/a.json"), "{error}");
-        assert_eq!(storage.survivors()[&path], content.as_bytes());
     }
 }
 

@@ -83,6 +83,7 @@ fn keep(shared: &Shared, poked: &Receiver<()>) {
 struct Active {
     file: Option<Box<dyn StorageFile>>,
     first: Position,
+    begun: TimestampNs,
     bytes: u64,
     locals: Locals,
 }
@@ -209,8 +210,9 @@ impl Writer {
     fn lay_out(&mut self, batch: &Batch, appended_at: TimestampNs) -> Result<(), Refused> {
         let before = self.buffer.len();
         if self.active.is_none() {
-            self.active = Some(Active { file: None, first: self.end, bytes: 0, locals: Locals::default() });
-            self.checkpoint();
+            self.active =
+                Some(Active { file: None, first: self.end, begun: appended_at, bytes: 0, locals: Locals::default() });
+            self.checkpoint(appended_at);
         }
         let fresh_segment = before == 0 && self.active.as_ref().is_some_and(|active| active.bytes == 0);
         let start = self.buffer.len();
@@ -236,6 +238,7 @@ impl Writer {
         let position = self.end;
         let samples = batch.samples.len() as u32;
         let mut header = Header {
+            later: false,
             kind: Kind::Definitions,
             format: batch.format,
             payload_bytes: 0,
@@ -287,17 +290,18 @@ impl Writer {
         Ok(())
     }
 
-    fn checkpoint(&mut self) {
+    fn checkpoint(&mut self, appended_at: TimestampNs) {
         let Some(active) = &self.active else { return };
         let mut payload = Vec::with_capacity(size_of::<Accepted>());
         encode_checkpoint(&self.accepted, &mut payload);
         let header = Header {
+            later: false,
             kind: Kind::Checkpoint,
             format: self.waiting.last().map_or(Format::PrometheusText, |(record, _)| record.batch.format),
             payload_bytes: 0,
             count: 0,
             position: self.end,
-            appended_at: clock::now(),
+            appended_at,
             payload_crc: 0,
         };
         put(&mut self.buffer, active.bytes, header, &payload);
@@ -308,7 +312,7 @@ impl Writer {
         if self.waiting.is_empty() {
             return;
         }
-        self.checkpoint();
+        self.checkpoint(clock::now());
         let written = self.write();
         self.buffer.clear();
         let waiting = std::mem::take(&mut self.waiting);
@@ -364,7 +368,8 @@ impl Writer {
         let forgotten;
         {
             let mut state = self.shared.state.lock();
-            let segment = Segment { name: active.first.seq, first: active.first, bytes: active.bytes };
+            let Active { first, begun, bytes, .. } = *active;
+            let segment = Segment { name: first.seq, first, bytes, begun: Some(begun) };
             match state.segments.back_mut() {
                 Some(last) if last.name == segment.name => *last = segment,
                 _ => state.segments.push_back(segment),

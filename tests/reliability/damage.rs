@@ -4,7 +4,7 @@
 use crate::report::{Attack, random, scaled};
 use crate::sinks::{NAMES, Sinks};
 use crate::support::counting_sink::{Kind, Mode};
-use crate::support::gateway::gateway;
+use crate::support::gateway::{Gateway, gateway};
 use crate::support::load::{Load, balances, under_load};
 use crate::support::numbered::is_finite;
 use fastrand::Rng;
@@ -71,7 +71,7 @@ fn damaged(test: &'static str, fault: &str, inflict: impl Fn(&Path, &mut Rng) ->
 }
 
 /// What did not arrive is what each output counted as damaged; how many samples that is.
-fn judge(sinks: &Sinks, gateway: &crate::support::gateway::Gateway, load: &Load, lost_max: u64) -> u64 {
+fn judge(sinks: &Sinks, gateway: &Gateway, load: &Load, lost_max: u64) -> u64 {
     assert_eq!(load.in_doubt(), 0);
     balances(&gateway.status(), load.acknowledged(), load.acknowledged());
     let [all, ..] = sinks.all();
@@ -118,10 +118,9 @@ fn a_flipped_byte_costs_what_it_touches() {
 #[test]
 fn a_truncated_segment_costs_its_end() {
     let test = "damage::a_truncated_segment_costs_its_end";
-    damaged(test, "a segment in the middle truncated anywhere (all lost are counted)", |log, random| {
+    damaged(test, "a segment but the last truncated anywhere (all lost are counted)", |log, random| {
         let files = segments(log);
-        let middle = &files[random.usize(1..files.len() - 1)];
-        truncate(middle, random);
+        truncate(&files[random.usize(..files.len() - 1)], random);
         SEGMENT_SAMPLES_MAX
     });
 }
@@ -129,9 +128,9 @@ fn a_truncated_segment_costs_its_end() {
 #[test]
 fn a_missing_segment_costs_what_it_held() {
     let test = "damage::a_missing_segment_costs_what_it_held";
-    damaged(test, "a segment in the middle removed (all lost are counted)", |log, random| {
+    damaged(test, "a segment but the last removed (all lost are counted)", |log, random| {
         let files = segments(log);
-        fs::remove_file(&files[random.usize(1..files.len() - 1)]).expect("it was there");
+        fs::remove_file(&files[random.usize(..files.len() - 1)]).expect("it was there");
         SEGMENT_SAMPLES_MAX
     });
 }
@@ -145,4 +144,58 @@ fn a_tail_of_zeros_costs_nothing() {
         last.write_all(&vec![0; random.usize(1..10_000)]).expect("writable");
         0
     });
+}
+
+/// Kills a gateway that has delivered a part, damages its cursors, and starts it again.
+fn cursors_damaged(test: &'static str, fault: &str, inflict: impl Fn(&Path, &mut Rng)) -> (Sinks, Gateway, Load) {
+    let attack = Attack::begin(test, fault);
+    let mut random = random(test);
+    let sinks = Sinks::start();
+    let log = "max_bytes: 64MiB, segment_bytes: 64KiB, memory_bytes: 1MiB";
+    let gateway = sinks.outputs(gateway().log(log)).start();
+    let url = gateway.url("");
+    let (load, stopped) = under_load(&url, 0..CLIENTS, |progress| {
+        progress.await_more(SAMPLES);
+        sinks.set(Mode::Answers(503));
+        progress.await_more(SAMPLES);
+        gateway.crash()
+    });
+    for entry in fs::read_dir(stopped.log_dir().join("cursors")).expect("cursors") {
+        inflict(&entry.expect("an entry").path(), &mut random);
+    }
+    sinks.set(Mode::Takes);
+    let gateway = stopped.start();
+    gateway.drained();
+    attack.end(NAMES.len() as u64, &load, &sinks.all());
+    (sinks, gateway, load)
+}
+
+#[test]
+fn a_flipped_byte_in_a_cursor_costs_nothing() {
+    let test = "damage::a_flipped_byte_in_a_cursor_costs_nothing";
+    let (sinks, gateway, load) =
+        cursors_damaged(test, "kill -9, then a random byte flipped in each cursor", flip_a_byte);
+    sinks.judge(&gateway, &load);
+}
+
+#[test]
+fn a_cursor_that_cannot_be_read_is_set_aside_and_all_that_is_kept_is_sent_again() {
+    let test = "damage::a_cursor_that_cannot_be_read_is_set_aside_and_all_that_is_kept_is_sent_again";
+    let overwrite = |file: &Path, random: &mut Rng| {
+        let length = random.usize(..500);
+        let garbage: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(length).collect();
+        fs::write(file, garbage).expect("writable");
+    };
+    let (sinks, gateway, load) =
+        cursors_damaged(test, "kill -9, then every cursor overwritten with garbage", overwrite);
+    balances(&gateway.status(), load.acknowledged(), load.acknowledged() + load.in_doubt());
+    for (sink, name) in sinks.all().into_iter().zip(NAMES) {
+        load.arrived_at(sink);
+        // What it had delivered and the log no longer holds: nobody can tell that it was delivered.
+        let reasons: Vec<_> = gateway.dropped(name).into_iter().map(|(reason, _)| reason).collect();
+        assert!(
+            reasons.iter().all(|reason| reason == "cursor_damaged" || reason == "non_finite"),
+            "{name}: {reasons:?}"
+        );
+    }
 }

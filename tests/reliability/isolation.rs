@@ -32,9 +32,7 @@ fn four_broken_outputs_do_not_hurt_the_fifth_and_recover() {
         gateway().log("max_bytes: 1GiB, segment_bytes: 1MiB, memory_bytes: 4MiB").output("healthy", &healthy.block());
     for (name, sink, mode) in &broken {
         sink.set(*mode);
-        let keys =
-            "queue_config: { min_backoff: 10ms, max_backoff: 200ms, batch_send_deadline: 20ms }, remote_timeout: 1s";
-        setup = setup.output(name, &sink.block_with(if sink.kind() == Kind::RemoteWrite { keys } else { keys }));
+        setup = setup.output(name, &sink.block_with(KEYS));
     }
     let gateway = setup.start();
     let url = gateway.url("");

@@ -16,6 +16,7 @@
 mod support {
     #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod component;
+    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod counting_sink;
     #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod destination;

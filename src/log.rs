@@ -303,6 +303,8 @@ struct State {
     /// Set by the first append or acknowledgement: from now on what no cursor waits for is deleted.
     trimming: bool,
     failed: Option<Arc<str>>,
+    /// Why the last batch was told to come again, until one is taken.
+    full: Option<&'static str>,
     /// Why cursors could not be saved the last time.
     cursors_failed: Option<String>,
     closed: bool,
@@ -438,6 +440,7 @@ impl Log {
             cursors: BTreeMap::new(),
             trimming: false,
             failed: None,
+            full: None,
             cursors_failed: None,
             closed: false,
             damage: recovered.damage,
@@ -527,6 +530,11 @@ impl Log {
             (None, Some(why)) => Err(why.clone()),
             (None, None) => Ok(()),
         }
+    }
+
+    /// Why the last batch was refused, if the log or its disk is full: not a failure, and it passes.
+    pub fn full(&self) -> Option<&'static str> {
+        self.shared.state.lock().full
     }
 
     /// Writes what is queued, makes everything safe, saves the cursors, and stops. Readers still get what is there.

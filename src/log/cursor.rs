@@ -246,7 +246,14 @@ fn load_or_create(shared: &Shared, name: &str) -> Result<Slot, LogError> {
             // Every cursor that is there learns of a segment when it begins.
             let last = shared.state.lock().segments.back().map(|segment| segment.first);
             let was_absent = last.is_some_and(|last| log_end.seq < last.seq);
-            return Ok(Slot { saved: state.clone(), state, saved_end: log_end, unsound: !sound, was_absent, open: true });
+            return Ok(Slot {
+                saved: state.clone(),
+                state,
+                saved_end: log_end,
+                unsound: !sound,
+                was_absent,
+                open: true,
+            });
         }
         Some(CursorFile { state: Err(why), .. }) => {
             let aside = set_aside(storage, &path, why).map_err(LogError::at(&path))?;
@@ -273,11 +280,20 @@ fn load_or_create(shared: &Shared, name: &str) -> Result<Slot, LogError> {
         );
     }
     match replace(storage, dir, name, &state, end) {
-        Ok(()) => Ok(Slot { saved: state.clone(), state, saved_end: end, unsound: false, was_absent: false, open: true }),
+        Ok(()) => {
+            Ok(Slot { saved: state.clone(), state, saved_end: end, unsound: false, was_absent: false, open: true })
+        }
         // Upkeep saves it as soon as there is room; until then it holds the whole log.
         Err(error) if is_full(&error) => {
             tracing::warn!(output = name, %error, "the cursor of this output could not be saved yet");
-            Ok(Slot { saved: CursorState::default(), state, saved_end: end, unsound: true, was_absent: false, open: true })
+            Ok(Slot {
+                saved: CursorState::default(),
+                state,
+                saved_end: end,
+                unsound: true,
+                was_absent: false,
+                open: true,
+            })
         }
         Err(error) => Err(LogError::at(&path)(error)),
     }

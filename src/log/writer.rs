@@ -196,6 +196,7 @@ impl Writer {
                 Err(Refused::Log(needed)) => {
                     self.commit();
                     if !self.make_room(needed) {
+                        self.shared.state.lock().full = Some("the log has reached its max_bytes");
                         break AppendError::Full { retry_after: RETRY_AFTER };
                     }
                 }
@@ -318,7 +319,8 @@ impl Writer {
         let error = match written {
             Ok(()) => return self.publish(waiting),
             Err(Failure::DiskFull) => {
-                let state = self.shared.state.lock();
+                let mut state = self.shared.state.lock();
+                state.full = Some("the disk of the log is full");
                 (self.end, self.accepted) = (state.end, state.accepted);
                 drop(state);
                 // The definitions of this group are gone with it.
@@ -374,6 +376,7 @@ impl Writer {
             }
             state.end = self.end;
             state.accepted = self.accepted;
+            state.full = None;
             for (record, reply) in waiting {
                 answers.push((record.seq, reply));
                 state.tail_bytes += record.batch.bytes();

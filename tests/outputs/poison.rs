@@ -60,7 +60,7 @@ fn a_partial_write_of_influxdb_1_asks_only_about_lines_that_its_words_fit() {
     assert_eq!((gw.delivered("influx"), refused(&gw, "influx")), (509.0, 1.0));
     let requests = sink.requests();
     assert!(requests.len() <= 5, "{}", requests.len());
-    assert!(requests[1..].iter().flat_map(|request| request.lines()).all(|line| line.starts_with("cpu")));
+    assert!(requests[1..].iter().flat_map(destination::Request::lines).all(|line| line.starts_with("cpu")));
     assert_eq!(dead_letters(&gw, "influx").1, [r#"2023-11-14T22:13:20Z cpu{host="h7"} v=7.0"#]);
 }
 

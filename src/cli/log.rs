@@ -103,11 +103,13 @@ fn list(out: &mut dyn Write, dir: &Path) -> Done {
         print_to(out, &format_args!("cursor {name}: {}", standing(&state)));
     }
     for (name, summary) in dead_letters::list(dir)? {
-        let dead_letters::Summary { letters, samples, queued } = summary;
-        print_to(
-            out,
-            &format_args!("dead letters {name}: {letters} letters, {samples} samples, {queued} more queued for replay"),
-        );
+        let dead_letters::Summary { letters, samples, queued, unreadable } = summary;
+        let mut text =
+            format!("dead letters {name}: {letters} letters, {samples} samples, {queued} more queued for replay");
+        if unreadable > 0 {
+            let _ = write!(text, ", {unreadable} lines cannot be read");
+        }
+        print_to(out, &text);
     }
     Ok(true)
 }

@@ -173,15 +173,9 @@ impl<'a> Search<'a> {
                 Task::Ask(pieces) if pieces.is_empty() => {}
                 Task::Ask(pieces) => return Some(pieces),
                 Task::Rest { pieces, dropped, found_before, answer } => {
+                    // What a request would answer is known.
                     let left = dropped.saturating_sub(self.found - found_before);
-                    if left == 0 {
-                        self.deliver(pieces.samples(self.body));
-                    } else if left >= pieces.len() as u64 {
-                        self.refuse_all(pieces, &answer);
-                    } else {
-                        // What a request would answer is known.
-                        self.partly_refused(pieces, Refused::Lines(left), &answer, Named::default());
-                    }
+                    self.partly_refused(pieces, Refused::Lines(left), &answer, Named::default());
                 }
             }
         }

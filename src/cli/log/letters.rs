@@ -11,7 +11,16 @@ use std::path::Path;
 /// Prints each letter with its samples behind it, one a line.
 pub(super) fn show(out: &mut dyn Write, dir: &Path, output: &str) -> Done {
     known(dir, output)?;
+    let mut sound = true;
     for letter in dead_letters::letters(dir, output) {
+        let letter = match letter {
+            Ok(letter) => letter,
+            Err(error) => {
+                sound = false;
+                print_to(out, &format_args!("a letter that cannot be read: {error}"));
+                continue;
+            }
+        };
         let Letter { time, status, words, samples, format, note, .. } = &letter;
         let note = note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
         let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -22,7 +31,7 @@ pub(super) fn show(out: &mut dyn Write, dir: &Path, output: &str) -> Done {
             None => print_to(out, &"  its samples cannot be read"),
         }
     }
-    Ok(true)
+    Ok(sound)
 }
 
 /// Queues all letters for the next start of the gateway.

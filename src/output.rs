@@ -130,26 +130,12 @@ impl Output {
             queue: output.config.queue.clone(),
         };
         let _beside = AbortOnDropHandle::new(tokio::spawn(replay.run()));
-        let mut version = 0;
-        while let Some(destination) = output.destinations.get(version).map(Arc::clone) {
-            let forwarding =
-                Arc::clone(&output).forward_to(destination, Arc::clone(&log), Arc::clone(&table), drain.clone());
-            let end = AbortOnDropHandle::new(tokio::spawn(forwarding)).await;
-            let name = &output.account.name;
-            match end {
-                Ok(End::Drained) => return,
-                Ok(End::OlderVersion) => {
-                    tracing::info!(output = name, "the destination does not speak remote write 2.0; going on with 1.0");
-                    version += 1;
-                }
-                Ok(End::Failed) | Err(_) => {
-                    tracing::error!(output = name, "a task of the output failed; it starts again from its cursor");
-                    let text = "a task failed; see the log".to_owned();
-                    output.account.note_error(clock::now(), State::Restarting, text);
-                    tokio::time::sleep(FAILURE_PAUSE).await;
-                }
-            }
-        }
+        let forward = |version: usize| {
+            let destination = output.destinations.get(version).map(Arc::clone)?;
+            let (log, table, drain) = (Arc::clone(&log), Arc::clone(&table), drain.clone());
+            Some(Arc::clone(&output).forward_to(destination, log, table, drain))
+        };
+        keep_forwarding(&output.account, FAILURE_PAUSE, forward).await;
     }
 
     async fn forward_to(
@@ -226,6 +212,31 @@ impl Output {
     }
 }
 
+/// Forwards in the first version there is, in the next where the destination is older, and again after a pause where a task
+/// failed or panicked.
+async fn keep_forwarding<F: Future<Output = End> + Send + 'static>(
+    account: &OutputAccount,
+    pause: Duration,
+    mut forward: impl FnMut(usize) -> Option<F>,
+) {
+    let name = &account.name;
+    let mut version = 0;
+    while let Some(forwarding) = forward(version) {
+        match AbortOnDropHandle::new(tokio::spawn(forwarding)).await {
+            Ok(End::Drained) => return,
+            Ok(End::OlderVersion) => {
+                tracing::info!(output = name, "the destination does not speak remote write 2.0; going on with 1.0");
+                version += 1;
+            }
+            Ok(End::Failed) | Err(_) => {
+                tracing::error!(output = name, "a task of the output failed; it starts again from its cursor");
+                account.note_error(clock::now(), State::Restarting, "a task failed; see the log".to_owned());
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
 type Destinations = (&'static str, String, Vec<Arc<Destination>>);
 
 fn destinations(config: &config::Destination) -> Result<Destinations, transport::ClientError> {
@@ -267,4 +278,32 @@ fn without_credentials(url: &str) -> String {
             url.to_string()
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_fails_or_panics_starts_again_and_an_older_version_follows_a_newer_one() {
+        let account = OutputAccount::new("a".into(), "influxdb", String::new(), 0, std::collections::BTreeMap::new());
+        let mut versions = Vec::new();
+        let mut states = Vec::new();
+        let forward = |version| {
+            versions.push(version);
+            states.push(account.snapshot().state);
+            let turn = versions.len();
+            Some(async move {
+                match turn {
+                    1 => panic!("a bug"),
+                    2 => End::Failed,
+                    3 => End::OlderVersion,
+                    _ => End::Drained,
+                }
+            })
+        };
+        keep_forwarding(&account, Duration::ZERO, forward).await;
+        assert_eq!(versions, [0, 0, 0, 1]);
+        assert_eq!(states[..2], [State::Ok, State::Restarting]);
+    }
 }

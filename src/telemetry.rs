@@ -429,7 +429,7 @@ pub fn metrics(status: &Status) -> String {
         status,
         "sluicegate_dead_letter_samples",
         "gauge",
-        "Samples that the destination refused and that are kept.",
+        "Samples in the dead letters: refused by the destination, or among those of which it refused some unnamed ones.",
         |output| output.dead_letters.samples,
     );
     page.outputs(

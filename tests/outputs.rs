@@ -312,29 +312,35 @@ fn mistakes_of_configuration_keep_the_samples_and_say_so_until_they_are_mended()
         ("wavefront", "", 401),
         ("wavefront", "", 404),
     ];
-    for (kind, keys, code) in cases {
-        let mended = Arc::new(AtomicBool::new(false));
-        let is_mended = Arc::clone(&mended);
-        let refuse = status(code).header("Location", "/elsewhere").body("who are you?");
-        let sink = destination::of(kind).rule(move |_| (!is_mended.load(Relaxed)).then(|| refuse.clone()));
-        let gw = gateway().to_kind("out", kind, &sink, keys).start();
-        assert_eq!(gw.status()["outputs"][0]["state"], "ok");
-        gw.post_influx(&format!("cpu v=1 {T}"));
-        gw.await_output("out", "sluicegate_output_misconfigured", 1.0);
-        let output = &gw.status()["outputs"][0];
-        assert_eq!(output["state"], "misconfigured");
-        assert_eq!(output["last_error"], format!("{code} who are you?"));
-        let requests = sink.await_requests(2);
-        assert!(requests[1].at - requests[0].at >= Duration::from_secs(1), "{kind} {code} is asked seldom");
-        mended.store(true, Relaxed);
-        gw.drained();
-        assert_eq!((gw.delivered("out"), gw.dropped("out")), (1.0, Vec::new()), "{kind} {code}");
-        assert_eq!(gw.metric("sluicegate_output_misconfigured", &[]), 0.0);
-        assert_eq!(gw.status()["outputs"][0]["state"], "ok");
-        assert!(sink.requests().iter().all(|request| request.target != "/elsewhere"), "{kind} {code}");
-        let (_, log) = gw.terminate();
-        assert_eq!(log.matches("does not let this output in").count(), 1, "{log}");
-    }
+    std::thread::scope(|scope| {
+        for (kind, keys, code) in cases {
+            scope.spawn(move || waits_until_mended(kind, keys, code));
+        }
+    });
+}
+
+fn waits_until_mended(kind: &str, keys: &str, code: u16) {
+    let mended = Arc::new(AtomicBool::new(false));
+    let is_mended = Arc::clone(&mended);
+    let refuse = status(code).header("Location", "/elsewhere").body("who are you?");
+    let sink = destination::of(kind).rule(move |_| (!is_mended.load(Relaxed)).then(|| refuse.clone()));
+    let gw = gateway().to_kind("out", kind, &sink, keys).start();
+    assert_eq!(gw.status()["outputs"][0]["state"], "ok");
+    gw.post_influx(&format!("cpu v=1 {T}"));
+    gw.await_output("out", "sluicegate_output_misconfigured", 1.0);
+    let output = &gw.status()["outputs"][0];
+    assert_eq!(output["state"], "misconfigured");
+    assert_eq!(output["last_error"], format!("{code} who are you?"));
+    let requests = sink.await_requests(2);
+    assert!(requests[1].at - requests[0].at >= Duration::from_secs(1), "{kind} {code} is asked seldom");
+    mended.store(true, Relaxed);
+    gw.drained();
+    assert_eq!((gw.delivered("out"), gw.dropped("out")), (1.0, Vec::new()), "{kind} {code}");
+    assert_eq!(gw.metric("sluicegate_output_misconfigured", &[]), 0.0);
+    assert_eq!(gw.status()["outputs"][0]["state"], "ok");
+    assert!(sink.requests().iter().all(|request| request.target != "/elsewhere"), "{kind} {code}");
+    let (_, log) = gw.terminate();
+    assert_eq!(log.matches("does not let this output in").count(), 1, "{log}");
 }
 
 #[test]

@@ -247,10 +247,33 @@ extra: 1
 }
 
 #[test]
+fn max_age_is_sample_age_limit_beside_the_name() {
+    let limit = |keys: &str| {
+        output(&format!("prometheus_remote_write: {{ url: http://h/w }}\n    {keys}")).queue.sample_age_limit
+    };
+    let hour = Some(Duration::from_secs(3600));
+    assert_eq!([limit("max_age: 1h"), limit("queue_config: { sample_age_limit: 1h }")], [hour, hour]);
+    assert_eq!(limit("max_age: 1h\n    queue_config: { max_shards: 2 }"), hour);
+    assert_eq!([limit("max_age: 0s"), limit("")], [None, None]);
+}
+
+#[test]
+fn dead_letters_are_bounded() {
+    let bound = |keys: &str| output(&format!("wavefront: {{ url: http://h }}\n    {keys}")).dead_letters_bytes_max;
+    assert_eq!([bound(""), bound("dead_letters_max_bytes: 1GiB")], [64 << 20, 1 << 30]);
+}
+
+#[test]
 fn refuses_what_cannot_be() {
     let output_cases = [
         ("prometheus_remote_write: { url: 'http://h/w' }, wavefront: { url: 'http://h' }", "a second destination"),
         ("queue_config: {}", "expected one destination"),
+        (
+            "wavefront: { url: 'http://h', queue_config: { sample_age_limit: 1h } }, max_age: 1h",
+            "sample_age_limit: given beside max_age",
+        ),
+        ("wavefront: { url: 'http://h' }, dead_letters_max_bytes: 1", "expected a size from 65536"),
+        ("wavefront: { url: 'http://h', max_age: 1h }", "max_age"),
         ("influxdb: { url: 'http://h', bucket: b, token: t }", "influxdb.org: missing"),
         ("influxdb: { url: 'http://h', org: o, bucket: b }", "influxdb.token: missing"),
         ("influxdb: { url: 'http://h', org: o, bucket: b, token: t, database: d }", "belongs to InfluxDB 1 and 3"),

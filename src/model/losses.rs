@@ -46,7 +46,7 @@ losses! {
     DeltaNotPositive = "delta_not_positive",
     /// A line longer than the destination accepts.
     TooLong = "too_long",
-    /// Older than the output's `sample_age_limit` when its turn came.
+    /// Older than the output's `max_age` when its turn came.
     TooOld = "too_old",
     /// A relabel rule dropped it.
     Relabel = "relabel",

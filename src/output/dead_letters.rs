@@ -10,7 +10,7 @@
 //!   sent and refused once more, and the letter is there twice.
 //! * Two generations of half the bound each: a full one takes the place of the older one, whose letters are discarded and
 //!   counted. So are letters that the disk does not take: the output goes on, and so does the log.
-//! * A line that cannot be read, such as the torn last one after a crash, is skipped.
+//! * A line that cannot be read, such as the torn last one after a crash, costs that letter only; commands say so.
 //! * The ledger knows such samples as dropped for good, and replay does not change that: what it delivers is counted apart
 //!   ([`OutputAccount::note_replayed`]).
 
@@ -283,26 +283,44 @@ fn path(dir: &Path, name: &str, end: &str) -> PathBuf {
     dir.join(encoded_name(name) + end)
 }
 
-/// The letters in a file; none if there is no such file. What cannot be read is skipped.
-pub fn read(path: &Path) -> impl Iterator<Item = Letter> + use<> {
-    let mut lines = File::open(path).ok().map(BufReader::new);
+/// The letters in a file; none if there is no such file. [`io::ErrorKind::InvalidData`] is a line that cannot be read, and the
+/// next one follows; any other error is the end.
+pub fn read(path: &Path) -> impl Iterator<Item = io::Result<Letter>> + use<> {
+    let mut lines = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        file => Some(file.map(BufReader::new)),
+    };
     let mut line = Vec::new();
     std::iter::from_fn(move || {
-        loop {
-            line.clear();
-            let read = lines.as_mut()?.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).ok()?;
-            if read == 0 {
-                return None;
+        let read = match lines.take()? {
+            Ok(file) => {
+                line.clear();
+                let mut limited = file.take(LINE_BYTES_MAX);
+                let read = limited.read_until(b'\n', &mut line);
+                lines = Some(Ok(limited.into_inner()));
+                read
             }
-            if let Ok(letter) = serde_json::from_slice(&line) {
-                return Some(letter);
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(0) => lines = None,
+            Ok(_) => return Some(serde_json::from_slice(&line).map_err(unreadable)),
+            Err(error) => {
+                lines = None;
+                return Some(Err(error));
             }
         }
+        None
     })
 }
 
+fn unreadable(error: serde_json::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Samples in the letters of a file, as far as they can be read.
 fn samples(path: &Path) -> u64 {
-    read(path).map(|letter| letter.samples).sum()
+    read(path).flatten().map(|letter| letter.samples).sum()
 }
 
 /// The dead letters of one output at a glance.
@@ -314,6 +332,8 @@ pub struct Summary {
     pub samples: u64,
     /// Samples that the next start of the gateway sends again.
     pub queued: u64,
+    /// Lines that cannot be read.
+    pub unreadable: u64,
 }
 
 /// The dead letters beside the log in `log_dir`, by output.
@@ -332,19 +352,21 @@ pub fn list(log_dir: &Path) -> Result<BTreeMap<String, Summary>, LogError> {
         }
         let summary = outputs.entry(decoded_name(encoded)).or_default();
         for letter in read(&dir.join(&file)) {
-            if end == REPLAY {
-                summary.queued += letter.samples;
-            } else {
-                summary.letters += 1;
-                summary.samples += letter.samples;
+            match letter {
+                Err(_) => summary.unreadable += 1,
+                Ok(letter) if end == REPLAY => summary.queued += letter.samples,
+                Ok(letter) => {
+                    summary.letters += 1;
+                    summary.samples += letter.samples;
+                }
             }
         }
     }
     Ok(outputs)
 }
 
-/// The dead letters of an output, oldest first.
-pub fn letters(log_dir: &Path, output: &str) -> impl Iterator<Item = Letter> + use<> {
+/// The dead letters of an output, oldest first, as [`read`] gives them.
+pub fn letters(log_dir: &Path, output: &str) -> impl Iterator<Item = io::Result<Letter>> + use<> {
     let dir = dir_in(log_dir);
     [OLD, CURRENT].map(|end| path(&dir, output, end)).into_iter().flat_map(|path| read(&path))
 }
@@ -370,9 +392,14 @@ pub fn queue_replay(log_dir: &Path, output: &str) -> Result<u64, LogError> {
 /// All letters into one file that takes its name when it is whole, then the sources go: after a crash in between, letters are
 /// there twice.
 fn queue(dir: &Path, [replay, old, current]: [&Path; 3], unfinished: &Path) -> io::Result<()> {
-    let mut file = File::create(unfinished)?;
-    for letter in [replay, old, current].into_iter().flat_map(read) {
-        file.write_all(&letter.line())?;
+    let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(unfinished)?;
+    for source in [replay, old, current] {
+        match File::open(source).and_then(|mut source| io::copy(&mut source, &mut file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let len = file.metadata()?.len();
+        end_torn_line(&mut file, len)?;
     }
     file.sync_all()?;
     fs::rename(unfinished, replay)?;

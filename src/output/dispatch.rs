@@ -407,3 +407,46 @@ fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Entry>>, AbortOnDrop
     });
     (receiver, AbortOnDropHandle::new(reading))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::LogConfig;
+    use crate::model::{BatchBuilder, Format, MetricType};
+    use crate::wire::remote_write::encode::{Encoder, Options};
+    use std::collections::BTreeMap;
+
+    #[tokio::test]
+    async fn metadata_is_sent_when_it_is_new_and_repeated() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let table = Arc::new(SeriesTable::default());
+        let log = Arc::new(Log::open(LogConfig::new(dir.path()), Arc::clone(&table)).unwrap());
+        let cursor = log.cursor("a").unwrap();
+        let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
+        let queue = config::Queue::default();
+        let parts = Parts { log: &log, cursor: &cursor, account: &account, table: &table, queue: &queue, relabel: &[] };
+        let (lane, mut shipments) = mpsc::channel(8);
+        let (_, events) = mpsc::unbounded_channel();
+        let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
+
+        let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+        builder.metadata(Metadata {
+            family: "up".into(),
+            metric_type: MetricType::Gauge,
+            help: "whether".into(),
+            unit: "".into(),
+        });
+        let record = Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish() };
+        let mut sent = async |dispatch: &mut Dispatch<'_, Encoder>| {
+            dispatch.ship_open(|_| true).await;
+            let shipment = shipments.try_recv().ok()?;
+            Some(shipment.bodies[0].1.bytes.windows(7).any(|bytes| bytes == b"whether"))
+        };
+        dispatch.encode(&record);
+        assert_eq!(sent(&mut dispatch).await, Some(true), "it is new");
+        dispatch.encode(&record);
+        assert_eq!(sent(&mut dispatch).await, None, "it is known");
+        dispatch.repeat_metadata().await;
+        assert_eq!(sent(&mut dispatch).await, Some(true), "its time has come");
+    }
+}

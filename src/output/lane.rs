@@ -11,6 +11,7 @@ use super::destination::Destination;
 use super::dispatch::Event;
 use super::search::{Named, Refusal, Search};
 use super::shipment::{Purpose, Settlement, Shipment};
+use super::transport::SendError;
 use super::verdict::{Answer, Verdict};
 use crate::clock;
 use crate::config;
@@ -18,6 +19,7 @@ use crate::ledger::{OutputAccount, State};
 use crate::model::Loss;
 use crate::wire::Body;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// See the module's documentation.
@@ -95,7 +97,9 @@ impl Lane {
                 Some(finer) => {
                     let (delivered, refusals) = self.search(purpose, &finer).await?;
                     sent.delivered += delivered;
-                    refusals.iter().for_each(|refusal| self.note(&mut sent, &finer, refusal));
+                    for refusal in &refusals {
+                        self.note(&mut sent, &finer, refusal);
+                    }
                 }
                 None => self.note(&mut sent, body, &refusal),
             }
@@ -119,7 +123,7 @@ impl Lane {
     /// Samples delivered, and what was refused.
     async fn search(&self, purpose: Purpose, body: &Body) -> Result<(u64, Vec<Refusal>), OlderVersion> {
         let mut search = Search::new(body);
-        while let Some(pieces) = search.next() {
+        while let Some(pieces) = search.ask() {
             let (verdict, answer) = self.send(purpose, pieces.samples(body), &pieces.bytes(body)).await;
             let named = match verdict {
                 Verdict::OlderVersion => return Err(OlderVersion),
@@ -158,7 +162,7 @@ impl Lane {
         loop {
             self.account.begin_request(samples);
             let sent = self.destination.send(purpose, attempt, request.clone()).await;
-            if doubtful && sent.as_ref().map_or_else(|error| error.began(), |_| true) {
+            if doubtful && sent.as_ref().map_or_else(SendError::began, |_| true) {
                 self.account.note_resent(samples);
                 doubtful = false;
             }
@@ -186,16 +190,16 @@ impl Lane {
             };
             self.account.end_request(samples, true);
             attempt += 1;
-            self.note_failure(state, attempt, pause, error);
+            self.note_failure(state, attempt, pause, &error);
             tokio::time::sleep(pause).await;
         }
     }
 
     /// Tells of a request that has to be repeated; seldom in the log, always in the status.
-    fn note_failure(&self, state: State, attempt: u32, pause: std::time::Duration, error: String) {
+    fn note_failure(&self, state: State, attempt: u32, pause: Duration, error: &str) {
         let now = clock::now();
         let name = &self.account.name;
-        let is_news = self.account.note_error(now, state, error.clone());
+        let is_news = self.account.note_error(now, state, error.to_owned());
         let may_tell = self.account.may_warn(now);
         if state == State::Misconfigured {
             if is_news || may_tell {

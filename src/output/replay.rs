@@ -9,6 +9,7 @@ use super::destination::Destination;
 use super::lane::{Lane, OlderVersion};
 use crate::config;
 use crate::ledger::OutputAccount;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -35,12 +36,23 @@ impl Replay {
         }
         let mut letters = read_ahead(path.clone());
         let (mut delivered, mut refused) = (0, 0);
-        while let Some(letter) = letters.recv().await {
-            let samples = self.send(letter).await;
-            delivered += samples.0;
-            refused += samples.1;
-        }
         let name = &self.account.name;
+        while let Some(letter) = letters.recv().await {
+            match letter {
+                Ok(letter) => {
+                    let samples = self.send(letter).await;
+                    delivered += samples.0;
+                    refused += samples.1;
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::warn!(output = name, %error, "a queued dead letter cannot be read and is skipped");
+                }
+                Err(error) => {
+                    tracing::error!(output = name, %error, "queued dead letters cannot be read; they stay queued");
+                    return;
+                }
+            }
+        }
         match dead_letters::forget(&path) {
             Ok(()) => tracing::info!(output = name, delivered, refused, "the queued dead letters are settled"),
             Err(error) => tracing::error!(output = name, %error, "settled dead letters stay queued"),
@@ -86,7 +98,7 @@ impl Replay {
 }
 
 /// Reads letters in a thread of its own, a little ahead.
-fn read_ahead(path: PathBuf) -> mpsc::Receiver<Letter> {
+fn read_ahead(path: PathBuf) -> mpsc::Receiver<io::Result<Letter>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
         for letter in dead_letters::read(&path) {

@@ -1,6 +1,6 @@
 //! The search for what a destination refuses in a body: a state machine without I/O.
 //!
-//! It says which pieces to send next ([`Search::next`]) and is told what the destination answered ([`Search::answered`]).
+//! It says which pieces to send next ([`Search::ask`]) and is told what the destination answered ([`Search::answered`]).
 //! In the end every sample of the body is delivered or in a [`Refusal`], and is counted once.
 //!
 //! * A request that is refused whole stored nothing. If the answer names pieces, these are asked about apart from the
@@ -167,21 +167,15 @@ impl<'a> Search<'a> {
     }
 
     /// The pieces to send next; none when all is decided.
-    pub fn next(&mut self) -> Option<Pieces> {
+    pub fn ask(&mut self) -> Option<Pieces> {
         while let Some(task) = self.tasks.pop() {
             match task {
                 Task::Ask(pieces) if pieces.is_empty() => {}
                 Task::Ask(pieces) => return Some(pieces),
                 Task::Rest { pieces, dropped, found_before, answer } => {
+                    // What a request would answer is known.
                     let left = dropped.saturating_sub(self.found - found_before);
-                    if left == 0 {
-                        self.deliver(pieces.samples(self.body));
-                    } else if left >= pieces.len() as u64 {
-                        self.refuse_all(pieces, &answer);
-                    } else {
-                        // What a request would answer is known.
-                        self.partly_refused(pieces, Refused::Lines(left), &answer, Named::default());
-                    }
+                    self.partly_refused(pieces, Refused::Lines(left), &answer, Named::default());
                 }
             }
         }

@@ -24,6 +24,7 @@ mod bad_input;
 mod clients;
 mod main_job;
 mod micrometer;
+mod poison;
 mod restart;
 mod servers;
 mod translation;

@@ -58,7 +58,10 @@ fn a_destination_that_was_never_reached_has_nothing_twice() {
     let block = format!("{RW}: {{ url: \"http://127.0.0.1:{port}/w\", queue_config: {{ batch_send_deadline: 5ms }} }}");
     let gw = gateway().output("prom", &block).start();
     gw.post_influx(&rows(3));
-    gw.await_output("prom", "sluicegate_output_retries_total", 3.0);
+    eventually(SLOW, || {
+        let retries = gw.metric("sluicegate_output_retries_total", &[]);
+        if retries >= 3.0 { Ok(()) } else { Err(format!("{retries} retries")) }
+    });
     let sink = destination::remote_write_at(port);
     gw.drained();
     assert_eq!((sink.lines().len(), resent(&gw)), (3, 0.0));

@@ -111,3 +111,16 @@ fn a_removed_output_says_what_it_abandons_and_holds_nothing_back() {
     assert_eq!(gw.dropped("gone"), [("before_output".to_owned(), total - arrived)]);
     gw.balanced();
 }
+
+#[test]
+fn a_redirect_that_keeps_the_body_is_followed() {
+    for code in [307, 308] {
+        let there = destination::remote_write();
+        let address = there.url().replace("url: ", "").replace('"', "");
+        let here = destination::remote_write().rule(move |_| Some(status(code).header("Location", &address)));
+        let gw = gateway().to_kind("a", RW, &here, ONE).start();
+        gw.post_influx(&rows(3));
+        gw.drained();
+        assert_eq!((gw.delivered("a"), there.lines().len()), (3.0, 3), "{code}");
+    }
+}

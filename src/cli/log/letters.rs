@@ -6,17 +6,20 @@ use crate::log::LogError;
 use crate::model::{Batch, BatchBuilder, Format, SeriesTable};
 use crate::output::dead_letters::{self, Letter};
 use crate::wire::{influx_line, remote_write, remote_write2, wavefront};
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 
 /// Prints a line for each output that has letters.
 pub(super) fn list(out: &mut dyn Write, dir: &Path) -> Result<(), LogError> {
     for (name, summary) in dead_letters::list(dir)? {
-        let dead_letters::Summary { letters, samples, queued } = summary;
-        print_to(
-            out,
-            &format_args!("dead letters {name}: {letters} letters, {samples} samples, {queued} more queued for replay"),
-        );
+        let dead_letters::Summary { letters, samples, queued, unreadable } = summary;
+        let mut text =
+            format!("dead letters {name}: {letters} letters, {samples} samples, {queued} more queued for replay");
+        if unreadable > 0 {
+            let _ = write!(text, ", {unreadable} lines cannot be read");
+        }
+        print_to(out, &text);
     }
     Ok(())
 }
@@ -24,7 +27,16 @@ pub(super) fn list(out: &mut dyn Write, dir: &Path) -> Result<(), LogError> {
 /// Prints each letter with its samples behind it, one a line.
 pub(super) fn show(out: &mut dyn Write, dir: &Path, output: &str) -> Done {
     known(dir, output)?;
+    let mut sound = true;
     for letter in dead_letters::letters(dir, output) {
+        let letter = match letter {
+            Ok(letter) => letter,
+            Err(error) => {
+                sound = false;
+                print_to(out, &format_args!("a letter that cannot be read: {error}"));
+                continue;
+            }
+        };
         let Letter { time, status, words, samples, format, note, .. } = &letter;
         let note = note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
         let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -35,7 +47,7 @@ pub(super) fn show(out: &mut dyn Write, dir: &Path, output: &str) -> Done {
             None => print_to(out, &"  its samples cannot be read"),
         }
     }
-    Ok(true)
+    Ok(sound)
 }
 
 /// Queues all letters for the next start of the gateway.

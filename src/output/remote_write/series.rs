@@ -98,7 +98,7 @@ pub fn by_sample(version: Version, body: &Body, piece: usize) -> Option<Body> {
                 histograms,
                 ..v1::TimeSeries::default()
             };
-            let floats = series.samples.iter().map(|sample| of(vec![sample.clone()], Vec::new()));
+            let floats = series.samples.iter().map(|sample| of(vec![*sample], Vec::new()));
             let histograms = series.histograms.iter().map(|histogram| of(Vec::new(), vec![histogram.clone()]));
             for alone in floats.chain(histograms) {
                 let request = v1::WriteRequest { timeseries: vec![alone], ..v1::WriteRequest::default() };
@@ -111,7 +111,7 @@ pub fn by_sample(version: Version, body: &Body, piece: usize) -> Option<Body> {
             let bare =
                 v2::TimeSeries { samples: Vec::new(), histograms: Vec::new(), exemplars: Vec::new(), ..series.clone() };
             let of = |samples, histograms| v2::TimeSeries { samples, histograms, ..bare.clone() };
-            let floats = series.samples.iter().map(|sample| of(vec![sample.clone()], Vec::new()));
+            let floats = series.samples.iter().map(|sample| of(vec![*sample], Vec::new()));
             let histograms = series.histograms.iter().map(|histogram| of(Vec::new(), vec![histogram.clone()]));
             for alone in floats.chain(histograms) {
                 v2::Request { symbols: Vec::new(), timeseries: vec![alone] }.encode(&mut finer.bytes).ok()?;

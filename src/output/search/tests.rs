@@ -26,7 +26,7 @@ type Destination<'a> = dyn Fn(&[usize]) -> (Verdict, Named) + 'a;
 fn run(body: &Body, destination: &Destination<'_>) -> (Outcome, Vec<Vec<usize>>) {
     let mut search = Search::new(body);
     let mut requests = Vec::new();
-    while let Some(asked) = search.next() {
+    while let Some(asked) = search.ask() {
         let indices: Vec<_> = asked.iter().collect();
         let (verdict, named) = destination(&indices);
         search.answered(asked, verdict, &Answer::status(400), named);
@@ -162,7 +162,7 @@ fn a_destination_that_refuses_everything_is_soon_believed() {
 fn a_search_given_up_says_so() {
     let body = body(&vec![1; 5000]);
     let mut search = Search::new(&body);
-    while let Some(asked) = search.next() {
+    while let Some(asked) = search.ask() {
         search.answered(asked, Verdict::Suspect, &Answer::status(400), Named::default());
     }
     let (_, refusals) = search.finish();

@@ -11,7 +11,7 @@
 //! <file>.damaged, <file>.newer        kept for people: what was set aside, since nothing of it can be read
 //!
 //! segment   checkpoint | group | group | ...
-//! group     { definitions? samples definitions? }*  checkpoint          one write, one fsync
+//! group     { definitions? samples definitions? }*  definitions? checkpoint          one write, one fsync
 //! ```
 //!
 //! What survives what:
@@ -19,8 +19,8 @@
 //!   power loss once the background sync (every [`SYNC_INTERVAL`]) has seen it.
 //! * A group without an intact checkpoint behind it was never acknowledged: its damaged end is cut off when the log opens.
 //!   Damage anywhere else costs the records it touches, each counted exactly: every header tells its position, so the next
-//!   intact header tells what lay in between. Definitions stand on both sides of the first batch that needs them, so damage
-//!   to one record never costs another. A segment whose very beginning is damaged is still read.
+//!   intact header tells what lay in between. Definitions stand on both sides of the first batch that needs them, and a third
+//!   time further on where those two stand close together, so damage to one record or block never costs others. A segment whose very beginning is damaged is still read.
 //! * A failed write or fsync is not retried: nobody knows what the disk holds then. The log stops to accept and says so in
 //!   [`Log::healthy`]; readers never see what was not safe. One exception: a disk that is full refuses the *write*, which is
 //!   taken back whole, and the log is full ([`AppendError::Full`]) rather than failed.

@@ -1,6 +1,6 @@
 //! The log under attack: storage that fails, pictures of crashes, cut tails, flipped bytes; a list as the model.
 
-use super::storage::memory::{Image, Memory};
+use super::storage::memory::{Change, EDQUOT, EIO, ENOSPC, EROFS, Image, Memory};
 use super::verify::verify_on;
 use super::*;
 use crate::model::{
@@ -12,6 +12,9 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 mod damage;
+mod faults;
+
+mod power_loss;
 mod upgrade;
 
 /// Records as (seq, text), losses as (first, next, samples).
@@ -36,6 +39,22 @@ fn long() -> bool {
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Appends them from as many clients at once, in that order.
+fn append_all(log: &Arc<Log>, batches: Vec<Batch>) -> Vec<Result<Seq, AppendError>> {
+    run(async {
+        let append = |batch| {
+            let log = Arc::clone(log);
+            tokio::spawn(async move { log.append(batch).await })
+        };
+        let appends: Vec<_> = batches.into_iter().map(append).collect();
+        let mut answers = Vec::new();
+        for append in appends {
+            answers.push(append.await.unwrap());
+        }
+        answers
+    })
 }
 
 /// A batch of that many samples over a few series, all different.
@@ -254,39 +273,12 @@ fn any_flipped_byte_costs_at_most_its_own_record_and_is_counted() {
 }
 
 #[test]
-fn what_was_acknowledged_is_in_the_picture_of_every_later_crash() {
-    let storage = Memory::default();
-    storage.take_images();
-    let log = open(&storage, LogConfig { segment_bytes: 2000, ..config() });
-    let mut acknowledged = Vec::new();
-    for number in 0..40 {
-        let batch = batch(&log, number, number % 4);
-        let text = text(&log, &batch);
-        let seq = run(log.append(batch)).unwrap();
-        acknowledged.push((storage.images().len(), (seq, text)));
-        assert!(storage.live().len() >= storage.survivors().len());
-    }
-    let expected: Vec<_> = acknowledged.iter().map(|(_, record)| record.clone()).collect();
-    // No cursor holds the log: keep what the pictures show, whatever was trimmed meanwhile.
-    for (index, image) in storage.images().iter().enumerate() {
-        let owed = acknowledged.iter().filter(|(images, _)| *images <= index + 1).count();
-        let log = open(&Memory::from_image(image), config());
-        assert!(log.end().seq >= owed as u64, "picture {index}: {} of {owed}", log.end().seq);
-        let (records, losses) = drain(&log, log.stats().first);
-        assert_eq!(losses, []);
-        for (seq, text) in records {
-            assert_eq!(text, expected[seq as usize].1);
-        }
-    }
-}
-
-#[test]
 fn a_log_whose_disk_fails_accepts_no_more_and_keeps_what_it_acknowledged() {
     for allowed in 0..60 {
         let storage = Memory::default();
         let log = open(&storage, LogConfig { segment_bytes: 1500, ..config() });
         let cursor = log.cursor("holds").unwrap();
-        storage.fail_after(allowed, io::ErrorKind::Other);
+        storage.fail_after(allowed, EIO);
         let mut acknowledged = Vec::new();
         let mut failed = false;
         for number in 0..40 {
@@ -329,7 +321,7 @@ fn a_full_disk_is_a_full_log_and_not_a_failed_one() {
         };
         offer(0).unwrap();
         // Only the write itself may be taken back: make it the first change that fails.
-        storage.fail_after(allowed / 2 * 2, io::ErrorKind::StorageFull);
+        storage.fail_after(allowed / 2 * 2, ENOSPC);
         let refusals: Vec<_> = (1..10).filter_map(|number| offer(number).err()).collect();
         assert_eq!(refusals[0], AppendError::Full { retry_after: RETRY_AFTER });
         storage.recover();
@@ -371,18 +363,18 @@ fn a_disk_too_full_for_cursor_files_is_freed_by_what_the_cursors_passed() {
     let log = open(&storage, LogConfig { segment_bytes: 4000, ..config() });
     let cursor = log.cursor("slow").unwrap();
     run(log.append(batch(&log, 0, 10))).unwrap();
-    storage.resize(20_000);
+    storage.resize(Some(20_000));
     for round in 0..3 {
         while run(log.append(batch(&log, 1, 10))).is_ok() {}
         // To the last byte: nothing at all can be written.
         let held: usize = storage.live().values().map(Vec::len).sum();
-        storage.resize(held);
+        storage.resize(Some(held));
         move_to_end(&log, &cursor);
         log.shared.upkeep();
         assert_eq!(log.healthy(), Ok(()), "round {round}");
         assert_eq!(log.stats().segments.len(), 1);
         run(log.append(batch(&log, 2, 10))).unwrap();
-        storage.resize(20_000);
+        storage.resize(Some(20_000));
     }
     let end = log.end();
     move_to_end(&log, &cursor);
@@ -395,7 +387,7 @@ fn a_disk_too_full_for_cursor_files_is_freed_by_what_the_cursors_passed() {
 #[test]
 fn a_full_disk_is_freed_after_a_restart_before_anything_is_appended() {
     let storage = Memory::default();
-    storage.resize(20_000);
+    storage.resize(Some(20_000));
     let small = LogConfig { segment_bytes: 4000, ..config() };
     let log = open(&storage, small.clone());
     let cursor = log.cursor("slow").unwrap();
@@ -404,7 +396,7 @@ fn a_full_disk_is_freed_after_a_restart_before_anything_is_appended() {
 
     let image = storage.live();
     let storage = Memory::from_image(&image);
-    storage.resize(image.values().map(Vec::len).sum());
+    storage.resize(Some(image.values().map(Vec::len).sum()));
     let log = open(&storage, small);
     let cursor = log.cursor("slow").unwrap();
     assert!(log.stats().segments.len() > 2);

@@ -261,7 +261,7 @@ fn a_disk_that_stands_still_makes_clients_wait() {
             let looks = progress.looks();
             std::thread::sleep(STANDSTILL);
             let looks = progress.looks() - looks;
-            assert!(looks > 20, "the ledger was read {looks} times in {STANDSTILL:?}");
+            assert!(looks > 5, "the ledger was read {looks} times in {STANDSTILL:?}");
             drop(frozen);
             progress.await_more(1000);
         }

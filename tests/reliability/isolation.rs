@@ -64,7 +64,9 @@ fn four_broken_outputs_do_not_hurt_the_fifth_and_recover() {
     let resident = gateway.resident_bytes_max();
     assert!(resident < RESIDENT_BYTES_MAX, "{} MiB resident", resident >> 20);
     broken[0].1.appear();
-    broken.iter().for_each(|(_, sink, _)| sink.set(Mode::Takes));
+    for (_, sink, _) in &broken {
+        sink.set(Mode::Takes);
+    }
     gateway.drained();
     for (_, sink, mode) in &broken {
         load.arrived_at(sink);

@@ -4,6 +4,7 @@
     clippy::float_cmp,
     clippy::format_collect,
     clippy::format_push_string,
+    clippy::needless_pass_by_value,
     reason = "counts pass through unchanged, and a test may allocate"
 )]
 
@@ -21,7 +22,6 @@ mod support {
     pub(crate) mod numbered;
     #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod server;
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod wavefront_line;
 }
 

@@ -88,6 +88,8 @@ pub const SYNC_INTERVAL: Duration = Duration::from_millis(200);
 pub const UPKEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// How long batches stay in memory for readers that keep up. They also keep idle series in the table.
 pub const MEMORY_AGE_MAX: Duration = Duration::from_secs(60);
+/// Why a log is full whose disk has no room.
+const DISK_FULL: &str = "the disk of the log is full";
 /// What a client is told to wait when the log is full.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The largest record, whatever the size of a segment.
@@ -307,6 +309,8 @@ struct State {
     full: Option<&'static str>,
     /// Why cursors could not be saved the last time.
     cursors_failed: Option<String>,
+    /// They could not be saved for want of room, which passes.
+    cursors_wait: bool,
     closed: bool,
     damage: Damage,
 }
@@ -365,7 +369,14 @@ impl Shared {
         if saved.as_ref().is_err_and(LogError::is_disk_full) && self.trim(Slot::live_seq) > 0 {
             saved = cursor::save_moved(self);
         }
-        self.state.lock().cursors_failed = saved.err().map(|error| error.to_string());
+        let (full, failed) = match saved {
+            Ok(()) => (false, None),
+            Err(error) => (error.is_disk_full(), Some(error.to_string())),
+        };
+        {
+            let mut state = self.state.lock();
+            (state.cursors_wait, state.cursors_failed) = (full, failed.filter(|_| !full));
+        }
         self.trim(Slot::saved_seq);
         let forgotten = self.state.lock().shorten_tail(self.config.memory_bytes, clock::now());
         drop(forgotten);
@@ -442,6 +453,7 @@ impl Log {
             failed: None,
             full: None,
             cursors_failed: None,
+            cursors_wait: false,
             closed: false,
             damage: recovered.damage,
         };
@@ -537,9 +549,11 @@ impl Log {
         }
     }
 
-    /// Why the last batch was refused, if the log or its disk is full: not a failure, and it passes.
+    /// Why the last batch was refused or cursors wait to be saved, if the log or its disk is full: not a failure, and it
+    /// passes.
     pub fn full(&self) -> Option<&'static str> {
-        self.shared.state.lock().full
+        let state = self.shared.state.lock();
+        state.full.or(state.cursors_wait.then_some(DISK_FULL))
     }
 
     /// Writes what is queued, makes everything safe, saves the cursors, and stops. Readers still get what is there.

@@ -8,7 +8,7 @@ use super::record::{HEADER_BYTES, Header, Kind};
 use super::segment::{Segment, segments_dir};
 use super::storage::{StorageFile, is_full};
 use super::{
-    Ack, AppendError, OnFull, Position, RECORD_BYTES_MAX, RETRY_AFTER, Record, SYNC_INTERVAL, Seq, Shared,
+    Ack, AppendError, DISK_FULL, OnFull, Position, RECORD_BYTES_MAX, RETRY_AFTER, Record, SYNC_INTERVAL, Seq, Shared,
     UPKEEP_INTERVAL,
 };
 use crate::clock;
@@ -384,7 +384,7 @@ impl Writer {
             Ok(()) => return self.publish(waiting),
             Err(Failure::DiskFull) => {
                 let mut state = self.shared.state.lock();
-                state.full = Some("the disk of the log is full");
+                state.full = Some(DISK_FULL);
                 (self.end, self.accepted) = (state.end, state.accepted);
                 drop(state);
                 // The definitions of this group are gone with it.

@@ -12,6 +12,7 @@
 //! file for each part of the configuration.
 
 mod address;
+mod budget;
 mod document;
 mod expand;
 mod gateway;
@@ -21,6 +22,7 @@ mod output;
 mod units;
 mod walk;
 
+pub use budget::MEMORY_LIMIT_MIN;
 pub use mistakes::{Mistake, Mistakes};
 
 use crate::model::TimestampNs;
@@ -147,10 +149,26 @@ pub struct Limits {
     pub decompressed_bytes_max: usize,
     /// Bytes of a line on line sockets (`max_line_bytes`).
     pub line_bytes_max: usize,
-    /// Connections at a time (`max_connections`).
+    /// Labels of a series (`max_labels`).
+    pub labels_max: usize,
+    /// Bytes of a label's name (`max_label_name_bytes`).
+    pub label_name_bytes_max: usize,
+    /// Bytes of a label's value or of a metric's name (`max_label_value_bytes`).
+    pub label_value_bytes_max: usize,
+    /// Series that one source may hold (`max_series_per_source`); none: as many as its share of the table has room for.
+    pub series_per_source_max: Option<usize>,
+    /// Connections at a time, all listeners together (`max_connections`).
     pub connections_max: usize,
-    /// How long a begun request may go without a byte.
+    /// Connections of one source at a time (`max_connections_per_source`); none: as many as there are.
+    pub connections_per_source_max: Option<usize>,
+    /// How long a begun request may go without a byte, and its head may take.
     pub read_timeout: Duration,
+    /// How long a connection may stay open between requests.
+    pub idle_timeout: Duration,
+    /// Memory the process may have (`memory_limit`); where it is given, the defaults of other bounds follow from it.
+    pub memory_limit: Option<usize>,
+    /// Memory of bodies and batches between sockets and the log; follows from `memory_limit`.
+    pub in_flight_bytes: usize,
     /// How long a silent series stays on `/scrape`.
     pub series_stale: Duration,
 }
@@ -161,8 +179,16 @@ impl Default for Limits {
             body_bytes_max: 32 << 20,
             decompressed_bytes_max: 64 << 20,
             line_bytes_max: 64 << 10,
+            labels_max: 128,
+            label_name_bytes_max: 1 << 10,
+            label_value_bytes_max: 16 << 10,
+            series_per_source_max: None,
             connections_max: 4096,
+            connections_per_source_max: None,
             read_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(120),
+            memory_limit: None,
+            in_flight_bytes: 256 << 20,
             series_stale: Duration::from_secs(300),
         }
     }

@@ -12,6 +12,7 @@
 //!   authentication of senders (any `Authorization` is accepted and ignored).
 
 mod answer;
+mod connections;
 mod decoder;
 mod http;
 mod influx;
@@ -36,7 +37,9 @@ pub use wavefront::serve_wavefront;
 use crate::config::Limits;
 use crate::ledger::Ledger;
 use crate::log::Log;
+use crate::memory::Memory;
 use crate::model::{SeriesId, SeriesTable};
+use connections::Connections;
 use intake::{Flight, Scratch};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -48,6 +51,8 @@ pub struct Gate {
     log: Arc<Log>,
     ledger: Arc<Ledger>,
     limits: Limits,
+    connections: Connections,
+    memory: Arc<Memory>,
     flight: Flight,
     scratch: Scratch,
     /// Large bodies are decoded off the runtime's workers, no more of them at a time than cores: decoding is bound by the
@@ -81,8 +86,10 @@ impl Gate {
             table,
             log,
             ledger,
+            connections: Connections::new(limits.connections_max, limits.connections_per_source_max),
+            memory: Arc::new(Memory::new(None)),
+            flight: Flight::new(limits.in_flight_bytes),
             limits,
-            flight: Flight::default(),
             scratch: Scratch::default(),
             decoding: Arc::new(Semaphore::new(cores)),
             databases: influx_query::Databases::default(),
@@ -96,6 +103,12 @@ impl Gate {
     #[must_use]
     pub fn with_shelf(self, shelf: Arc<dyn Shelf>) -> Self {
         Self { shelf, ..self }
+    }
+
+    /// The same gate, which takes nothing while that memory is tight.
+    #[must_use]
+    pub fn with_memory(self, memory: Arc<Memory>) -> Self {
+        Self { memory, ..self }
     }
 
     /// The databases that InfluxDB 1.x clients asked to be created, in order of their names.

@@ -20,6 +20,8 @@ use std::time::Duration;
 pub struct Ledger {
     rejected: [[AtomicU64; Refusal::COUNT]; Format::COUNT],
     outputs: Vec<Arc<OutputAccount>>,
+    connections: AtomicU64,
+    connections_refused: AtomicU64,
     sources: Mutex<HashMap<(IpAddr, Format), Sender>>,
 }
 
@@ -40,6 +42,8 @@ impl Ledger {
         Self {
             rejected: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             outputs,
+            connections: AtomicU64::new(0),
+            connections_refused: AtomicU64::new(0),
             sources: Mutex::default(),
         }
     }
@@ -61,6 +65,26 @@ impl Ledger {
         self.rejected[input as usize][reason as usize].load(Ordering::Relaxed)
     }
 
+    /// A sender connected.
+    pub fn connection_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A sender's connection ended.
+    pub fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection was closed at once, because its source has its share of them.
+    pub fn connection_refused(&self) {
+        self.connections_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections of senders: open now, and refused since the start.
+    pub fn connections(&self) -> (u64, u64) {
+        (self.connections.load(Ordering::Relaxed), self.connections_refused.load(Ordering::Relaxed))
+    }
+
     /// Notes who sent samples that were accepted.
     pub fn note_source(&self, address: IpAddr, format: Format, samples: u64, now: TimestampNs) {
         let mut sources = self.sources.lock();
@@ -74,7 +98,7 @@ impl Ledger {
     }
 
     /// Who sent lately, most recent first.
-    pub fn sources(&self, now: TimestampNs) -> Vec<Source> {
+    pub fn sources(&self, now: TimestampNs, series_of: impl Fn(IpAddr) -> usize) -> Vec<Source> {
         let mut senders: Vec<_> = self.sources.lock().iter().map(|(key, sender)| (*key, *sender)).collect();
         senders.sort_by_key(|(_, sender)| std::cmp::Reverse(sender.last_seen));
         senders.truncate(SOURCES_SHOWN);
@@ -82,6 +106,7 @@ impl Ledger {
             address: address.to_string(),
             format: format.as_str(),
             accepted: sender.accepted,
+            series: series_of(address),
             last_seen_seconds: crate::clock::age(now, sender.last_seen).as_secs_f64(),
         });
         shown.collect()
@@ -102,6 +127,8 @@ pub struct Source {
     pub format: &'static str,
     /// Samples accepted from it since the start.
     pub accepted: u64,
+    /// Series that its address was the first to send, in all formats.
+    pub series: usize,
     /// Seconds since its last sample.
     pub last_seen_seconds: f64,
 }

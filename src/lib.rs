@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod ingest;
 pub mod ledger;
 pub mod log;
+pub mod memory;
 pub mod model;
 pub mod output;
 pub mod relabel;

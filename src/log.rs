@@ -8,9 +8,10 @@
 //! <dir>/lock                          held while a process has the log open
 //! <dir>/cursors/<name>.json           one place and ledger an output; the name is percent-encoded
 //! <dir>/segments/<first seq>.log      record*        (the record's frame: record.rs, payloads: payload.rs)
+//! <file>.damaged, <file>.newer        kept for people: what was set aside, since nothing of it can be read
 //!
 //! segment   checkpoint | group | group | ...
-//! group     { definitions? samples definitions? }*  checkpoint          one write, one fsync
+//! group     { definitions? samples definitions? }*  definitions? checkpoint          one write, one fsync
 //! ```
 //!
 //! What survives what:
@@ -18,11 +19,15 @@
 //!   power loss once the background sync (every [`SYNC_INTERVAL`]) has seen it.
 //! * A group without an intact checkpoint behind it was never acknowledged: its damaged end is cut off when the log opens.
 //!   Damage anywhere else costs the records it touches, each counted exactly: every header tells its position, so the next
-//!   intact header tells what lay in between. Definitions stand on both sides of the first batch that needs them, so damage
-//!   to one record never costs another. A segment whose very beginning is damaged is still read.
+//!   intact header tells what lay in between. Definitions stand on both sides of the first batch that needs them, and a third
+//!   time further on where those two stand close together, so damage to one record or block never costs others. A segment whose very beginning is damaged is still read.
 //! * A failed write or fsync is not retried: nobody knows what the disk holds then. The log stops to accept and says so in
 //!   [`Log::healthy`]; readers never see what was not safe. One exception: a disk that is full refuses the *write*, which is
 //!   taken back whole, and the log is full ([`AppendError::Full`]) rather than failed.
+//! * A block that the disk cannot read (EIO, the third time) is damage like any other. A missing segment, the newest too, is
+//!   counted exactly as far as cursor files tell how far the log had come.
+//! * A segment of a later version is set aside, never cut, trimmed or deleted. Its frames still tell its positions: its
+//!   records are counted as damaged, and their numbers are not given out again.
 //! * A cursor may be behind what its destination got (it is saved every [`UPKEEP_INTERVAL`]), never ahead. A sequence number
 //!   that any cursor has seen acknowledged is not given out again, even when the tail of the log was lost.
 //!
@@ -34,6 +39,7 @@
 
 mod bytes;
 mod cursor;
+mod damage;
 mod inspect;
 mod payload;
 mod reader;
@@ -48,10 +54,11 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use cursor::{Cursor, CursorState, cursors, decoded_name, encoded_name};
+pub use cursor::{Cursor, CursorFile, CursorState, cursors, decoded_name, encoded_name};
+pub use damage::{Aside, DAMAGE_SHOWN_MAX, Damage, Gap, TimeRange, rfc3339};
 pub use inspect::{Inspected, inspect};
 pub use reader::{Entry, LostWhy, ReadError, Reader};
-pub use recovery::Damage;
+pub use recovery::{Repaired, repair};
 pub use replay::{ReplayError, replay};
 pub use storage::{Disk, Storage, StorageFile};
 pub use verify::{SegmentReport, VerifyReport, verify};
@@ -62,6 +69,7 @@ use cursor::Slot;
 use parking_lot::Mutex;
 use payload::Accepted;
 use segment::{Segment, segment_name, segments_dir};
+use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -88,7 +96,8 @@ pub const RECORD_BYTES_MAX: usize = 256 << 20;
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// A place in the log, between two records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Position {
     /// The record to come next.
     pub seq: Seq,
@@ -187,15 +196,6 @@ pub enum LogError {
         /// Why.
         source: io::Error,
     },
-    /// A cursor file that cannot be understood. It holds what an output has delivered: whether to do without (move the file
-    /// away, and everything kept is sent again) is the operator's decision.
-    #[error("{}: not a cursor of this version: {why}; move it away to start over from the oldest record", .path.display())]
-    CursorFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
     /// The cursor of that name is open already.
     #[error("cursor {0:?} is open already")]
     CursorInUse(String),
@@ -252,8 +252,8 @@ pub struct LogStats {
     pub segments: Vec<SegmentStats>,
     /// Whether the log accepts.
     pub healthy: bool,
-    /// What recovery found at open.
-    pub recovered: Damage,
+    /// What was found damaged, at open and since.
+    pub damage: Damage,
 }
 
 /// A segment at a glance.
@@ -287,7 +287,6 @@ struct Shared {
     queue: Arc<Semaphore>,
     /// One saves and trims at a time.
     upkeep: Mutex<()>,
-    recovered: Damage,
     _lock: Box<dyn Any + Send + Sync>,
 }
 
@@ -304,9 +303,12 @@ struct State {
     /// Set by the first append or acknowledgement: from now on what no cursor waits for is deleted.
     trimming: bool,
     failed: Option<Arc<str>>,
+    /// Why the last batch was told to come again, until one is taken.
+    full: Option<&'static str>,
     /// Why cursors could not be saved the last time.
     cursors_failed: Option<String>,
     closed: bool,
+    damage: Damage,
 }
 
 impl State {
@@ -438,8 +440,10 @@ impl Log {
             cursors: BTreeMap::new(),
             trimming: false,
             failed: None,
+            full: None,
             cursors_failed: None,
             closed: false,
+            damage: recovered.damage,
         };
         let shared = Arc::new(Shared {
             config,
@@ -449,7 +453,6 @@ impl Log {
             news: watch::Sender::new(()),
             queue: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             upkeep: Mutex::new(()),
-            recovered: recovered.damage,
             _lock: lock,
         });
         let requests = writer::start(&shared).map_err(LogError::at(&shared.config.dir))?;
@@ -500,13 +503,13 @@ impl Log {
             end: state.end,
             segments: state.segments.iter().map(segment).collect(),
             healthy,
-            recovered: self.shared.recovered,
+            damage: state.damage.clone(),
         }
     }
 
     /// A reader that begins at that position and holds nothing back.
     pub fn reader(&self, from: Position) -> Reader {
-        Reader::new(Arc::clone(&self.shared), from)
+        Reader::new(Arc::clone(&self.shared), from, false)
     }
 
     /// The place of that name, saved for good. A new name starts at the oldest record kept. Blocking.
@@ -527,6 +530,11 @@ impl Log {
             (None, Some(why)) => Err(why.clone()),
             (None, None) => Ok(()),
         }
+    }
+
+    /// Why the last batch was refused, if the log or its disk is full: not a failure, and it passes.
+    pub fn full(&self) -> Option<&'static str> {
+        self.shared.state.lock().full
     }
 
     /// Writes what is queued, makes everything safe, saves the cursors, and stops. Readers still get what is there.

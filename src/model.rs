@@ -8,17 +8,21 @@
 //! * The module imports nothing else of ours and does no I/O.
 
 mod batch;
+mod denied;
 mod losses;
 mod refusal;
 mod series;
+mod sources;
 mod table;
 mod value;
 
 pub use batch::{Batch, BatchBuilder, Exemplar, FamilyMetadata, Mark, Sample, SampleFlags};
+pub use denied::{Denied, SeriesLimits};
 pub use losses::{Loss, LossSet, Losses};
 pub use refusal::Refusal;
 pub use series::{Dialect, Label, LabelPair, Metadata, MetricType, Series, SeriesId, SeriesName, SeriesSpec};
-pub use table::{AliasHash, IdHasher, IdMap, Pin, SeriesTable, TableBounds, TableFullError};
+pub use sources::{Holding, Source};
+pub use table::{AliasHash, IdHasher, IdMap, Pin, SeriesTable, TableBounds};
 pub use value::{
     Centroid, Counts, Distribution, Granularity, NativeHistogram, ResetHint, STALE_MARKER_BITS, Span, Value,
     is_stale_marker,

@@ -5,7 +5,8 @@
 
 use crate::clock;
 use crate::ledger::{Ledger, Source, State};
-use crate::log::{CursorState, Log, Position};
+use crate::log::{CursorState, Gap, Log, Position, rfc3339};
+use crate::memory::Memory;
 use crate::model::{Format, Losses, Refusal, SeriesTable, TimestampNs};
 use crate::output::scrape::Latest;
 use serde::Serialize;
@@ -28,6 +29,8 @@ pub struct Telemetry {
     pub abandoned: Vec<(String, CursorState)>,
     /// Bounds to show beside what they bound.
     pub log_bytes_max: u64,
+    /// The memory of the process.
+    pub memory: Arc<Memory>,
     /// When the process started.
     pub started_at: TimestampNs,
 }
@@ -51,6 +54,10 @@ pub struct Status {
     pub log: LogStatus,
     /// The series table.
     pub series: SeriesStatus,
+    /// The memory of the process.
+    pub memory: MemoryStatus,
+    /// Connections of senders.
+    pub connections: Connections,
     /// Who sends: address and format, most recent first.
     pub sources: Vec<Source>,
 }
@@ -166,6 +173,37 @@ pub struct LogStatus {
     pub healthy: bool,
     /// Why not.
     pub error: Option<String>,
+    /// Records that cannot be read, as they were met since the start; the first few.
+    pub damage: Vec<GapStatus>,
+    /// Files that cannot be read here and were given another name since the start; the first few.
+    pub set_aside: Vec<String>,
+}
+
+/// Records of the log that cannot be read.
+#[derive(Debug, Serialize)]
+pub struct GapStatus {
+    /// The first of them.
+    pub first_seq: u64,
+    /// The record behind them.
+    pub next_seq: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Not appended before (RFC 3339), as far as is known.
+    pub appended_from: Option<String>,
+    /// Not appended after.
+    pub appended_until: Option<String>,
+}
+
+impl From<&Gap> for GapStatus {
+    fn from(gap: &Gap) -> Self {
+        Self {
+            first_seq: gap.first,
+            next_seq: gap.next,
+            samples: gap.samples,
+            appended_from: gap.appended.from.map(rfc3339),
+            appended_until: gap.appended.until.map(rfc3339),
+        }
+    }
 }
 
 /// The series table.
@@ -177,6 +215,30 @@ pub struct SeriesStatus {
     pub live: usize,
     /// Estimated memory.
     pub bytes: usize,
+    /// Samples that are not shown on `/scrape`, for want of room.
+    pub hidden: u64,
+}
+
+/// The memory of the process.
+#[derive(Debug, Serialize)]
+pub struct MemoryStatus {
+    /// Resident bytes.
+    pub resident: usize,
+    /// The limit, where one is set.
+    pub limit: Option<usize>,
+    /// Whether nothing new is taken for want of it.
+    pub tight: bool,
+    /// How often that was so.
+    pub times_tight: u64,
+}
+
+/// Connections of senders.
+#[derive(Debug, Serialize)]
+pub struct Connections {
+    /// Open now.
+    pub open: u64,
+    /// Closed at once, because their source had its share.
+    pub refused: u64,
 }
 
 impl Telemetry {
@@ -216,6 +278,7 @@ impl Telemetry {
             .collect();
         let log = self.log.stats();
         let error = self.log.healthy().err();
+        let (open, refused) = self.ledger.connections();
         Status {
             build: Build { version: env!("CARGO_PKG_VERSION") },
             uptime_seconds: clock::age(now, self.started_at).as_secs(),
@@ -235,9 +298,23 @@ impl Telemetry {
                 next_seq: log.end.seq,
                 healthy: error.is_none(),
                 error,
+                damage: log.damage.gaps.iter().map(GapStatus::from).collect(),
+                set_aside: log.damage.set_aside.iter().map(|path| path.display().to_string()).collect(),
             },
-            series: SeriesStatus { known: self.table.len(), live: self.latest.len(), bytes: self.table.bytes() },
-            sources: self.ledger.sources(now),
+            series: SeriesStatus {
+                known: self.table.len(),
+                live: self.latest.len(),
+                bytes: self.table.bytes(),
+                hidden: self.latest.hidden(),
+            },
+            memory: MemoryStatus {
+                resident: self.memory.resident(),
+                limit: self.memory.limit(),
+                tight: self.memory.is_tight(),
+                times_tight: self.memory.times_tight(),
+            },
+            connections: Connections { open, refused },
+            sources: self.ledger.sources(now, |address| self.table.holding(self.table.source(address)).series),
         }
     }
 
@@ -372,6 +449,26 @@ pub fn metrics(status: &Status) -> String {
     page.single("sluicegate_series", "gauge", "Series in the series table.", status.series.known);
     page.single("sluicegate_series_bytes", "gauge", "Estimated memory of the series table.", status.series.bytes);
     page.single("sluicegate_scrape_series", "gauge", "Series shown on /scrape.", status.series.live);
+    page.single(
+        "sluicegate_scrape_hidden_total",
+        "counter",
+        "Samples not shown on /scrape, for want of room for their series.",
+        status.series.hidden,
+    );
+    page.single("sluicegate_connections", "gauge", "Connections of senders.", status.connections.open);
+    page.single(
+        "sluicegate_connections_refused_total",
+        "counter",
+        "Connections closed at once, because their source had its share.",
+        status.connections.refused,
+    );
+    page.single("sluicegate_memory_bytes", "gauge", "Resident memory.", status.memory.resident);
+    page.single(
+        "sluicegate_memory_tight",
+        "gauge",
+        "1 while nothing is taken because memory is near its limit.",
+        u8::from(status.memory.tight),
+    );
     page.single("sluicegate_log_bytes", "gauge", "Bytes of the log on disk.", status.log.bytes);
     page.single("sluicegate_log_bytes_max", "gauge", "Bytes the log may occupy.", status.log.bytes_max);
     page.single("sluicegate_log_segments", "gauge", "Segment files of the log.", status.log.segments);

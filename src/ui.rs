@@ -76,7 +76,14 @@ impl Pages {
                 Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
             },
             "/-/healthy" => match self.telemetry.log.healthy() {
-                Ok(()) => answer(StatusCode::OK, TEXT, "sluicegate is healthy.\n"),
+                // Not red: a full log passes when outputs deliver, and a restart would not help.
+                Ok(()) => match self.telemetry.log.full() {
+                    Some(why) => {
+                        let words = format!("sluicegate is healthy, and senders are told to wait: {why}.\n");
+                        answer(StatusCode::OK, TEXT, words)
+                    }
+                    None => answer(StatusCode::OK, TEXT, "sluicegate is healthy.\n"),
+                },
                 Err(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("the log stopped: {reason}\n")),
             },
             "/-/ready" => match self.telemetry.log.healthy() {

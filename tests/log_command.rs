@@ -138,11 +138,13 @@ fn damage_is_named_and_not_replayed_from() {
     fs::write(&segment, damaged).expect("the segment");
 
     let (code, out, _) = log(&dir, &["verify"]);
-    assert!(code == Some(1) && out.contains("  damaged: 1 records with 2 samples, "), "{out}");
+    assert!(code == Some(1) && out.contains("\nrecords 1 to 1 damaged, 2 samples, appended at 20"), "{out}");
+    assert!(out.contains("\n1 records with 2 samples cannot be read: "), "{out}");
     let (code, out, _) = log(&dir, &["inspect"]);
     assert_eq!(code, Some(1));
     let lines: Vec<_> = out.lines().collect();
-    assert_eq!((lines.len(), lines[1]), (3, "records 1 to 1 damaged, 2 samples"), "{out}");
+    assert!(lines.len() == 3 && lines[1].starts_with("records 1 to 1 damaged, 2 samples, appended at 20"), "{out}");
+    let (_, appended) = lines[1].rsplit_once(' ').expect("a time");
     assert_eq!(log(&dir, &["inspect", "--seq", "1"]).0, Some(1));
     let (code, out, _) = log(&dir, &["inspect", "--seq", "2"]);
     assert_eq!((code, out.lines().count()), (Some(0), 3));
@@ -150,17 +152,63 @@ fn damage_is_named_and_not_replayed_from() {
     let (code, out, err) = log(&dir, &["replay", "--cursor", "my.sink", "--from", "0"]);
     assert_eq!(code, Some(0), "{out}{err}");
     sink.forget();
-    let gateway = stopped.start();
+    let mut gateway = stopped.start();
     gateway.drained();
     assert_eq!(sink.arrived(), [(1, 0), (3, 0), (3, 1), (3, 2)].into());
     assert_eq!(gateway.dropped("my.sink"), [("log_damaged".to_owned(), 2.0)]);
+    let shown = &gateway.status()["log"]["damage"];
+    let expected = serde_json::json!([{
+        "first_seq": 1, "next_seq": 2, "samples": 2, "appended_from": appended, "appended_until": appended,
+    }]);
+    assert_eq!(*shown, expected);
+    let said = gateway.server().output();
+    assert!(said.lines().any(|line| line.contains("log_damaged") && line.contains(appended)), "{said}");
+}
+
+#[test]
+fn repair_does_what_the_gateway_would_do_and_says_so() {
+    let sink = Sink::start();
+    let stopped = delivered(&sink);
+    let dir = stopped.log_dir();
+    let (segment, cursors) = (dir.join("segments/00000000000000000000.log"), dir.join("cursors"));
+    let cursor = cursors.join("my%2Esink.json");
+    let (sound, lines) = (fs::read(&segment).expect("the segment"), fs::read_to_string(&cursor).expect("the cursor"));
+    assert_eq!(log(&dir, &["verify"]).0, Some(0));
+
+    fs::write(&segment, [&sound[..], b"torn"].concat()).expect("the segment");
+    fs::write(&cursor, lines.replacen("\"seq\":3", "\"seq\":2", 1)).expect("the cursor");
+    fs::write(cursors.join("other.json"), "{").expect("another cursor");
+    let (code, out, _) = log(&dir, &["verify"]);
+    assert!(code == Some(1) && out.contains("4 bytes at the end were never acknowledged"), "{out}");
+    assert!(out.contains("cursor my.sink: before record 3, 6 samples delivered (damaged in part"), "{out}");
+    assert!(out.contains("cursor other: damaged, it is set aside"), "{out}");
+
+    let (code, out, err) = log(&dir, &["verify", "--repair"]);
+    assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+    assert!(out.contains("repaired: 4 bytes cut off the end\n"), "{out}");
+    assert!(out.contains("repaired: the file of cursor my.sink\nrepaired: the file of cursor other\n"), "{out}");
+    assert_eq!(fs::read(&segment).expect("the segment"), sound);
+    assert_eq!(fs::read_to_string(&cursor).expect("the cursor"), lines);
+    assert_eq!(fs::read_to_string(cursors.join("other.json.damaged")).expect("kept"), "{");
+    let (code, out, _) = log(&dir, &["verify"]);
+    assert!(code == Some(0) && out.ends_with("set aside: other.json.damaged\n"), "{out}");
+
+    sink.forget();
+    let gateway = stopped.start();
+    gateway.drained();
+    gateway.balanced();
+    assert!(sink.arrived().is_empty(), "nothing is sent again");
+    let (code, _, err) = log(&dir, &["verify", "--repair"]);
+    assert!(code == Some(1) && err.contains("in use by another process"), "{err}");
 }
 
 #[test]
 fn a_folder_without_a_log_is_named() {
     let dir = tempfile::TempDir::new().expect("temporary folder");
     let absent = dir.path().join("absent");
-    for arguments in [&["ls"][..], &["verify"], &["inspect"], &["replay", "--cursor", "a", "--from", "0"]] {
+    for arguments in
+        [&["ls"][..], &["verify"], &["verify", "--repair"], &["inspect"], &["replay", "--cursor", "a", "--from", "0"]]
+    {
         let (code, out, err) = log(&absent, arguments);
         assert_eq!((code, out.as_str()), (Some(1), ""), "{arguments:?}");
         assert!(err.contains("absent"), "{err}");

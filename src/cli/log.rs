@@ -3,9 +3,11 @@
 mod letters;
 
 use super::print_to;
-use crate::log::{CursorState, Inspected, Record, Seq, cursors, inspect, replay, verify};
-use crate::model::{Batch, Sample, Series, SeriesTable, TimestampNs, Value};
-use crate::output::dead_letters;
+use crate::log::{
+    CursorFile, CursorState, Inspected, Record, SegmentReport, Seq, VerifyReport, inspect, repair, replay,
+    rfc3339 as time, verify,
+};
+use crate::model::{Batch, Sample, Series, SeriesTable, Value};
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -18,8 +20,8 @@ use std::process::ExitCode;
 pub(super) enum Command {
     /// Lists the segments, the cursors and the dead letters
     Ls(Arguments),
-    /// Checks every record; exit code 1 when one is damaged
-    Verify(Arguments),
+    /// Checks every record and cursor, and tells what is damaged; exit code 1 when something is
+    Verify(VerifyArguments),
     /// Prints a line for each record, the samples of one, or what a destination refused
     Inspect(InspectArguments),
     /// Moves an output's cursor back, so that the output sends again, or queues its dead letters
@@ -36,6 +38,16 @@ pub(super) struct Arguments {
     /// The log's directory, `log.dir` of the configuration
     #[arg(long, value_name = "DIR", default_value = "sluicegate-data")]
     dir: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyArguments {
+    #[command(flatten)]
+    log: Arguments,
+    /// Mends what can be mended, as the gateway does when it starts: cuts off a torn end, sets aside files that cannot be
+    /// read, and writes half-damaged cursor files anew
+    #[arg(long)]
+    repair: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,7 +82,7 @@ pub(super) fn log(command: &Command) -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
     let done = match command {
         Command::Ls(arguments) => list(&mut out, &arguments.dir),
-        Command::Verify(arguments) => check(&mut out, &arguments.dir),
+        Command::Verify(arguments) => check(&mut out, arguments),
         Command::Inspect(InspectArguments { log, dead_letters: Some(output), .. }) => {
             letters::show(&mut out, &log.dir, output)
         }
@@ -96,42 +108,102 @@ pub(super) fn log(command: &Command) -> ExitCode {
 type Done = Result<bool, Box<dyn Error>>;
 
 fn list(out: &mut dyn Write, dir: &Path) -> Done {
-    for segment in verify(dir)?.segments {
-        print_segment(out, &segment);
-    }
-    for (name, state) in cursors(dir)? {
-        print_to(out, &format_args!("cursor {name}: {}", standing(&state)));
-    }
-    for (name, summary) in dead_letters::list(dir)? {
-        let dead_letters::Summary { letters, samples, queued, unreadable } = summary;
-        let mut text =
-            format!("dead letters {name}: {letters} letters, {samples} samples, {queued} more queued for replay");
-        if unreadable > 0 {
-            let _ = write!(text, ", {unreadable} lines cannot be read");
-        }
-        print_to(out, &text);
-    }
-    Ok(true)
-}
-
-fn check(out: &mut dyn Write, dir: &Path) -> Done {
     let report = verify(dir)?;
     for segment in &report.segments {
         print_segment(out, segment);
-        if segment.lost_records > 0 || segment.damaged_bytes > 0 {
-            let (records, samples, bytes) = (segment.lost_records, segment.lost_samples, segment.damaged_bytes);
-            print_to(out, &format_args!("  damaged: {records} records with {samples} samples, {bytes} bytes"));
+    }
+    for cursor in &report.cursors {
+        print_cursor(out, cursor);
+    }
+    print_set_aside(out, &report);
+    letters::list(out, dir)?;
+    Ok(true)
+}
+
+fn check(out: &mut dyn Write, VerifyArguments { log: Arguments { dir }, repair: mend }: &VerifyArguments) -> Done {
+    let report = verify(dir)?;
+    for segment in &report.segments {
+        print_segment(out, segment);
+        if segment.newer {
+            print_to(out, &"  written by a later version: it is set aside when the gateway starts, and never deleted");
+        } else if segment.damaged_bytes > 0 {
+            print_to(out, &format_args!("  damaged: {} bytes", segment.damaged_bytes));
         }
+    }
+    for gap in &report.gaps {
+        print_to(out, gap);
+    }
+    if report.lost_records > 0 {
+        let (records, samples) = (report.lost_records, report.lost_samples);
+        print_to(
+            out,
+            &format_args!(
+                "{records} records with {samples} samples cannot be read: outputs that have not passed them count them as \
+                 dropped (log_damaged) and get all others"
+            ),
+        );
+    }
+    if report.torn_bytes > 0 {
+        let bytes = report.torn_bytes;
+        print_to(
+            out,
+            &format_args!("{bytes} bytes at the end were never acknowledged: cut off when the gateway starts"),
+        );
+    }
+    for cursor in report.cursors.iter().filter(|cursor| !cursor.sound) {
+        print_cursor(out, cursor);
+    }
+    print_set_aside(out, &report);
+    if *mend {
+        print_repair(out, dir)?;
     }
     Ok(report.sound())
 }
 
-fn print_segment(out: &mut dyn Write, segment: &crate::log::SegmentReport) {
-    let crate::log::SegmentReport { name, bytes, records, samples, first, .. } = segment;
+fn print_repair(out: &mut dyn Write, dir: &Path) -> Result<(), Box<dyn Error>> {
+    let repaired = repair(dir)?;
+    if repaired.damage.torn_bytes > 0 {
+        print_to(out, &format_args!("repaired: {} bytes cut off the end", repaired.damage.torn_bytes));
+    }
+    for path in &repaired.damage.set_aside {
+        print_to(out, &format_args!("repaired: {} set aside", path.display()));
+    }
+    for cursor in &repaired.cursors {
+        print_to(out, &format_args!("repaired: the file of cursor {cursor}"));
+    }
+    Ok(())
+}
+
+fn print_set_aside(out: &mut dyn Write, report: &VerifyReport) {
+    for file in &report.set_aside {
+        print_to(out, &format_args!("set aside: {file}"));
+    }
+}
+
+fn print_segment(out: &mut dyn Write, segment: &SegmentReport) {
+    let SegmentReport { name, bytes, records, samples, first, .. } = segment;
     print_to(
         out,
         &format_args!("{name} {bytes} bytes, {records} records, {samples} samples from record {}", first.seq),
     );
+}
+
+fn print_cursor(out: &mut dyn Write, cursor: &CursorFile) {
+    let name = &cursor.name;
+    match &cursor.state {
+        Ok(state) => {
+            let note = if cursor.sound { "" } else { " (damaged in part, or of an older version; it is written anew)" };
+            print_to(out, &format_args!("cursor {name}: {}{note}", standing(state)));
+        }
+        Err(why) => print_to(
+            out,
+            &format_args!(
+                "cursor {name}: {}, it is set aside when the gateway starts; the output then sends again from the oldest \
+                 record on, and counts what lies before as dropped (cursor_damaged)",
+                why.as_str()
+            ),
+        ),
+    }
 }
 
 fn standing(state: &CursorState) -> String {
@@ -150,12 +222,9 @@ fn show(out: &mut dyn Write, dir: &Path, seq: Option<Seq>) -> Done {
         match inspected {
             Inspected::Record(record, table) if seq.is_some() => print_samples(out, &record.batch, table),
             Inspected::Record(record, _) => print_record(out, record),
-            Inspected::Damaged { first, next, samples } => {
+            Inspected::Damaged(gap) => {
                 sound = false;
-                print_to(
-                    out,
-                    &format_args!("records {first} to {} damaged, {samples} samples", next.saturating_sub(1)),
-                );
+                print_to(out, gap);
             }
         }
         ControlFlow::Continue(())
@@ -208,11 +277,6 @@ fn sample_text(series: &Series, batch: &Batch, sample: &Sample) -> String {
         Value::Distribution(value) => write!(text, "{value:?}"),
     };
     text
-}
-
-/// RFC 3339, in UTC.
-fn time(at: TimestampNs) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(at)).map_or_else(|_| format!("{at}ns"), |time| time.to_string())
 }
 
 fn move_back(out: &mut dyn Write, dir: &Path, cursor: &str, from: Seq) -> Done {

@@ -1,5 +1,6 @@
 //! The file's own level: `listen`, `log`, `series`, `limits`, and the lists.
 
+use super::budget::{self, Budget, MEMORY_LIMIT_MIN};
 use super::walk::{Key, Section};
 use super::{Ack, Config, Limits, Listen, ListenAddress, LogSettings, OnFull, SeriesSettings, address, output};
 use std::ops::RangeInclusive;
@@ -14,24 +15,42 @@ const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=4 << 30;
 const SEGMENTS_MIN: u64 = 4;
 /// Bytes of memory: of the series table and of the log's recent batches.
 const MEMORY_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+/// Bytes of memory of the whole process.
+const MEMORY_LIMIT: RangeInclusive<u64> = MEMORY_LIMIT_MIN as u64..=1 << 44;
 /// Bytes of a body.
 const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
 /// Bytes of a line.
 const LINE_BYTES: RangeInclusive<u64> = 256..=16 << 20;
+/// Labels of a series.
+const LABELS: RangeInclusive<u64> = 1..=10_000;
+/// Bytes of a label's name or value.
+const LABEL_BYTES: RangeInclusive<u64> = 16..=1 << 20;
+/// Series of a source.
+const SERIES: RangeInclusive<u64> = 1..=4_000_000_000;
 /// Connections at a time.
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 /// The shortest wait that is one.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn read(root: Section<'_>) -> Config {
+    let [listen_key, log_key, series_key, limits_key, outputs_key] =
+        ["listen", "log", "series", "limits", "outputs"].map(|name| root.key(name));
+    let outputs = output::read_all(&outputs_key);
+    let limits_section = limits_key.section();
+    let memory_limit_key = limits_section.as_ref().map(|section| section.key("memory_limit"));
+    let memory_limit = memory_limit_key.as_ref().and_then(|key| key.size(&MEMORY_LIMIT)).and_then(machine_size);
+    let budget = Budget::of(memory_limit, outputs.len());
     let config = Config {
-        listen: root.key("listen").section().map(listen).unwrap_or_default(),
-        log: root.key("log").section().map(log).unwrap_or_default(),
-        series: root.key("series").section().map(series).unwrap_or_default(),
-        limits: root.key("limits").section().map(limits).unwrap_or_default(),
-        outputs: output::read_all(&root.key("outputs")),
+        listen: listen_key.section().map(listen).unwrap_or_default(),
+        log: log_key.section().map_or(budget.log.clone(), |section| log(section, budget.log)),
+        series: series_key.section().map_or(budget.series.clone(), |section| series(section, budget.series)),
+        limits: limits_section.map_or(budget.limits.clone(), |section| limits(section, budget.limits)),
+        outputs,
         notes: Vec::new(),
     };
+    if let (Some(key), Some(excess)) = (memory_limit_key, budget::excess(&config)) {
+        key.mistake(excess);
+    }
     let scrape = root.key("scrape_configs");
     if !scrape.items().is_empty() {
         scrape.mistake("this version does not scrape yet: expected an empty list");
@@ -72,8 +91,7 @@ fn port(address: Option<ListenAddress>) -> u16 {
     address.map_or(0, |address| address.0.port())
 }
 
-fn log(section: Section<'_>) -> LogSettings {
-    let default = LogSettings::default();
+fn log(section: Section<'_>, default: LogSettings) -> LogSettings {
     let bytes_max = section.key("max_bytes").size(&LOG_BYTES).unwrap_or(default.bytes_max);
     let segment = section.key("segment_bytes");
     let segment_bytes = segment.size(&SEGMENT_BYTES);
@@ -95,8 +113,7 @@ fn log(section: Section<'_>) -> LogSettings {
     log
 }
 
-fn series(section: Section<'_>) -> SeriesSettings {
-    let default = SeriesSettings::default();
+fn series(section: Section<'_>, default: SeriesSettings) -> SeriesSettings {
     let series = SeriesSettings {
         bytes_max: memory(&section.key("max_bytes")).unwrap_or(default.bytes_max),
         idle: section.key("idle").duration(WAIT_MIN).unwrap_or(default.idle),
@@ -105,20 +122,25 @@ fn series(section: Section<'_>) -> SeriesSettings {
     series
 }
 
-fn limits(section: Section<'_>) -> Limits {
-    let default = Limits::default();
+fn limits(section: Section<'_>, default: Limits) -> Limits {
     let size = |name, range, default| section.key(name).size(range).and_then(machine_size).unwrap_or(default);
+    let number = |name, range| section.key(name).number(range).and_then(machine_size);
+    let wait = |name, default| section.key(name).duration(WAIT_MIN).unwrap_or(default);
     let limits = Limits {
         body_bytes_max: size("max_body_bytes", &BODY_BYTES, default.body_bytes_max),
         decompressed_bytes_max: size("max_decompressed_bytes", &BODY_BYTES, default.decompressed_bytes_max),
         line_bytes_max: size("max_line_bytes", &LINE_BYTES, default.line_bytes_max),
-        connections_max: section
-            .key("max_connections")
-            .number(&CONNECTIONS)
-            .and_then(machine_size)
-            .unwrap_or(default.connections_max),
-        read_timeout: section.key("read_timeout").duration(WAIT_MIN).unwrap_or(default.read_timeout),
-        series_stale: section.key("series_stale").duration(WAIT_MIN).unwrap_or(default.series_stale),
+        labels_max: number("max_labels", &LABELS).unwrap_or(default.labels_max),
+        label_name_bytes_max: size("max_label_name_bytes", &LABEL_BYTES, default.label_name_bytes_max),
+        label_value_bytes_max: size("max_label_value_bytes", &LABEL_BYTES, default.label_value_bytes_max),
+        series_per_source_max: number("max_series_per_source", &SERIES),
+        connections_max: number("max_connections", &CONNECTIONS).unwrap_or(default.connections_max),
+        connections_per_source_max: number("max_connections_per_source", &CONNECTIONS),
+        read_timeout: wait("read_timeout", default.read_timeout),
+        memory_limit: default.memory_limit,
+        in_flight_bytes: default.in_flight_bytes,
+        idle_timeout: wait("idle_timeout", default.idle_timeout),
+        series_stale: wait("series_stale", default.series_stale),
     };
     section.finish();
     limits

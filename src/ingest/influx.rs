@@ -7,7 +7,7 @@
 use super::Gate;
 use super::answer::{Answer, COME_AGAIN, come_again, empty, json, refusals};
 use super::decoder::Decoder;
-use super::intake::{Delivery, IntakeError, SERIES_LIMIT, Taken};
+use super::intake::{Delivery, IntakeError, Taken};
 use super::parameters::Parameters;
 use super::prometheus::text_encoding;
 use crate::model::Format;
@@ -74,8 +74,8 @@ fn phrase_v1(taken: &Taken) -> Answer {
     if report.refused() == 0 {
         return empty(StatusCode::NO_CONTENT);
     }
-    if taken.hit_series_limit() {
-        return come_again(v1_error(StatusCode::TOO_MANY_REQUESTS, SERIES_LIMIT), COME_AGAIN);
+    if let Some(limit) = taken.series_limit() {
+        return come_again(v1_error(StatusCode::TOO_MANY_REQUESTS, limit), COME_AGAIN);
     }
     let what = if report.accepted > 0 { "partial write: unable to parse" } else { "unable to parse" };
     let message = format!("{what} {} dropped={}", refusals(report, "line").join("; "), report.refused());
@@ -111,8 +111,8 @@ fn phrase_v2(taken: &Taken) -> Answer {
     if report.refused() == 0 {
         return empty(StatusCode::NO_CONTENT);
     }
-    if taken.hit_series_limit() {
-        return come_again(v2_error(StatusCode::TOO_MANY_REQUESTS, SERIES_LIMIT), COME_AGAIN);
+    if let Some(limit) = taken.series_limit() {
+        return come_again(v2_error(StatusCode::TOO_MANY_REQUESTS, limit), COME_AGAIN);
     }
     let what = if report.accepted > 0 { "partial write: unable to parse" } else { "unable to parse" };
     v2_error(StatusCode::BAD_REQUEST, &format!("{what} {}", refusals(report, "line").join("; ")))
@@ -166,8 +166,8 @@ fn phrase_v3(taken: &Taken, all_or_nothing: bool) -> Answer {
     if report.refused() == 0 {
         return empty(StatusCode::NO_CONTENT);
     }
-    if taken.hit_series_limit() {
-        return come_again(v3_error(StatusCode::TOO_MANY_REQUESTS, SERIES_LIMIT), COME_AGAIN);
+    if let Some(limit) = taken.series_limit() {
+        return come_again(v3_error(StatusCode::TOO_MANY_REQUESTS, limit), COME_AGAIN);
     }
     let lines: Vec<_> = report
         .first

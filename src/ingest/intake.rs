@@ -7,14 +7,15 @@
 //!
 //! Memory is bounded three times: a body by `body_bytes_max` and `decompressed_bytes_max`; the decompressed bodies
 //! together by the number of decoders that run at once; and the bodies and batches of all requests together by
-//! [`IN_FLIGHT_KIB`], charged as bytes arrive, so that a sender that only announces a large body holds nothing.
+//! `in_flight_bytes`, charged as bytes arrive, so that a sender that only announces a large body holds nothing.
 
 use super::Gate;
 use super::answer::{Answer, COME_AGAIN, come_again};
 use super::decoder::{Decoder, Written};
 use crate::clock;
 use crate::log::AppendError;
-use crate::model::{Batch, BatchBuilder, Format, Refusal};
+use crate::memory::Memory;
+use crate::model::{Batch, BatchBuilder, Format, Refusal, SeriesLimits};
 use crate::wire::Report;
 use crate::wire::compression::{DecompressError, Encoding, decompress};
 use http_body_util::BodyExt;
@@ -29,8 +30,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-/// Memory of all bodies and batches between a socket and the log: 256 MiB.
-pub(super) const IN_FLIGHT_KIB: u32 = 256 << 10;
 /// How long a request waits for its share of that memory before it is refused.
 const FLIGHT_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of a batch for a byte of short lines.
@@ -56,10 +55,12 @@ const DISCARD_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum IntakeError {
     /// More bytes on the wire than allowed.
-    #[error("the body is larger than {bytes_max} bytes (limit body_bytes_max)")]
+    #[error("expected at most {bytes_max} bytes of body (limits.max_body_bytes), found more")]
     TooLarge { bytes_max: usize },
     /// More bytes after decompression than allowed.
-    #[error("the body is larger than {bytes_max} bytes after decompression (limit decompressed_bytes_max)")]
+    #[error(
+        "expected at most {bytes_max} bytes of body after decompression (limits.max_decompressed_bytes), found more"
+    )]
     TooLargeDecompressed { bytes_max: usize },
     /// More samples than one record of the log can hold.
     #[error("the body holds more than one record of the log can take; send it in parts")]
@@ -74,7 +75,7 @@ pub(super) enum IntakeError {
     #[error("{0}")]
     Corrupt(String),
     /// The body did not arrive in time.
-    #[error("the body did not arrive in time (limit read_timeout, {0:?})")]
+    #[error("expected the body without a pause of {0:?} (limits.read_timeout), found one, or ten times that in all")]
     Slow(Duration),
     /// The connection ended before the body did.
     #[error("the body ended early")]
@@ -82,6 +83,9 @@ pub(super) enum IntakeError {
     /// Too many bytes of other requests are in flight.
     #[error("too much is being received at once")]
     Overloaded,
+    /// The process is near its limit of memory.
+    #[error("memory is short (limits.memory_limit)")]
+    Memory,
     /// The log is full.
     #[error("the log is full: an output lags or is down")]
     LogFull { retry_after: Duration },
@@ -104,7 +108,7 @@ impl IntakeError {
             Self::Corrupt(_) | Self::Cut => StatusCode::BAD_REQUEST,
             Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::LogFull { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded | Self::LogFailed | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Memory | Self::LogFailed | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -113,7 +117,7 @@ impl IntakeError {
         let mut answer = phrase(self.status(), &self.to_string());
         match self {
             Self::LogFull { retry_after } => answer = come_again(answer, *retry_after),
-            Self::Overloaded | Self::Closed => answer = come_again(answer, COME_AGAIN),
+            Self::Overloaded | Self::Memory | Self::LogFailed | Self::Closed => answer = come_again(answer, COME_AGAIN),
             _ => {}
         }
         if matches!(self, Self::Closed | Self::Slow(_) | Self::Cut) {
@@ -125,7 +129,8 @@ impl IntakeError {
     /// What one request refused for this reason counts as: its samples cannot be told apart.
     fn refusal(&self) -> Refusal {
         match self {
-            Self::LogFull { .. } | Self::LogFailed | Self::Closed | Self::Overloaded => Refusal::Log,
+            Self::LogFull { .. } | Self::LogFailed | Self::Closed => Refusal::Log,
+            Self::Overloaded | Self::Memory => Refusal::Memory,
             Self::TooLarge { .. } | Self::TooLargeDecompressed { .. } | Self::TooManySamples => Refusal::TooLong,
             Self::UnknownEncoding { .. } | Self::UnknownType { .. } => Refusal::Unsupported,
             Self::Corrupt(_) | Self::Slow(_) | Self::Cut => Refusal::Body,
@@ -155,46 +160,50 @@ impl From<AppendError> for IntakeError {
 
 /// Memory that requests occupy, all together.
 #[derive(Debug)]
-pub(super) struct Flight(Arc<Semaphore>);
-
-impl Default for Flight {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(IN_FLIGHT_KIB as usize)))
-    }
+pub(super) struct Flight {
+    free_kib: Arc<Semaphore>,
+    kib_max: u32,
 }
 
 impl Flight {
+    /// That much, all together.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        let kib_max = u32::try_from(bytes_max / 1024).unwrap_or(u32::MAX).max(1);
+        Self { free_kib: Arc::new(Semaphore::new(kib_max as usize)), kib_max }
+    }
+
     /// All of it.
     #[cfg(test)]
     pub(super) async fn all(&self) -> Charge {
         let mut charge = self.charge();
-        charge.raise(IN_FLIGHT_KIB as usize * 1024).await.unwrap();
+        charge.raise(self.kib_max as usize * 1024).await.unwrap();
         charge
     }
 
     /// A share of it, empty at first.
     pub(super) fn charge(&self) -> Charge {
-        Charge { flight: Arc::clone(&self.0), permit: None }
+        Charge { free_kib: Arc::clone(&self.free_kib), kib_max: self.kib_max, permit: None }
     }
 }
 
 /// One request's share of the memory in flight, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Charge {
-    flight: Arc<Semaphore>,
+    free_kib: Arc<Semaphore>,
+    kib_max: u32,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Charge {
     /// Waits until the share covers that many bytes. It never shrinks; what exceeds all memory is charged as all of it.
     async fn raise(&mut self, bytes: usize) -> Result<(), IntakeError> {
-        let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(IN_FLIGHT_KIB);
+        let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.kib_max);
         let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u32;
         if wanted <= held {
             return Ok(());
         }
         // Requests that wait for each other's shares give up after a while, some before others.
-        let more = timeout(FLIGHT_WAIT, Arc::clone(&self.flight).acquire_many_owned(wanted - held)).await;
+        let more = timeout(FLIGHT_WAIT, Arc::clone(&self.free_kib).acquire_many_owned(wanted - held)).await;
         let Ok(Ok(more)) = more else { return Err(IntakeError::Overloaded) };
         match &mut self.permit {
             Some(permit) => permit.merge(more),
@@ -298,28 +307,31 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Whether a series was refused because the table is full, so that the sender should come again.
-    pub(super) fn hit_series_limit(&self) -> bool {
-        self.report.refused_for(Refusal::SeriesLimit) > 0
+    /// Why no series could be added, when that refused all of it: its sender should slow down and come again.
+    /// Where a part was taken, coming again would write that twice and hold up what waits behind it.
+    pub(super) fn series_limit(&self) -> Option<&str> {
+        let refused = self.report.refused_for(Refusal::SeriesLimit);
+        let whole = self.report.accepted == 0 && refused == self.report.refused();
+        self.report.first.first().filter(|_| whole).map(|first| first.message.as_str())
     }
 }
-
-/// Text for the status of a full series table.
-pub(super) const SERIES_LIMIT: &str = "the series table is full: new series are refused until others fall idle";
 
 impl Gate {
     /// Reads a body, bounded in bytes and time.
     pub(super) async fn collect(&self, mut body: Incoming, format: Format) -> Result<Collected, IntakeError> {
+        if self.memory.is_tight() {
+            return Err(self.refuse(body, format, IntakeError::Memory).await);
+        }
         let mut charge = self.flight.charge();
         let gap_max = self.limits.read_timeout;
-        let reading = read(&mut body, self.limits.body_bytes_max, gap_max, &mut charge);
+        let reading = read(&mut body, self.limits.body_bytes_max, gap_max, &mut charge, &self.memory);
         let result = timeout(gap_max * SLOWNESS_MAX, reading).await.unwrap_or(Err(IntakeError::Slow(gap_max)));
         match result {
             Ok(bytes) => Ok(Collected { bytes, charge }),
             Err(error) => {
                 drop(charge);
                 self.ledger.reject(format, error.refusal(), 1);
-                if matches!(error, IntakeError::TooLarge { .. } | IntakeError::Overloaded) {
+                if matches!(error, IntakeError::TooLarge { .. } | IntakeError::Overloaded | IntakeError::Memory) {
                     discard(body).await;
                 }
                 Err(error)
@@ -330,6 +342,7 @@ impl Gate {
     /// Makes a batch of a body and counts what it refuses.
     pub(super) async fn decode(
         self: &Arc<Self>,
+        peer: IpAddr,
         collected: Collected,
         delivery: Delivery,
     ) -> Result<Decoded, IntakeError> {
@@ -340,12 +353,12 @@ impl Gate {
             Encoding::Gzip | Encoding::Deflate | Encoding::Zstd => INLINE_EXPANDING_BYTES_MAX,
         };
         let result = if bytes.len() <= inline_max {
-            self.decode_now(&bytes, delivery)
+            self.decode_now(peer, &bytes, delivery)
         } else {
             let Ok(slot) = Arc::clone(&self.decoding).acquire_owned().await else { return Err(IntakeError::Closed) };
             let gate = Arc::clone(self);
             let decoding = tokio::task::spawn_blocking(move || {
-                let result = gate.decode_now(&bytes, delivery);
+                let result = gate.decode_now(peer, &bytes, delivery);
                 drop(slot);
                 result
             });
@@ -363,15 +376,18 @@ impl Gate {
         Err(error)
     }
 
-    fn decode_now(&self, body: &[u8], delivery: Delivery) -> Result<(Batch, Taken), IntakeError> {
+    fn decode_now(&self, peer: IpAddr, body: &[u8], delivery: Delivery) -> Result<(Batch, Taken), IntakeError> {
         let mut scratch = self.scratch.take();
-        let result = self.decode_with(body, &mut scratch, delivery);
-        self.scratch.give_back(scratch);
+        let result = self.decode_with(peer, body, &mut scratch, delivery);
+        if !self.memory.is_tight() {
+            self.scratch.give_back(scratch);
+        }
         result
     }
 
     fn decode_with(
         &self,
+        peer: IpAddr,
         body: &[u8],
         scratch: &mut Vec<u8>,
         delivery: Delivery,
@@ -386,7 +402,8 @@ impl Gate {
             }
         };
         let format = delivery.decoder.format();
-        let mut builder = BatchBuilder::new(&self.table, format, delivery.extra_labels);
+        let mut builder = BatchBuilder::new(&self.table, format, delivery.extra_labels)
+            .sent_by(self.table.source(peer), self.series_limits());
         let start = builder.mark();
         let (mut report, written) = delivery.decoder.decode(plain, &mut builder).map_err(IntakeError::Corrupt)?;
         self.ledger.reject_all(format, &report);
@@ -470,8 +487,16 @@ impl Gate {
         delivery: Delivery,
     ) -> Result<Taken, IntakeError> {
         let collected = self.collect(body, delivery.decoder.format()).await?;
-        let decoded = self.decode(collected, delivery).await?;
+        let decoded = self.decode(peer, collected, delivery).await?;
         self.append(peer, decoded).await
+    }
+
+    fn series_limits(&self) -> SeriesLimits {
+        SeriesLimits {
+            labels_max: self.limits.labels_max,
+            label_name_bytes_max: self.limits.label_name_bytes_max,
+            label_value_bytes_max: self.limits.label_value_bytes_max,
+        }
     }
 
     /// Notes who sent what the log took; metadata alone is not worth a line.
@@ -494,6 +519,7 @@ async fn read(
     bytes_max: usize,
     gap_max: Duration,
     charge: &mut Charge,
+    memory: &Memory,
 ) -> Result<Vec<u8>, IntakeError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > bytes_max {
@@ -506,6 +532,9 @@ async fn read(
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > bytes_max {
             return Err(IntakeError::TooLarge { bytes_max });
+        }
+        if memory.is_tight() {
+            return Err(IntakeError::Memory);
         }
         charge.raise(bytes.len() + data.len()).await?;
         bytes.extend_from_slice(&data);

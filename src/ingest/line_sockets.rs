@@ -1,15 +1,15 @@
 //! Lines over TCP and UDP, without any answer: InfluxDB line protocol, and what the Wavefront port shares with it.
 //!
 //! Lines are gathered into one batch until [`GATHER_BYTES`] are there or [`GATHER_TIME`] is over. While the log is full, a
-//! TCP connection is not read, so that its sender waits; datagrams cannot be held back, so beyond [`QUEUE_BATCHES`]
-//! batches they are dropped and counted. On both, a newline ends a line, even inside a quoted string.
+//! TCP connection is not read, so that its sender waits; the same while memory is tight. Datagrams cannot be held back, so
+//! beyond [`QUEUE_BATCHES`] batches they are dropped and counted. On both, a newline ends a line, even inside a quoted string.
 //!
 //! A last line without newline is taken from an Influx sender that closes in order, as Telegraf and vmagent take it; after
 //! a broken connection it may be cut, and the Wavefront proxy never takes it: there it is refused.
 
 use super::Gate;
+use super::connections::{STALLED_MAX, Watched, accept};
 use super::decoder::Decoder;
-use super::http::{STALLED_MAX, Watched, accept};
 use super::intake::{Collected, Delivery, IntakeError};
 use super::lines::Lines;
 use crate::model::{Format, Refusal};
@@ -33,7 +33,7 @@ const GATHER_BYTES: usize = 256 << 10;
 /// How long the first line of a batch waits for others.
 const GATHER_TIME: Duration = Duration::from_millis(50);
 /// Bytes of one read from a TCP connection.
-const CHUNK_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: usize = 16 << 10;
 /// Bytes of one read from a compressed one: a thousand times as much comes out of it at worst.
 const GZIP_CHUNK_BYTES: usize = 4 << 10;
 /// Largest datagram.
@@ -47,7 +47,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Takes line protocol over TCP until `shutdown`: nanoseconds, one line per `\n`.
 pub async fn serve_influx_tcp(listener: TcpListener, gate: Arc<Gate>, shutdown: CancellationToken) {
-    accept(listener, gate.limits.connections_max, shutdown, move |stream, peer, shutdown| {
+    accept(listener, Arc::clone(&gate), shutdown, move |stream, peer, shutdown| {
         let gate = Arc::clone(&gate);
         async move {
             keep_alive(&stream);
@@ -120,6 +120,10 @@ pub(super) async fn serve_lines<S: AsyncRead + Unpin>(
     let format = decoder().format();
     let mut open = true;
     while open {
+        tokio::select! {
+            () = gate.memory.relieved() => {}
+            () = shutdown.cancelled() => {}
+        }
         open = gather(&mut chunks, &mut lines, format == Format::InfluxLine, shutdown).await;
         gate.reject_some(format, Refusal::TooLong, lines.take_too_long());
         if lines.complete_bytes() > 0 && !deliver(gate, lines.take_complete(), decoder(), peer, shutdown).await {
@@ -181,7 +185,7 @@ async fn deliver(
     let format = decoder.format();
     let collected = Collected::lines(gate, bytes, shutdown.cancelled()).await;
     let delivered = async {
-        let decoded = gate.decode(collected, Delivery::new(Encoding::Identity, decoder)).await?;
+        let decoded = gate.decode(peer.ip(), collected, Delivery::new(Encoding::Identity, decoder)).await?;
         gate.append_until(peer.ip(), decoded, shutdown.cancelled()).await
     };
     match delivered.await {
@@ -264,8 +268,15 @@ async fn receive(socket: &UdpSocket, queue: mpsc::Sender<Batch>, gate: &Gate, sh
         gate.reject_some(Format::InfluxLine, Refusal::TooLong, lines.take_too_long());
         if lines.complete_bytes() > 0 {
             let bytes = lines.take_complete();
-            if let Err(mpsc::error::TrySendError::Full((bytes, _))) = queue.try_send((bytes, latest)) {
-                gate.reject_some(Format::InfluxLine, Refusal::Log, memchr::memchr_iter(b'\n', &bytes).count() as u64);
+            let dropped = if gate.memory.is_tight() {
+                Some((bytes, Refusal::Memory))
+            } else if let Err(mpsc::error::TrySendError::Full((bytes, _))) = queue.try_send((bytes, latest)) {
+                Some((bytes, Refusal::Log))
+            } else {
+                None
+            };
+            if let Some((bytes, reason)) = dropped {
+                gate.reject_some(Format::InfluxLine, reason, memchr::memchr_iter(b'\n', &bytes).count() as u64);
             }
         }
         if ended {

@@ -7,7 +7,7 @@
 use super::Gate;
 use super::answer::{Answer, COME_AGAIN, come_again, empty, refusals, text};
 use super::decoder::Decoder;
-use super::intake::{Delivery, IntakeError, SERIES_LIMIT, Taken};
+use super::intake::{Delivery, IntakeError, Taken};
 use super::parameters::{MediaType, Parameters, text_of};
 use crate::model::TimestampNs;
 use crate::wire::compression::Encoding;
@@ -89,15 +89,15 @@ fn phrase(taken: &Taken) -> Answer {
     if taken.report.refused() == 0 {
         return empty(StatusCode::NO_CONTENT);
     }
-    if taken.hit_series_limit() {
-        return series_limit();
+    if let Some(limit) = taken.series_limit() {
+        return series_limit(limit);
     }
     text(StatusCode::BAD_REQUEST, &refusals(&taken.report, "line").join("\n"))
 }
 
-/// 429 for a full series table.
-pub(super) fn series_limit() -> Answer {
-    come_again(text(StatusCode::TOO_MANY_REQUESTS, SERIES_LIMIT), COME_AGAIN)
+/// 429 where no series could be added.
+pub(super) fn series_limit(limit: &str) -> Answer {
+    come_again(text(StatusCode::TOO_MANY_REQUESTS, limit), COME_AGAIN)
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use super::parameters::MediaType;
 use super::prometheus::{is_label_name, series_limit, text_decoder, text_encoding};
 use crate::clock;
 use crate::model::{
-    AliasHash, Batch, STALE_MARKER_BITS, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, TimestampNs, Value,
+    AliasHash, Batch, STALE_MARKER_BITS, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Source, TimestampNs,
+    Value,
 };
 use crate::wire::compression::Encoding;
 use base64::Engine;
@@ -161,14 +162,14 @@ pub(super) async fn answer(
         let collected = gate.collect(body, format).await?;
         // Whatever a DELETE carries is not part of it.
         let collected = if is_delete { Collected::nothing(gate) } else { collected };
-        gate.decode(collected, delivery).await
+        gate.decode(peer, collected, delivery).await
     };
     let decoded = match decoded.await {
         Ok(decoded) => decoded,
         Err(error) => return error.answer(text),
     };
-    if decoded.taken.hit_series_limit() {
-        return series_limit();
+    if let Some(limit) = decoded.taken.series_limit() {
+        return series_limit(limit);
     }
     if decoded.taken.report.refused() > 0 {
         let place = if is_protobuf { "family" } else { "line" };
@@ -270,7 +271,7 @@ fn end(table: &SeriesTable, batch: &mut Batch, gone: &[(AliasHash, Member)], now
         let labels = series.labels.iter().map(|pair| (Cow::from(&*pair.name), Cow::from(&*pair.value))).collect();
         let measurement = series.name.measurement();
         let spec = SeriesSpec { measurement, field: None, labels, metadata: series.metadata.clone() };
-        let id = table.define_unbounded(*alias, series.dialect, spec);
+        let id = table.define_unbounded(Source::OWN, *alias, series.dialect, spec);
         batch.push(id, now, marker, SampleFlags::TIMESTAMP_IMPLICIT);
     }
 }
@@ -324,7 +325,7 @@ mod tests {
         for (family, names) in families {
             for name in *names {
                 let spec = SeriesSpec { measurement: name, field: None, labels: Vec::new(), metadata: None };
-                let id = table.define(table.hash(name.as_bytes()), Dialect::Prometheus, spec).unwrap();
+                let id = table.define(Source::OWN, table.hash(name.as_bytes()), Dialect::Prometheus, spec).unwrap();
                 let series = table.series(id).unwrap();
                 group.entry((*family).into()).or_default().insert(name_and_labels(table, &series), (id, series));
             }

@@ -81,8 +81,8 @@ fn phrase(taken: &Taken) -> Answer {
     if taken.report.refused() == 0 {
         return empty(StatusCode::NO_CONTENT);
     }
-    if taken.hit_series_limit() {
-        return series_limit();
+    if let Some(limit) = taken.series_limit() {
+        return series_limit(limit);
     }
     let message = format!(
         "{} refused, the rest is written\n{}",

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod hostile;
+mod limits;
 
 use super::*;
 use crate::model::{Format, Refusal, is_stale_marker};
@@ -339,7 +340,10 @@ async fn new_series_beyond_the_table_are_refused_and_known_ones_go_on() {
         let body = format!("a v=1\nnew{name} v=1\n");
         statuses.push(fixture.exchange("POST /write?db=d", "", body.as_bytes()).await.status);
     }
-    assert_eq!(statuses.last(), Some(&429));
+    assert_eq!(statuses.last(), Some(&400), "a part was taken, which coming again would write twice");
+    let answer = fixture.exchange("POST /write?db=d", "", b"newest v=1\n").await;
+    assert_eq!(answer.status, 429, "nothing was taken");
+    assert!(answer.contains("retry-after: ") && answer.contains("series.max_bytes"), "{answer:?}");
     let known = fixture.samples().await.iter().filter(|(series, _)| series == "a.v").count();
     assert_eq!(known, 9, "each body's known series was kept");
 }

@@ -11,8 +11,9 @@
 
 use super::Gate;
 use super::answer::{Answer, COME_AGAIN, come_again, empty, text};
+use super::connections::{STALLED_MAX, Watched, accept};
 use super::decoder::Decoder;
-use super::http::{STALLED_MAX, Watched, accept, serve_connection};
+use super::http::{Patience, serve_connection};
 use super::intake::{Delivery, IntakeError};
 use super::line_sockets::{Chunks, keep_alive, serve_lines};
 use super::lines::Lines;
@@ -44,7 +45,7 @@ const METHODS: [&[u8]; 10] =
 
 /// Takes Wavefront data on a port of its own until `shutdown`: text, text in gzip, and HTTP on any path.
 pub async fn serve_wavefront(listener: TcpListener, gate: Arc<Gate>, shutdown: CancellationToken) {
-    accept(listener, gate.limits.connections_max, shutdown, move |stream, peer, shutdown| {
+    accept(listener, Arc::clone(&gate), shutdown, move |stream, peer, shutdown| {
         serve_sniffed(stream, peer, Arc::clone(&gate), shutdown)
     })
     .await;
@@ -65,7 +66,7 @@ async fn serve_sniffed(stream: TcpStream, peer: SocketAddr, gate: Arc<Gate>, shu
         Kind::Text => serve_lines(Chunks::plain(stream), lines, &gate, peer, &shutdown, decoder).await,
         Kind::Gzip => serve_lines(Chunks::gzip(stream), lines, &gate, peer, &shutdown, decoder).await,
         Kind::Http => {
-            let read_timeout = gate.limits.read_timeout;
+            let patience = Patience::of(&gate.limits);
             let answer = move |request: Request<Incoming>| {
                 let gate = Arc::clone(&gate);
                 async move {
@@ -75,7 +76,7 @@ async fn serve_sniffed(stream: TcpStream, peer: SocketAddr, gate: Arc<Gate>, shu
                     answer(&gate, peer.ip(), request).await
                 }
             };
-            serve_connection(stream, read_timeout, shutdown, answer).await;
+            serve_connection(stream, patience, shutdown, answer).await;
         }
     }
 }
@@ -166,7 +167,7 @@ pub(super) async fn answer(gate: &Arc<Gate>, peer: IpAddr, request: Request<Inco
     let decoder = decoder(head.uri.path(), &parameters, peer);
     let taken = async {
         let collected = gate.collect(body, Format::Wavefront).await?;
-        let decoded = gate.decode(collected, Delivery::new(encoding, decoder)).await?;
+        let decoded = gate.decode(peer, collected, Delivery::new(encoding, decoder)).await?;
         gate.append_until(peer, decoded, sleep(FULL_WAIT)).await
     };
     match taken.await {

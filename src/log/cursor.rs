@@ -1,8 +1,20 @@
 //! Cursors: the places of outputs, by name, and the ledger of what became of everything before them.
 //!
-//! One JSON file each, replaced as a whole: temporary file, fsync, rename, fsync of the directory. A file that cannot be
-//! understood stops the start instead of sending everything again or skipping anything.
+//! One file each, replaced as a whole: temporary file, fsync, rename, fsync of the directory. It holds the same line of JSON
+//! twice, each guarded by its own checksum, so that damage to one is repaired from the other:
+//!
+//! ```text
+//! {"version":2,"crc32c":N,"state":{"seq":N,"ordinal":N,"delivered":N,"dropped":{"reason":N}},"log_end":{"seq":N,"ordinal":N}}
+//! ```
+//!
+//! * Version 1 (sluicegate 0.1.0) was the bare `state`, once and without a checksum; it is read and replaced.
+//! * `log_end` is how far the log had come, so that losing the newest segment is noticed and counted. It is brought up to
+//!   date whenever the cursor is saved, when a segment begins, and when the log closes.
+//! * A file of which nothing can be read, or of a later version, never stops the start and is never overwritten: it is set
+//!   aside, the output starts from the oldest record kept, and what lies before counts as [`Loss::CursorDamaged`].
 
+use super::damage::{Aside, set_aside};
+use super::storage::{is_full, is_unreadable};
 use super::{Disk, LogError, Position, Reader, Seq, Shared, Storage};
 use crate::model::Loss;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -15,6 +27,9 @@ use std::sync::Arc;
 /// Cursor files are far smaller; what is larger is not one.
 const FILE_BYTES_MAX: usize = 1 << 20;
 const EXTENSION: &str = ".json";
+const VERSION: u64 = 2;
+/// How each line begins. It cannot stand inside of one: names of reasons have no quotes that are not escaped.
+const LINE_BEGINS: &[u8] = br#"{"version":"#;
 /// A dot would allow `..`, and names that end in `.tmp` would meet the temporary files.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
@@ -49,16 +64,71 @@ impl CursorState {
     }
 }
 
+/// A line of a cursor's file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    version: u64,
+    crc32c: u32,
+    state: CursorState,
+    log_end: Position,
+}
+
+impl Line {
+    fn new(state: CursorState, log_end: Position) -> Self {
+        let mut line = Self { version: VERSION, crc32c: 0, state, log_end };
+        line.crc32c = line.checksum();
+        line
+    }
+
+    /// A cursor's file.
+    fn twice(&self) -> io::Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        Ok(line.repeat(2))
+    }
+
+    /// Over what it means rather than how it is spelt.
+    fn checksum(&self) -> u32 {
+        let meaning = (self.version, &self.state, self.log_end);
+        serde_json::to_vec(&meaning).map_or(0, |bytes| crc32c::crc32c(&bytes))
+    }
+}
+
+/// A cursor's file, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorFile {
+    /// The cursor's name.
+    pub name: String,
+    /// Where it stands; else why that cannot be read.
+    pub state: Result<CursorState, Aside>,
+    /// How far the log had come when it was saved, as far as the file tells.
+    pub log_end: Position,
+    /// Whether all of the file is as this version writes it; if not, it is written anew.
+    pub sound: bool,
+}
+
 /// A cursor as the log keeps it in memory.
 #[derive(Debug)]
 pub(super) struct Slot {
     state: CursorState,
     /// What the file says.
     saved: CursorState,
+    /// Up to where the file says that the log had come.
+    saved_end: Position,
+    /// Whether the file needs to be written even if nothing moves.
+    unsound: bool,
+    /// Whether the log ran without this cursor before it was opened: what is missing then was trimmed in good order.
+    was_absent: bool,
     open: bool,
 }
 
 impl Slot {
+    #[cfg(test)]
+    pub(super) fn live(&self) -> &CursorState {
+        &self.state
+    }
+
     /// What is acknowledged, though perhaps not saved.
     pub(super) fn live_seq(&self) -> Seq {
         self.state.seq
@@ -86,8 +156,7 @@ impl Cursor {
             Some(true) => return Err(LogError::CursorInUse(name.to_owned())),
             Some(false) => {}
             None => {
-                let state = load_or_create(shared, name)?;
-                let slot = Slot { saved: state.clone(), state, open: true };
+                let slot = load_or_create(shared, name)?;
                 shared.state.lock().cursors.insert(name.to_owned(), slot);
             }
         }
@@ -106,7 +175,8 @@ impl Cursor {
 
     /// A reader that begins where the cursor stands.
     pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.shared), self.state().position())
+        let was_absent = self.shared.state.lock().cursors.get(&self.name).is_some_and(|slot| slot.was_absent);
+        Reader::new(Arc::clone(&self.shared), self.state().position(), was_absent)
     }
 
     /// Moves it forward; saved within [`super::UPKEEP_INTERVAL`]. False, and nothing happens, when the state goes back, goes
@@ -141,11 +211,11 @@ impl Drop for Cursor {
     }
 }
 
-/// A cursor that was never there before.
-fn fresh(oldest: Position) -> CursorState {
+/// A cursor that begins at the oldest record.
+fn fresh(oldest: Position, why: Loss) -> CursorState {
     let mut dropped = BTreeMap::new();
     if oldest.ordinal > 0 {
-        dropped.insert(Loss::BeforeOutput.as_str().to_owned(), oldest.ordinal);
+        dropped.insert(why.as_str().to_owned(), oldest.ordinal);
     }
     CursorState { seq: oldest.seq, ordinal: oldest.ordinal, delivered: 0, dropped }
 }
@@ -160,67 +230,163 @@ pub fn decoded_name(encoded: &str) -> String {
     percent_decode_str(encoded).decode_utf8_lossy().into_owned()
 }
 
+fn file_name(name: &str) -> String {
+    encoded_name(name) + EXTENSION
+}
+
 fn path_of(dir: &Path, name: &str) -> PathBuf {
-    cursors_dir(dir).join(encoded_name(name) + EXTENSION)
+    cursors_dir(dir).join(file_name(name))
 }
 
-fn load_or_create(shared: &Shared, name: &str) -> Result<CursorState, LogError> {
-    let path = path_of(&shared.config.dir, name);
-    if let Some(saved) = load_file(&*shared.storage, &path)? {
-        return Ok(saved);
+fn load_or_create(shared: &Shared, name: &str) -> Result<Slot, LogError> {
+    let (storage, dir) = (&*shared.storage, &shared.config.dir);
+    let path = path_of(dir, name);
+    match load(storage, &path, name)? {
+        Some(CursorFile { state: Ok(state), log_end, sound, .. }) => {
+            // Every cursor that is there learns of a segment when it begins.
+            let last = shared.state.lock().segments.back().map(|segment| segment.first);
+            let was_absent = last.is_some_and(|last| log_end.seq < last.seq);
+            return Ok(Slot {
+                saved: state.clone(),
+                state,
+                saved_end: log_end,
+                unsound: !sound,
+                was_absent,
+                open: true,
+            });
+        }
+        Some(CursorFile { state: Err(why), .. }) => {
+            let aside = set_aside(storage, &path, why).map_err(LogError::at(&path))?;
+            shared.state.lock().damage.note_set_aside(aside);
+        }
+        None => {}
     }
-    let fresh = fresh(shared.state.lock().oldest());
-    replace(&*shared.storage, &shared.config.dir, name, &fresh).map_err(LogError::at(&path))?;
-    Ok(fresh)
+    // Looked for, and not remembered: a crash may have come between setting aside and creating.
+    let file = file_name(name);
+    let kept = storage.list(&cursors_dir(dir)).map_err(LogError::at(&path))?;
+    let damaged = kept.iter().any(|kept| Aside::name_before(kept) == Some(&file));
+    let why = if damaged { Loss::CursorDamaged } else { Loss::BeforeOutput };
+    let (oldest, end) = {
+        let state = shared.state.lock();
+        (state.oldest(), state.end)
+    };
+    let state = fresh(oldest, why);
+    if damaged {
+        tracing::error!(
+            output = name,
+            samples = oldest.ordinal,
+            reason = why.as_str(),
+            "the cursor of this output was damaged: it begins at the oldest record kept, and sends again what it sent"
+        );
+    }
+    match replace(storage, dir, name, &state, end) {
+        Ok(()) => {
+            Ok(Slot { saved: state.clone(), state, saved_end: end, unsound: false, was_absent: false, open: true })
+        }
+        // Upkeep saves it as soon as there is room; until then it holds the whole log.
+        Err(error) if is_full(&error) => {
+            tracing::warn!(output = name, %error, "the cursor of this output could not be saved yet");
+            Ok(Slot {
+                saved: CursorState::default(),
+                state,
+                saved_end: end,
+                unsound: true,
+                was_absent: false,
+                open: true,
+            })
+        }
+        Err(error) => Err(LogError::at(&path)(error)),
+    }
 }
 
-fn load_file(storage: &dyn Storage, path: &Path) -> Result<Option<CursorState>, LogError> {
+/// The cursor in that file; none when there is no file.
+fn load(storage: &dyn Storage, path: &Path, name: &str) -> Result<Option<CursorFile>, LogError> {
     let mut bytes = Vec::new();
     match storage.open(path, false).and_then(|mut file| file.read_at(0, FILE_BYTES_MAX, &mut bytes)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_unreadable(&error) => bytes.clear(),
         Err(error) => return Err(LogError::at(path)(error)),
     }
-    let broken = |why: String| LogError::CursorFile { path: path.to_owned(), why };
-    let state: CursorState = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
-    if state.adds_up() { Ok(Some(state)) } else { Err(broken("delivered and dropped are not the ordinal".to_owned())) }
+    Ok(Some(parse(&bytes, name.to_owned())))
+}
+
+fn parse(bytes: &[u8], name: String) -> CursorFile {
+    let mut lines = Vec::new();
+    let mut later = false;
+    for at in memchr::memmem::find_iter(bytes, LINE_BEGINS) {
+        // A value ends where its braces do, whatever comes behind it.
+        let text = &bytes[at..];
+        let line = serde_json::Deserializer::from_slice(text).into_iter::<Line>().next();
+        lines
+            .extend(line.and_then(Result::ok).filter(|line| line.version == VERSION && line.crc32c == line.checksum()));
+        let any = serde_json::Deserializer::from_slice(text).into_iter::<serde_json::Value>().next();
+        later |= any.and_then(Result::ok).is_some_and(|any| any["version"].as_u64() > Some(VERSION));
+    }
+    let sound = lines.first().and_then(|line| line.twice().ok()).is_some_and(|written| written == bytes);
+    let line = lines.into_iter().next().filter(|line| line.state.adds_up());
+    let first_version = || serde_json::from_slice(bytes).ok().filter(CursorState::adds_up);
+    let (state, log_end) = match line {
+        Some(line) => (Ok(line.state), line.log_end),
+        None => {
+            let why = if later { Aside::Newer } else { Aside::Damaged };
+            (first_version().ok_or(why), Position::default())
+        }
+    };
+    CursorFile { name, state, log_end, sound }
 }
 
 /// The furthest place that any cursor file tells of: what lies before it was given out once.
-pub(super) fn furthest(storage: &dyn Storage, dir: &Path) -> Result<Position, LogError> {
+pub(super) fn furthest(files: &[CursorFile]) -> Position {
     let mut furthest = Position::default();
-    for (_, state) in list(storage, dir)? {
-        furthest.seq = furthest.seq.max(state.seq);
-        furthest.ordinal = furthest.ordinal.max(state.ordinal);
+    for file in files {
+        for place in file.state.iter().map(CursorState::position).chain([file.log_end]) {
+            furthest.seq = furthest.seq.max(place.seq);
+            furthest.ordinal = furthest.ordinal.max(place.ordinal);
+        }
     }
-    Ok(furthest)
+    furthest
 }
 
 /// The cursors of the log in that directory, by name, as their files have them. Reads only.
-pub fn cursors(dir: &Path) -> Result<Vec<(String, CursorState)>, LogError> {
+pub fn cursors(dir: &Path) -> Result<Vec<CursorFile>, LogError> {
     list(&Disk, dir)
 }
 
-pub(super) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<(String, CursorState)>, LogError> {
+pub(super) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<CursorFile>, LogError> {
     let dir = cursors_dir(dir);
     let mut cursors = Vec::new();
     for file in storage.list(&dir).map_err(LogError::at(&dir))? {
         let Some(encoded) = file.strip_suffix(EXTENSION) else { continue };
-        if let Some(state) = load_file(storage, &dir.join(&file))? {
-            cursors.push((decoded_name(encoded), state));
-        }
+        cursors.extend(load(storage, &dir.join(&file), &decoded_name(encoded))?);
     }
-    cursors.sort_by(|(left, _), (right, _)| left.cmp(right));
+    cursors.sort_by(|left, right| left.name.cmp(&right.name));
     Ok(cursors)
 }
 
-fn save(shared: &Shared, name: &str, state: &CursorState) -> Result<(), LogError> {
-    let path = path_of(&shared.config.dir, name);
-    replace(&*shared.storage, &shared.config.dir, name, state).map_err(LogError::at(&path))
+/// Sets files aside that cannot be read, and writes those anew that are damaged in part: their names.
+pub(super) fn repair(storage: &dyn Storage, dir: &Path) -> Result<Vec<String>, LogError> {
+    let mut repaired = Vec::new();
+    for file in list(storage, dir)?.into_iter().filter(|file| !file.sound) {
+        let path = path_of(dir, &file.name);
+        let done = match &file.state {
+            Ok(state) => replace(storage, dir, &file.name, state, file.log_end),
+            Err(why) => set_aside(storage, &path, *why).map(drop),
+        };
+        done.map_err(LogError::at(&path))?;
+        repaired.push(file.name);
+    }
+    Ok(repaired)
 }
 
 /// Replaces a cursor's file as a whole.
-pub(super) fn replace(storage: &dyn Storage, dir: &Path, name: &str, state: &CursorState) -> io::Result<()> {
+pub(super) fn replace(
+    storage: &dyn Storage,
+    dir: &Path,
+    name: &str,
+    state: &CursorState,
+    log_end: Position,
+) -> io::Result<()> {
     let path = path_of(dir, name);
     let temporary = path.with_extension("tmp");
     match storage.remove(&temporary) {
@@ -228,23 +394,28 @@ pub(super) fn replace(storage: &dyn Storage, dir: &Path, name: &str, state: &Cur
         _ => {}
     }
     let mut file = storage.create(&temporary)?;
-    file.append(&serde_json::to_vec(state)?)?;
+    file.append(&Line::new(state.clone(), log_end).twice()?)?;
     file.sync()?;
     storage.rename(&temporary, &path)?;
     storage.sync_dir(&cursors_dir(dir))
 }
 
-/// Saves every cursor that moved since it was saved last. The caller holds the upkeep lock.
+/// Saves every cursor whose file is behind. The caller holds the upkeep lock.
 pub(super) fn save_moved(shared: &Shared) -> Result<(), LogError> {
-    let moved: Vec<_> = {
+    let (moved, end) = {
         let state = shared.state.lock();
-        let moved = state.cursors.iter().filter(|(_, slot)| slot.state != slot.saved);
-        moved.map(|(name, slot)| (name.clone(), slot.state.clone())).collect()
+        let newest = state.segments.back().map_or(state.end, |segment| segment.first);
+        let told = if state.closed { state.end } else { newest };
+        let behind = |slot: &Slot| slot.state != slot.saved || slot.unsound || slot.saved_end.seq < told.seq;
+        let moved = state.cursors.iter().filter(|(_, slot)| behind(slot));
+        let moved: Vec<_> = moved.map(|(name, slot)| (name.clone(), slot.state.clone())).collect();
+        (moved, state.end)
     };
     for (name, state) in moved {
-        save(shared, &name, &state)?;
+        let path = path_of(&shared.config.dir, &name);
+        replace(&*shared.storage, &shared.config.dir, &name, &state, end).map_err(LogError::at(&path))?;
         if let Some(slot) = shared.state.lock().cursors.get_mut(&name) {
-            slot.saved = state;
+            (slot.saved, slot.saved_end, slot.unsound) = (state, end, false);
         }
     }
     Ok(())

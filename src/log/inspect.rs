@@ -1,11 +1,12 @@
 //! What stands in a log's records, for people: reads, changes nothing, needs no lock.
 
+use super::damage::{Gap, TimeRange};
 use super::payload::{Definitions, decode_batch};
 use super::reader::collect_definitions;
 use super::record::{Header, Kind};
 use super::segment::{Walk, segment_name, segment_names, segments_dir};
 use super::{Disk, LogError, Position, Record, Seq, Storage};
-use crate::model::{Batch, SeriesTable};
+use crate::model::{Batch, SeriesTable, TimestampNs};
 use std::io;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
@@ -16,14 +17,7 @@ pub enum Inspected<'a> {
     /// A batch, and the table that knows its series.
     Record(&'a Record, &'a SeriesTable),
     /// Records that cannot be read.
-    Damaged {
-        /// The first of them.
-        first: Seq,
-        /// The record behind them.
-        next: Seq,
-        /// Samples in them.
-        samples: u64,
-    },
+    Damaged(Gap),
 }
 
 /// Shows the records in that range, in order, until told to stop. Of a log in use, the record being written may look damaged.
@@ -34,42 +28,51 @@ pub fn inspect(
 ) -> Result<(), LogError> {
     let names = segment_names(&Disk, dir)?;
     let first = names.partition_point(|name| name <= range.start()).saturating_sub(1);
-    for name in names.into_iter().skip(first).take_while(|name| name <= range.end()) {
-        let path = segments_dir(dir).join(segment_name(name));
-        if inspect_segment(&path, &range, &mut visit).map_err(LogError::at(&path))?.is_break() {
+    let mut reached = None;
+    for (index, name) in names.iter().enumerate().skip(first).take_while(|(_, name)| *name <= range.end()) {
+        let path = segments_dir(dir).join(segment_name(*name));
+        let until = names.get(index + 1).copied().unwrap_or(Seq::MAX);
+        if inspect_segment(&path, until, &range, &mut reached, &mut visit).map_err(LogError::at(&path))?.is_break() {
             break;
         }
     }
     Ok(())
 }
 
+/// `reached` is the place behind the last intact header, and when that was written; `until` is the next segment's name.
 fn inspect_segment(
     path: &Path,
+    until: Seq,
     range: &RangeInclusive<Seq>,
+    reached: &mut Option<(Position, TimestampNs)>,
     visit: &mut impl FnMut(&Inspected<'_>) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
     let file = Disk.open(path, false)?;
     let bytes = file.size()?;
-    let mut walk = Walk::new(file, bytes);
+    let mut walk = Walk::new(file, bytes).lenient();
     // One a segment, so that no more than a segment's series are held.
     let table = SeriesTable::default();
     let mut definitions = Definitions::default();
     collect_definitions(&mut walk, &table, &mut definitions)?;
     walk.go_to(0);
-    let mut reached = None;
     while let Some((offset, header)) = walk.step()? {
-        let before: Position = reached.unwrap_or(header.position);
-        reached = Some(header.next());
+        if header.next().seq > until {
+            continue;
+        }
+        let (before, since) = reached.unwrap_or((header.position, header.appended_at));
+        *reached = Some((header.next().max(before), header.appended_at));
         let mut shown = ControlFlow::Continue(());
         let skipped = before.seq..header.position.seq;
         if !skipped.is_empty() && skipped.start <= *range.end() && skipped.end > *range.start() {
-            shown = visit(&damaged(before, header.position));
+            let appended = TimeRange::between(Some(since), Some(header.appended_at));
+            shown = visit(&Inspected::Damaged(Gap::between(before, header.position, appended)));
         }
         if shown.is_continue() && header.kind == Kind::Samples && range.contains(&header.position.seq) {
             let record = read(&mut walk, offset, &header, &definitions, &table)?;
+            let appended = TimeRange::at(header.appended_at);
             shown = match &record {
                 Some(record) => visit(&Inspected::Record(record, &table)),
-                None => visit(&damaged(header.position, header.next())),
+                None => visit(&Inspected::Damaged(Gap::between(header.position, header.next(), appended))),
             };
         }
         if shown.is_break() {
@@ -77,10 +80,6 @@ fn inspect_segment(
         }
     }
     Ok(ControlFlow::Continue(()))
-}
-
-fn damaged(from: Position, until: Position) -> Inspected<'static> {
-    Inspected::Damaged { first: from.seq, next: until.seq, samples: until.ordinal.saturating_sub(from.ordinal) }
 }
 
 fn read(

@@ -20,8 +20,8 @@
 use super::bytes::{Malformed, Put, Take};
 use crate::model::{
     AliasHash, Batch, Centroid, Counts, Dialect, Distribution, Exemplar, Format, Granularity, IdMap, Metadata,
-    MetricType, NativeHistogram, ResetHint, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Span,
-    Value,
+    MetricType, NativeHistogram, ResetHint, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Source,
+    Span, Value,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -177,7 +177,7 @@ impl Definitions {
             return Ok(series);
         }
         let (dialect, spec) = decode_series(&definition.bytes)?;
-        Ok(table.define_unbounded(definition.alias, dialect, spec))
+        Ok(table.define_unbounded(Source::OWN, definition.alias, dialect, spec))
     }
 }
 

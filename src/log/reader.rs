@@ -2,12 +2,16 @@
 //!
 //! A reader stands at a [`Position`] and is told of everything behind it exactly once: as a record, or as lost. What is
 //! lost is the difference of two positions, so the samples always add up.
+//!
+//! A disk that cannot read a block is asked [`READ_TRIES`] times; then the block is damage, and the rest is read.
 
+use super::damage::{Gap, TimeRange};
 use super::payload::{Definitions, decode_batch};
 use super::record::{Header, Kind};
 use super::segment::Walk;
+use super::storage::is_unreadable;
 use super::{OnFull, Position, Record, Seq, Shared};
-use crate::model::{Batch, Loss, SeriesTable};
+use crate::model::{Batch, Loss, SeriesTable, TimestampNs};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -18,6 +22,9 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// Entries decoded in one go from disk.
 const CHUNK_ENTRIES: usize = 64;
 
+/// How often a segment is read before what the disk cannot read counts as damaged. The caller waits in between.
+pub(super) const READ_TRIES: u32 = 3;
+
 /// What a reader gets.
 #[derive(Clone, Debug)]
 pub enum Entry {
@@ -25,12 +32,8 @@ pub enum Entry {
     Record(Arc<Record>),
     /// Batches that nobody can read any more.
     Lost {
-        /// The first of them.
-        first: Seq,
-        /// The record behind them.
-        next: Seq,
-        /// Samples in them.
-        samples: u64,
+        /// Which.
+        gap: Gap,
         /// Why.
         why: LostWhy,
     },
@@ -43,7 +46,7 @@ pub enum LostWhy {
     Trimmed,
     /// The log trimmed them while nothing held them for this reader: its output was not configured then.
     Absent,
-    /// They are damaged on disk.
+    /// They are damaged on disk, or their file is gone.
     Damaged,
 }
 
@@ -75,15 +78,21 @@ pub struct Reader {
     shared: Arc<Shared>,
     news: watch::Receiver<()>,
     position: Position,
+    /// Whether the log ran without this reader's cursor before.
+    was_absent: bool,
+    /// When the last entry given was appended.
+    reached_at: Option<TimestampNs>,
     /// Decoded ahead, from `position` on.
     ahead: VecDeque<Entry>,
     disk: Option<SegmentReader>,
+    /// A segment that the disk could not read, and how often.
+    unreadable: (Seq, u32),
 }
 
 /// Where the next entry is to be found.
 enum Source {
     Memory(Arc<Record>),
-    Trimmed(Position),
+    Trimmed(Position, Option<TimestampNs>),
     Disk(Span),
     Nowhere,
     Closed,
@@ -96,12 +105,15 @@ struct Span {
     bytes: u64,
     /// The position behind it.
     until: Position,
+    /// When what stands there was appended.
+    until_at: Option<TimestampNs>,
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, position: Position) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, position: Position, was_absent: bool) -> Self {
         let news = shared.news.subscribe();
-        Self { shared, news, position, ahead: VecDeque::new(), disk: None }
+        let ahead = VecDeque::new();
+        Self { shared, news, position, was_absent, reached_at: None, ahead, disk: None, unreadable: (0, 0) }
     }
 
     /// The place behind everything it has given.
@@ -121,14 +133,18 @@ impl Reader {
                     self.disk = None;
                     let lost = Position { seq: record.seq, ordinal: record.ordinal };
                     if lost.ordinal > self.position.ordinal {
-                        return Ok(self.lose(lost, LostWhy::Damaged));
+                        return Ok(self.lose(lost, Some(record.appended_at), LostWhy::Damaged));
                     }
                     return Ok(self.give(Entry::Record(record)));
                 }
-                Source::Trimmed(oldest) => {
-                    // A log that rejects never takes from under a cursor.
-                    let drops = self.shared.config.on_full == OnFull::DropOldest;
-                    return Ok(self.lose(oldest, if drops { LostWhy::Trimmed } else { LostWhy::Absent }));
+                Source::Trimmed(oldest, at) => {
+                    let why = match self.shared.config.on_full {
+                        OnFull::DropOldest => LostWhy::Trimmed,
+                        OnFull::Reject if self.was_absent => LostWhy::Absent,
+                        // A log that refuses when it is full deletes nothing that is waited for: somebody took the files.
+                        OnFull::Reject => LostWhy::Damaged,
+                    };
+                    return Ok(self.lose(oldest, at, why));
                 }
                 Source::Disk(span) => self.read_ahead(span).await?,
                 Source::Nowhere => self.news.changed().await.map_err(|_| ReadError::Closed)?,
@@ -151,8 +167,14 @@ impl Reader {
         }
         let oldest = state.oldest();
         if at.seq < oldest.seq {
-            let in_memory = state.tail.front().map(|record| Position { seq: record.seq, ordinal: record.ordinal });
-            return Source::Trimmed(in_memory.map_or(oldest, |memory| memory.min(oldest)));
+            let begun = state.segments.front().and_then(|segment| segment.begun);
+            return match state.tail.front() {
+                Some(record) if record.seq < oldest.seq => {
+                    let memory = Position { seq: record.seq, ordinal: record.ordinal };
+                    Source::Trimmed(memory, Some(record.appended_at))
+                }
+                _ => Source::Trimmed(oldest, begun),
+            };
         }
         let behind = state.segments.partition_point(|segment| segment.first.seq <= at.seq);
         match state.segments.get(behind.saturating_sub(1)) {
@@ -160,19 +182,24 @@ impl Reader {
                 name: segment.name,
                 bytes: segment.bytes,
                 until: state.segments.get(behind).map_or(state.end, |next| next.first),
+                until_at: state.segments.get(behind).and_then(|next| next.begun),
             }),
-            None => Source::Trimmed(state.end),
+            None => Source::Trimmed(state.end, None),
         }
     }
 
     async fn read_ahead(&mut self, span: Span) -> Result<(), ReadError> {
         let shared = Arc::clone(&self.shared);
+        if self.unreadable.0 != span.name {
+            self.unreadable = (span.name, 0);
+        }
+        let lenient = self.unreadable.1 >= READ_TRIES;
         let held = self.disk.take().filter(|disk| disk.name == span.name);
-        let position = self.position;
+        let (position, reached_at) = (self.position, self.reached_at);
         let work = move || {
             let mut disk = match held {
                 Some(disk) => disk,
-                None => SegmentReader::open(&shared, span, position)?,
+                None => SegmentReader::open(&shared, span, position, reached_at, lenient)?,
             };
             let entries = disk.read(&shared, span)?;
             Ok((disk, entries))
@@ -187,32 +214,51 @@ impl Reader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let listed = self.shared.state.lock().segments.iter().any(|segment| segment.name == span.name);
                 if listed {
-                    self.ahead.push_back(lost(self.position, span.until, LostWhy::Damaged));
+                    self.ahead.push_back(self.lost_until(span));
                 }
             }
-            Err(error) => return Err(error.into()),
+            Err(error) if is_unreadable(&error) && lenient => self.ahead.push_back(self.lost_until(span)),
+            Err(error) => {
+                self.unreadable.1 += u32::from(is_unreadable(&error));
+                return Err(error.into());
+            }
         }
         Ok(())
     }
 
-    fn lose(&mut self, until: Position, why: LostWhy) -> Entry {
-        self.give(lost(self.position, until, why))
+    fn lost_until(&self, span: Span) -> Entry {
+        let appended = TimeRange::between(self.reached_at, span.until_at);
+        lost(self.position, span.until, appended, LostWhy::Damaged)
+    }
+
+    fn lose(&mut self, until: Position, until_at: Option<TimestampNs>, why: LostWhy) -> Entry {
+        let appended = TimeRange::between(self.reached_at, until_at);
+        self.give(lost(self.position, until, appended, why))
     }
 
     fn give(&mut self, entry: Entry) -> Entry {
         self.position = behind(&entry, self.position);
+        match &entry {
+            Entry::Record(record) => self.reached_at = Some(record.appended_at),
+            Entry::Lost { gap, why } => {
+                self.reached_at = gap.appended.until.or(self.reached_at);
+                if *why == LostWhy::Damaged {
+                    self.shared.state.lock().damage.meet(*gap);
+                }
+            }
+        }
         entry
     }
 }
 
-fn lost(from: Position, until: Position, why: LostWhy) -> Entry {
-    Entry::Lost { first: from.seq, next: until.seq, samples: until.ordinal.saturating_sub(from.ordinal), why }
+fn lost(from: Position, until: Position, appended: TimeRange, why: LostWhy) -> Entry {
+    Entry::Lost { gap: Gap::between(from, until, appended), why }
 }
 
 fn behind(entry: &Entry, before: Position) -> Position {
     match entry {
         Entry::Record(record) => record.next(),
-        Entry::Lost { next, samples, .. } => Position { seq: *next, ordinal: before.ordinal.saturating_add(*samples) },
+        Entry::Lost { gap, .. } => Position { seq: gap.next, ordinal: before.ordinal.saturating_add(gap.samples) },
     }
 }
 
@@ -239,16 +285,25 @@ struct SegmentReader {
     name: Seq,
     walk: Walk,
     position: Position,
+    /// When what the walk met last was appended.
+    reached_at: Option<TimestampNs>,
     definitions: Definitions,
     /// Definitions are collected ahead of the samples, up to here.
     defined: u64,
 }
 
 impl SegmentReader {
-    fn open(shared: &Shared, span: Span, position: Position) -> io::Result<Self> {
+    fn open(
+        shared: &Shared,
+        span: Span,
+        position: Position,
+        reached_at: Option<TimestampNs>,
+        lenient: bool,
+    ) -> io::Result<Self> {
         let file = shared.storage.open(&shared.segment_path(span.name), false)?;
         let walk = Walk::new(file, span.bytes);
-        Ok(Self { name: span.name, walk, position, definitions: Definitions::default(), defined: 0 })
+        let walk = if lenient { walk.lenient() } else { walk };
+        Ok(Self { name: span.name, walk, position, reached_at, definitions: Definitions::default(), defined: 0 })
     }
 
     /// The next entries, up to a chunk; at least one as long as the position lies within the span.
@@ -260,15 +315,22 @@ impl SegmentReader {
         while entries.len() < CHUNK_ENTRIES && bytes < CHUNK_BYTES {
             let Some((offset, header)) = self.walk.step()? else {
                 if self.position.seq < span.until.seq {
-                    self.take(lost(self.position, span.until, LostWhy::Damaged), &mut entries);
+                    let appended = TimeRange::between(self.reached_at, span.until_at);
+                    self.take(lost(self.position, span.until, appended, LostWhy::Damaged), &mut entries);
                 }
                 break;
             };
+            // Numbers of the next segment: a group that the disk had no room for, whose taking back a power loss undid.
+            if header.next().seq > span.until.seq {
+                continue;
+            }
+            let appended = TimeRange::between(self.reached_at, Some(header.appended_at));
+            self.reached_at = Some(header.appended_at);
             if header.position.seq < self.position.seq {
                 continue;
             }
             if header.position > self.position {
-                self.take(lost(self.position, header.position, LostWhy::Damaged), &mut entries);
+                self.take(lost(self.position, header.position, appended, LostWhy::Damaged), &mut entries);
             }
             if header.kind == Kind::Samples {
                 bytes += header.record_bytes();
@@ -304,6 +366,6 @@ impl SegmentReader {
                 return Ok(Entry::Record(Arc::new(Record { seq, ordinal, appended_at, batch })));
             }
         }
-        Ok(lost(self.position, header.next(), LostWhy::Damaged))
+        Ok(lost(self.position, header.next(), TimeRange::at(header.appended_at), LostWhy::Damaged))
     }
 }

@@ -18,6 +18,8 @@
 //!
 //! * The offset is part of the checksum, so bytes that merely look like a header (a string value that a sender chose, a
 //!   block that the disk put elsewhere) are not taken for one.
+//! * Later versions keep this frame and change kinds and payloads only: their records cannot be read here, but they are
+//!   stepped over and counted exactly, as damaged ones are.
 //! * Two headers with different positions and nothing readable in between tell exactly what was lost.
 
 use super::Position;
@@ -45,6 +47,8 @@ pub(super) enum Kind {
 /// See the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    /// Whether a later version wrote it: its payload means nothing here.
+    pub(super) later: bool,
     pub(super) kind: Kind,
     /// Input format of samples.
     pub(super) format: Format,
@@ -60,18 +64,21 @@ impl Header {
     /// Reads a header found at that offset of its file; none when these bytes are not a header.
     pub(super) fn parse(bytes: &[u8], offset: u64) -> Option<Self> {
         let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
-        if bytes[..4] != MAGIC || bytes[4] != VERSION || checksum(bytes, offset) != u32_at(bytes, HEADER_GUARDED) {
+        if bytes[..4] != MAGIC || bytes[4] < VERSION || checksum(bytes, offset) != u32_at(bytes, HEADER_GUARDED) {
             return None;
         }
+        let later = bytes[4] > VERSION;
         let kind = match bytes[5] {
             1 => Kind::Checkpoint,
-            2 => Kind::Definitions,
             3 => Kind::Samples,
+            kind if kind == 2 || later => Kind::Definitions,
             _ => return None,
         };
+        let format = Format::from_index(bytes[6]);
         Some(Self {
+            later,
             kind,
-            format: Format::from_index(bytes[6])?,
+            format: if later { format.unwrap_or(Format::PrometheusText) } else { format? },
             payload_bytes: u32_at(bytes, 8),
             count: u32_at(bytes, 12),
             position: Position { seq: u64_at(bytes, 16), ordinal: u64_at(bytes, 24) },
@@ -98,6 +105,11 @@ impl Header {
         bytes
     }
 
+    /// Whether these bytes, in which no header was found, are the beginning of a segment of a later version.
+    pub(super) fn begins_later(bytes: &[u8]) -> bool {
+        bytes.strip_prefix(&MAGIC).and_then(|rest| rest.first()).is_some_and(|version| *version > VERSION)
+    }
+
     /// Size of the whole record.
     pub(super) fn record_bytes(&self) -> u64 {
         HEADER_BYTES as u64 + u64::from(self.payload_bytes)
@@ -116,6 +128,15 @@ fn checksum(bytes: &[u8; HEADER_BYTES], offset: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&bytes[..HEADER_GUARDED]), &offset.to_le_bytes())
 }
 
+/// Makes the header at that offset one that the next version wrote.
+#[cfg(test)]
+pub(super) fn make_later(file: &mut [u8], offset: usize) {
+    let header: &mut [u8; HEADER_BYTES] = file[offset..].first_chunk_mut().unwrap();
+    header[4] = VERSION + 1;
+    let checksum = checksum(header, offset as u64);
+    header[HEADER_GUARDED..].copy_from_slice(&checksum.to_le_bytes());
+}
+
 fn u32_at(bytes: &[u8; HEADER_BYTES], at: usize) -> u32 {
     bytes[at..].first_chunk().map_or(0, |field| u32::from_le_bytes(*field))
 }
@@ -131,6 +152,7 @@ mod tests {
     #[test]
     fn a_header_comes_back_from_its_own_offset_only() {
         let header = Header {
+            later: false,
             kind: Kind::Samples,
             format: Format::Wavefront,
             payload_bytes: 7,

@@ -45,9 +45,11 @@ pub enum ReplayError {
 pub fn replay(dir: &Path, name: &str, from: Seq) -> Result<(CursorState, CursorState), ReplayError> {
     let segments = segment_names(&Disk, dir)?;
     let _lock = lock(&Disk, dir)?;
-    let known = cursor::list(&Disk, dir)?;
-    let Some((_, before)) = known.iter().find(|(known, _)| known == name) else {
-        let known = known.into_iter().map(|(name, _)| name).collect();
+    let files = cursor::list(&Disk, dir)?;
+    let known = files.into_iter().filter_map(|file| Some((file.name, file.state.ok()?, file.log_end)));
+    let known: Vec<_> = known.collect();
+    let Some((_, before, log_end)) = known.iter().find(|(known, ..)| known == name) else {
+        let known = known.into_iter().map(|(name, ..)| name).collect();
         return Err(ReplayError::UnknownCursor { name: name.to_owned(), known });
     };
     let oldest = segments.first().copied().unwrap_or(before.seq);
@@ -56,7 +58,7 @@ pub fn replay(dir: &Path, name: &str, from: Seq) -> Result<(CursorState, CursorS
     }
     let place = if from == before.seq { Some(before.position()) } else { find(dir, &segments, from)? };
     let after = place.and_then(|place| moved_back(before, place)).ok_or(ReplayError::Damaged(from))?;
-    cursor::replace(&Disk, dir, name, &after).map_err(LogError::at(dir))?;
+    cursor::replace(&Disk, dir, name, &after, *log_end).map_err(LogError::at(dir))?;
     Ok((before.clone(), after))
 }
 
@@ -87,7 +89,7 @@ fn moved_back(state: &CursorState, to: Position) -> Option<CursorState> {
     let again = state.ordinal.checked_sub(to.ordinal)?;
     let mut left = again.saturating_sub(state.delivered);
     let mut dropped = state.dropped.clone();
-    let before_the_log = [Loss::BeforeOutput.as_str(), Loss::LogFull.as_str()];
+    let before_the_log = [Loss::BeforeOutput, Loss::CursorDamaged, Loss::LogFull].map(Loss::as_str);
     for (reason, count) in &mut dropped {
         if !before_the_log.contains(&reason.as_str()) {
             let taken = left.min(*count);

@@ -1,13 +1,16 @@
 //! Segment files: their names, and the walk over their records that steps over damage.
 
 use super::record::{HEADER_BYTES, Header, MAGIC};
-use super::storage::{Storage, StorageFile};
+use super::storage::{Storage, StorageFile, is_unreadable};
 use super::{LogError, Position, Seq};
+use crate::model::TimestampNs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Bytes read at once while walking.
 const WINDOW_BYTES: usize = 64 << 10;
+/// What a disk that cannot read is asked for at once: a page, as the operating system reads.
+const BLOCK_BYTES: u64 = 4 << 10;
 
 /// Where a log keeps its segments.
 pub(super) fn segments_dir(dir: &Path) -> PathBuf {
@@ -43,12 +46,18 @@ pub(super) struct Segment {
     pub(super) first: Position,
     /// Bytes that readers may see.
     pub(super) bytes: u64,
+    /// When it was begun, as far as is known.
+    pub(super) begun: Option<TimestampNs>,
 }
 
 /// Steps from record to record. Where the bytes make no sense, it looks for the next header.
 #[derive(Debug)]
 pub(super) struct Walk {
     file: Box<dyn StorageFile>,
+    /// Whether blocks that the disk cannot read count as damage rather than as an error.
+    lenient: bool,
+    /// Whether there was such a block.
+    unreadable: bool,
     offset: u64,
     limit: u64,
     window: Vec<u8>,
@@ -58,7 +67,18 @@ pub(super) struct Walk {
 impl Walk {
     /// A walk over the first `limit` bytes of a file.
     pub(super) fn new(file: Box<dyn StorageFile>, limit: u64) -> Self {
-        Self { file, offset: 0, limit, window: Vec::new(), window_start: 0 }
+        Self { file, lenient: false, unreadable: false, offset: 0, limit, window: Vec::new(), window_start: 0 }
+    }
+
+    /// From now on, what the disk cannot read is damage: it reads as zeros.
+    pub(super) fn lenient(mut self) -> Self {
+        self.lenient = true;
+        self
+    }
+
+    /// Whether there was something that the disk cannot read.
+    pub(super) fn met_unreadable(&self) -> bool {
+        self.unreadable
     }
 
     /// Where the next step begins.
@@ -97,11 +117,23 @@ impl Walk {
         }
     }
 
-    /// The payload of the record whose header stands at `offset`; none when it is damaged.
+    /// The payload of the record whose header stands at `offset`; none when it is damaged, or of a later version.
     pub(super) fn payload(&mut self, offset: u64, header: &Header) -> io::Result<Option<&[u8]>> {
         let len = header.payload_bytes as usize;
         let payload = self.slice(offset + HEADER_BYTES as u64, len)?;
-        Ok((payload.len() == len && crc32c::crc32c(payload) == header.payload_crc).then_some(payload))
+        let intact = payload.len() == len && crc32c::crc32c(payload) == header.payload_crc;
+        Ok((intact && !header.later).then_some(payload))
+    }
+
+    /// The first intact header. It tells which version wrote the segment, since no segment is written by two.
+    pub(super) fn first(&mut self) -> io::Result<Option<Header>> {
+        self.go_to(0);
+        Ok(self.step()?.map(|(_, header)| header))
+    }
+
+    /// Whether a segment without an intact header looks like one of a later version.
+    pub(super) fn begins_later(&mut self) -> io::Result<bool> {
+        self.slice(0, HEADER_BYTES).map(Header::begins_later)
     }
 
     fn next_magic(&mut self, mut from: u64) -> io::Result<u64> {
@@ -125,10 +157,37 @@ impl Walk {
         if offset < held.start || offset + len as u64 > held.end {
             let want = len.max(WINDOW_BYTES).min((self.limit - offset.min(self.limit)) as usize);
             self.window.shrink_to(WINDOW_BYTES.max(want));
-            self.file.read_at(offset, want, &mut self.window)?;
+            match self.file.read_at(offset, want, &mut self.window) {
+                Err(error) if self.lenient && is_unreadable(&error) => self.read_blocks(offset, want)?,
+                read => read?,
+            }
             self.window_start = offset;
         }
         let start = (offset - self.window_start) as usize;
         Ok(&self.window[start..(start + len).min(self.window.len())])
+    }
+
+    /// Fills the window block by block, so that a bad sector takes no more with it than its block.
+    #[cold]
+    fn read_blocks(&mut self, offset: u64, want: usize) -> io::Result<()> {
+        let (mut window, mut block) = (Vec::with_capacity(want), Vec::new());
+        let end = offset + want as u64;
+        let mut at = offset;
+        while at < end {
+            let len = (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
+            let len = (len.min(end) - at) as usize;
+            match self.file.read_at(at, len, &mut block) {
+                Err(error) if is_unreadable(&error) => {
+                    self.unreadable = true;
+                    block.clear();
+                }
+                read => read?,
+            }
+            window.extend_from_slice(&block);
+            at += len as u64;
+            window.resize((at - offset) as usize, 0);
+        }
+        self.window = window;
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The log under attack: storage that fails, pictures of crashes, cut tails, flipped bytes; a list as the model.
 
-use super::storage::memory::{Image, Memory};
+use super::storage::memory::{Change, EDQUOT, EIO, ENOSPC, EROFS, Image, Memory};
 use super::verify::verify_on;
 use super::*;
 use crate::model::{
@@ -10,6 +10,12 @@ use crate::model::{
 use proptest::prelude::*;
 use std::borrow::Cow;
 use std::fmt::Write;
+
+mod damage;
+mod faults;
+
+mod power_loss;
+mod upgrade;
 
 /// Records as (seq, text), losses as (first, next, samples).
 type Drained = (Vec<(Seq, String)>, Vec<(Seq, Seq, u64)>);
@@ -26,8 +32,29 @@ fn open(storage: &Memory, config: LogConfig) -> Log {
     Log::open_on(Arc::new(storage.clone()), config, table()).unwrap()
 }
 
+/// Whether the long versions of the attacks were asked for.
+fn long() -> bool {
+    std::env::var_os("SLUICEGATE_LONG").is_some()
+}
+
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Appends them from as many clients at once, in that order.
+fn append_all(log: &Arc<Log>, batches: Vec<Batch>) -> Vec<Result<Seq, AppendError>> {
+    run(async {
+        let append = |batch| {
+            let log = Arc::clone(log);
+            tokio::spawn(async move { log.append(batch).await })
+        };
+        let appends: Vec<_> = batches.into_iter().map(append).collect();
+        let mut answers = Vec::new();
+        for append in appends {
+            answers.push(append.await.unwrap());
+        }
+        answers
+    })
 }
 
 /// A batch of that many samples over a few series, all different.
@@ -45,74 +72,11 @@ fn batch(log: &Log, number: u64, samples: u64) -> Batch {
     builder.finish()
 }
 
-/// Everything a batch holds, in words.
-fn text(log: &Log, batch: &Batch) -> String {
-    let series = |id| {
-        let series = log.shared.table.series(id).unwrap();
-        format!("{:?} {:?} {:?} {:?}", series.dialect, series.name, series.labels, series.metadata)
-    };
-    let mut text = format!("{:?}\n", batch.format);
-    for (index, sample) in batch.samples.iter().enumerate() {
-        let value = match batch.value(sample) {
-            Value::F64(value) => format!("bits {:x}", value.to_bits()),
-            value => format!("{value:?}"),
-        };
-        let start = batch.start_of(index);
-        writeln!(text, "{} {} {:?} {value} {start:?}", series(sample.series), sample.timestamp, sample.flags).unwrap();
-    }
-    for exemplar in &batch.exemplars {
-        let Exemplar { labels, value, timestamp, .. } = exemplar;
-        writeln!(text, "{} {labels:?} {value} {timestamp:?}", series(exemplar.series)).unwrap();
-    }
-    text + &format!("{:?}", batch.metadata)
-}
-
-/// What a reader gets from there to the end of the log: (seq, text) and losses as (first, next, samples).
-fn drain(log: &Log, from: Position) -> Drained {
-    let (mut records, mut losses) = (Vec::new(), Vec::new());
-    run(async {
-        let mut reader = log.reader(from);
-        while reader.position().seq < log.end().seq {
-            let before = reader.position();
-            match reader.next().await.unwrap() {
-                Entry::Record(record) => {
-                    assert_eq!(record.ordinal, before.ordinal);
-                    records.push((record.seq, text(log, &record.batch)));
-                }
-                Entry::Lost { first, next, samples, .. } => {
-                    assert_eq!(first, before.seq);
-                    losses.push((first, next, samples));
-                }
-            }
-        }
-        assert_eq!(reader.position(), log.end(), "every sample is accounted for");
-    });
-    (records, losses)
-}
-
-/// A log of three batches of 1, 2 and 3 samples, written one by one.
-fn small() -> (Image, Vec<(Seq, String)>, PathBuf) {
-    let storage = Memory::default();
-    let log = open(&storage, config());
-    let expected = (0..3_u64)
-        .map(|number| {
-            let batch = batch(&log, number, number + 1);
-            let text = text(&log, &batch);
-            (run(log.append(batch)).unwrap(), text)
-        })
-        .collect();
-    run(log.close());
-    let path = log.shared.segment_path(0);
-    (storage.survivors(), expected, path)
-}
-
-#[test]
-fn every_kind_of_value_comes_back_alike_from_memory_and_disk() {
-    let storage = Memory::default();
-    let log = open(&storage, LogConfig { memory_bytes: 1 << 20, ..config() });
+/// A batch with every kind of value, start timestamps, exemplars and metadata.
+fn every_kind_of_value(log: &Log, format: Format) -> Batch {
     let metadata =
         Metadata { family: "f".into(), metric_type: MetricType::Summary, help: "h".into(), unit: "s".into() };
-    let mut builder = BatchBuilder::new(&log.shared.table, Format::OpenMetrics, Vec::new());
+    let mut builder = BatchBuilder::new(&log.shared.table, format, Vec::new());
     let spec = |field| SeriesSpec {
         measurement: "é",
         field,
@@ -172,14 +136,82 @@ fn every_kind_of_value_comes_back_alike_from_memory_and_disk() {
         builder.exemplar(Exemplar { series: ids[1], labels, value: 0.25, timestamp });
     }
     builder.metadata(metadata.clone());
-    let batch = builder.finish();
+    builder.finish()
+}
+
+/// Everything a batch holds, in words.
+fn text(log: &Log, batch: &Batch) -> String {
+    let series = |id| {
+        let series = log.shared.table.series(id).unwrap();
+        format!("{:?} {:?} {:?} {:?}", series.dialect, series.name, series.labels, series.metadata)
+    };
+    let mut text = format!("{:?}\n", batch.format);
+    for (index, sample) in batch.samples.iter().enumerate() {
+        let value = match batch.value(sample) {
+            Value::F64(value) => format!("bits {:x}", value.to_bits()),
+            value => format!("{value:?}"),
+        };
+        let start = batch.start_of(index);
+        writeln!(text, "{} {} {:?} {value} {start:?}", series(sample.series), sample.timestamp, sample.flags).unwrap();
+    }
+    for exemplar in &batch.exemplars {
+        let Exemplar { labels, value, timestamp, .. } = exemplar;
+        writeln!(text, "{} {labels:?} {value} {timestamp:?}", series(exemplar.series)).unwrap();
+    }
+    text + &format!("{:?}", batch.metadata)
+}
+
+/// What a reader gets from there to the end of the log: (seq, text) and losses as (first, next, samples).
+fn drain(log: &Log, from: Position) -> Drained {
+    let (mut records, mut losses) = (Vec::new(), Vec::new());
+    run(async {
+        let mut reader = log.reader(from);
+        while reader.position().seq < log.end().seq {
+            let before = reader.position();
+            match reader.next().await.unwrap() {
+                Entry::Record(record) => {
+                    assert_eq!(record.ordinal, before.ordinal);
+                    records.push((record.seq, text(log, &record.batch)));
+                }
+                Entry::Lost { gap, .. } => {
+                    assert_eq!(gap.first, before.seq);
+                    losses.push((gap.first, gap.next, gap.samples));
+                }
+            }
+        }
+        assert_eq!(reader.position(), log.end(), "every sample is accounted for");
+    });
+    (records, losses)
+}
+
+/// A log of three batches of 1, 2 and 3 samples, written one by one.
+fn small() -> (Image, Vec<(Seq, String)>, PathBuf) {
+    let storage = Memory::default();
+    let log = open(&storage, config());
+    let expected = (0..3_u64)
+        .map(|number| {
+            let batch = batch(&log, number, number + 1);
+            let text = text(&log, &batch);
+            (run(log.append(batch)).unwrap(), text)
+        })
+        .collect();
+    run(log.close());
+    let path = log.shared.segment_path(0);
+    (storage.survivors(), expected, path)
+}
+
+#[test]
+fn every_kind_of_value_comes_back_alike_from_memory_and_disk() {
+    let storage = Memory::default();
+    let log = open(&storage, LogConfig { memory_bytes: 1 << 20, ..config() });
+    let batch = every_kind_of_value(&log, Format::OpenMetrics);
     let expected = text(&log, &batch);
     run(log.append(batch)).unwrap();
     let from_memory = drain(&log, Position::default());
     log.shared.state.lock().tail.clear();
     let from_disk = drain(&log, Position::default());
     run(log.close());
-    let full_table = Arc::new(SeriesTable::new(TableBounds { bytes_max: 0, idle_sweeps: 1 }));
+    let full_table = Arc::new(SeriesTable::new(TableBounds { bytes_max: 0, idle_sweeps: 1, ..TableBounds::default() }));
     let reopened = Log::open_on(Arc::new(Memory::from_image(&storage.survivors())), config(), full_table).unwrap();
     let into_full_table = drain(&reopened, Position::default());
     for drained in [from_memory, from_disk, into_full_table] {
@@ -241,39 +273,12 @@ fn any_flipped_byte_costs_at_most_its_own_record_and_is_counted() {
 }
 
 #[test]
-fn what_was_acknowledged_is_in_the_picture_of_every_later_crash() {
-    let storage = Memory::default();
-    storage.take_images();
-    let log = open(&storage, LogConfig { segment_bytes: 2000, ..config() });
-    let mut acknowledged = Vec::new();
-    for number in 0..40 {
-        let batch = batch(&log, number, number % 4);
-        let text = text(&log, &batch);
-        let seq = run(log.append(batch)).unwrap();
-        acknowledged.push((storage.images().len(), (seq, text)));
-        assert!(storage.live().len() >= storage.survivors().len());
-    }
-    let expected: Vec<_> = acknowledged.iter().map(|(_, record)| record.clone()).collect();
-    // No cursor holds the log: keep what the pictures show, whatever was trimmed meanwhile.
-    for (index, image) in storage.images().iter().enumerate() {
-        let owed = acknowledged.iter().filter(|(images, _)| *images <= index + 1).count();
-        let log = open(&Memory::from_image(image), config());
-        assert!(log.end().seq >= owed as u64, "picture {index}: {} of {owed}", log.end().seq);
-        let (records, losses) = drain(&log, log.stats().first);
-        assert_eq!(losses, []);
-        for (seq, text) in records {
-            assert_eq!(text, expected[seq as usize].1);
-        }
-    }
-}
-
-#[test]
 fn a_log_whose_disk_fails_accepts_no_more_and_keeps_what_it_acknowledged() {
     for allowed in 0..60 {
         let storage = Memory::default();
         let log = open(&storage, LogConfig { segment_bytes: 1500, ..config() });
         let cursor = log.cursor("holds").unwrap();
-        storage.fail_after(allowed, io::ErrorKind::Other);
+        storage.fail_after(allowed, EIO);
         let mut acknowledged = Vec::new();
         let mut failed = false;
         for number in 0..40 {
@@ -316,7 +321,7 @@ fn a_full_disk_is_a_full_log_and_not_a_failed_one() {
         };
         offer(0).unwrap();
         // Only the write itself may be taken back: make it the first change that fails.
-        storage.fail_after(allowed / 2 * 2, io::ErrorKind::StorageFull);
+        storage.fail_after(allowed / 2 * 2, ENOSPC);
         let refusals: Vec<_> = (1..10).filter_map(|number| offer(number).err()).collect();
         assert_eq!(refusals[0], AppendError::Full { retry_after: RETRY_AFTER });
         storage.recover();
@@ -358,18 +363,18 @@ fn a_disk_too_full_for_cursor_files_is_freed_by_what_the_cursors_passed() {
     let log = open(&storage, LogConfig { segment_bytes: 4000, ..config() });
     let cursor = log.cursor("slow").unwrap();
     run(log.append(batch(&log, 0, 10))).unwrap();
-    storage.resize(20_000);
+    storage.resize(Some(20_000));
     for round in 0..3 {
         while run(log.append(batch(&log, 1, 10))).is_ok() {}
         // To the last byte: nothing at all can be written.
         let held: usize = storage.live().values().map(Vec::len).sum();
-        storage.resize(held);
+        storage.resize(Some(held));
         move_to_end(&log, &cursor);
         log.shared.upkeep();
         assert_eq!(log.healthy(), Ok(()), "round {round}");
         assert_eq!(log.stats().segments.len(), 1);
         run(log.append(batch(&log, 2, 10))).unwrap();
-        storage.resize(20_000);
+        storage.resize(Some(20_000));
     }
     let end = log.end();
     move_to_end(&log, &cursor);
@@ -382,7 +387,7 @@ fn a_disk_too_full_for_cursor_files_is_freed_by_what_the_cursors_passed() {
 #[test]
 fn a_full_disk_is_freed_after_a_restart_before_anything_is_appended() {
     let storage = Memory::default();
-    storage.resize(20_000);
+    storage.resize(Some(20_000));
     let small = LogConfig { segment_bytes: 4000, ..config() };
     let log = open(&storage, small.clone());
     let cursor = log.cursor("slow").unwrap();
@@ -391,7 +396,7 @@ fn a_full_disk_is_freed_after_a_restart_before_anything_is_appended() {
 
     let image = storage.live();
     let storage = Memory::from_image(&image);
-    storage.resize(image.values().map(Vec::len).sum());
+    storage.resize(Some(image.values().map(Vec::len).sum()));
     let log = open(&storage, small);
     let cursor = log.cursor("slow").unwrap();
     assert!(log.stats().segments.len() > 2);
@@ -512,17 +517,6 @@ fn a_cursor_ahead_of_a_lost_tail_keeps_its_numbers_from_being_reused() {
         assert_eq!(Format::ALL.iter().map(|format| log.accepted(*format)).sum::<u64>(), 6);
         assert_eq!(run(log.append(batch(&log, 7, 1))), Ok(3));
         drain(&log, Position::default());
-    }
-}
-
-#[test]
-fn a_broken_cursor_file_is_named_and_not_overwritten() {
-    for content in ["", "{", r#"{"seq":1,"ordinal":2,"delivered":1,"dropped":{}}"#] {
-        let path = PathBuf::from("/log/cursors/a.json");
-        let storage = Memory::from_image(&Image::from([(path.clone(), content.into())]));
-        let error = Log::open_on(Arc::new(storage.clone()), config(), table()).unwrap_err();
-        assert!(error.to_string().contains("/log/cursors/a.json"), "{error}");
-        assert_eq!(storage.survivors()[&path], content.as_bytes());
     }
 }
 

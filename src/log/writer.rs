@@ -23,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Bytes after which a group is written although more requests wait.
 const GROUP_BYTES_MAX: usize = 8 << 20;
+/// How far copies of a definition stand apart: more than the largest block that disks lose as a whole.
+const APART_BYTES: u64 = 8 << 10;
 const CHECKPOINT_BYTES: usize = HEADER_BYTES + size_of::<Accepted>();
 
 type Reply = oneshot::Sender<Result<Seq, AppendError>>;
@@ -83,8 +85,32 @@ fn keep(shared: &Shared, poked: &Receiver<()>) {
 struct Active {
     file: Option<Box<dyn StorageFile>>,
     first: Position,
+    begun: TimestampNs,
     bytes: u64,
     locals: Locals,
+    /// Definitions whose two copies a single bad block could take.
+    close: Close,
+}
+
+/// Definitions that stand twice within [`APART_BYTES`]; they are written a third time once that many bytes have passed, so
+/// that every definition survives the loss of a block.
+#[derive(Debug, Default)]
+struct Close {
+    definitions: Vec<u8>,
+    count: u32,
+    /// Where the first of them stands.
+    since: u64,
+}
+
+impl Close {
+    /// Takes the definitions of a record that was laid out from `at` on, if its two copies of them are close together.
+    fn note(&mut self, (count, definitions): &(u32, Vec<u8>), at: u64, record_bytes: usize) {
+        if *count > 0 && record_bytes as u64 <= APART_BYTES {
+            self.since = if self.count == 0 { at } else { self.since };
+            self.count += count;
+            self.definitions.extend_from_slice(definitions);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -195,6 +221,7 @@ impl Writer {
                 Err(Refused::Log(needed)) => {
                     self.commit();
                     if !self.make_room(needed) {
+                        self.shared.state.lock().full = Some("the log has reached its max_bytes");
                         break AppendError::Full { retry_after: RETRY_AFTER };
                     }
                 }
@@ -208,15 +235,26 @@ impl Writer {
     fn lay_out(&mut self, batch: &Batch, appended_at: TimestampNs) -> Result<(), Refused> {
         let before = self.buffer.len();
         if self.active.is_none() {
-            self.active = Some(Active { file: None, first: self.end, bytes: 0, locals: Locals::default() });
-            self.checkpoint();
+            self.active = Some(Active {
+                file: None,
+                first: self.end,
+                begun: appended_at,
+                bytes: 0,
+                locals: Locals::default(),
+                close: Close::default(),
+            });
+            self.checkpoint(appended_at);
         }
         let fresh_segment = before == 0 && self.active.as_ref().is_some_and(|active| active.bytes == 0);
         let start = self.buffer.len();
-        let verdict = self.lay_out_record(batch, appended_at).and_then(|()| self.judge(start, fresh_segment));
+        let laid_out = self.lay_out_record(batch, appended_at);
+        let verdict = laid_out.and_then(|defined| self.judge(start, fresh_segment).map(|()| defined));
         if let Some(active) = &mut self.active {
-            match verdict {
-                Ok(()) => active.locals.settle(),
+            match &verdict {
+                Ok(defined) => {
+                    active.locals.settle();
+                    active.close.note(defined, active.bytes + start as u64, self.buffer.len() - start);
+                }
                 Err(_) => active.locals.take_back(),
             }
         }
@@ -227,14 +265,16 @@ impl Writer {
                 self.buffer.clear();
             }
         }
-        verdict
+        verdict.map(drop)
     }
 
-    fn lay_out_record(&mut self, batch: &Batch, appended_at: TimestampNs) -> Result<(), Refused> {
-        let Some(active) = &mut self.active else { return Ok(()) };
+    /// The number of definitions that it needed, and their payload.
+    fn lay_out_record(&mut self, batch: &Batch, appended_at: TimestampNs) -> Result<(u32, Vec<u8>), Refused> {
+        let Some(active) = &mut self.active else { return Ok((0, Vec::new())) };
         let position = self.end;
         let samples = batch.samples.len() as u32;
         let mut header = Header {
+            later: false,
             kind: Kind::Definitions,
             format: batch.format,
             payload_bytes: 0,
@@ -265,7 +305,7 @@ impl Writer {
             header.position = position.after(samples);
             put(&mut self.buffer, at, header, &definitions);
         }
-        Ok(())
+        Ok((defined, definitions))
     }
 
     /// Whether what was added from `start` on may stay.
@@ -286,17 +326,45 @@ impl Writer {
         Ok(())
     }
 
-    fn checkpoint(&mut self) {
+    /// Writes definitions a third time that stand too close together, once the segment has grown.
+    fn define_again(&mut self) {
+        let Some(active) = &mut self.active else { return };
+        let reached = active.bytes + self.buffer.len() as u64;
+        if active.close.count == 0 || reached < active.close.since + APART_BYTES {
+            return;
+        }
+        let Close { definitions, count, .. } = std::mem::take(&mut active.close);
+        let bytes = (self.buffer.len() + 2 * HEADER_BYTES + CHECKPOINT_BYTES + definitions.len()) as u64;
+        if active.bytes + bytes > self.shared.segment_bytes_max()
+            || self.shared.state.lock().bytes() + bytes > self.shared.config.bytes_max
+        {
+            return;
+        }
+        let header = Header {
+            later: false,
+            kind: Kind::Definitions,
+            format: Format::PrometheusText,
+            payload_bytes: 0,
+            count,
+            position: self.end,
+            appended_at: clock::now(),
+            payload_crc: 0,
+        };
+        put(&mut self.buffer, active.bytes, header, &definitions);
+    }
+
+    fn checkpoint(&mut self, appended_at: TimestampNs) {
         let Some(active) = &self.active else { return };
         let mut payload = Vec::with_capacity(size_of::<Accepted>());
         encode_checkpoint(&self.accepted, &mut payload);
         let header = Header {
+            later: false,
             kind: Kind::Checkpoint,
             format: self.waiting.last().map_or(Format::PrometheusText, |(record, _)| record.batch.format),
             payload_bytes: 0,
             count: 0,
             position: self.end,
-            appended_at: clock::now(),
+            appended_at,
             payload_crc: 0,
         };
         put(&mut self.buffer, active.bytes, header, &payload);
@@ -307,14 +375,16 @@ impl Writer {
         if self.waiting.is_empty() {
             return;
         }
-        self.checkpoint();
+        self.define_again();
+        self.checkpoint(clock::now());
         let written = self.write();
         self.buffer.clear();
         let waiting = std::mem::take(&mut self.waiting);
         let error = match written {
             Ok(()) => return self.publish(waiting),
             Err(Failure::DiskFull) => {
-                let state = self.shared.state.lock();
+                let mut state = self.shared.state.lock();
+                state.full = Some("the disk of the log is full");
                 (self.end, self.accepted) = (state.end, state.accepted);
                 drop(state);
                 // The definitions of this group are gone with it.
@@ -362,13 +432,15 @@ impl Writer {
         let forgotten;
         {
             let mut state = self.shared.state.lock();
-            let segment = Segment { name: active.first.seq, first: active.first, bytes: active.bytes };
+            let Active { first, begun, bytes, .. } = *active;
+            let segment = Segment { name: first.seq, first, bytes, begun: Some(begun) };
             match state.segments.back_mut() {
                 Some(last) if last.name == segment.name => *last = segment,
                 _ => state.segments.push_back(segment),
             }
             state.end = self.end;
             state.accepted = self.accepted;
+            state.full = None;
             for (record, reply) in waiting {
                 answers.push((record.seq, reply));
                 state.tail_bytes += record.batch.bytes();

@@ -1,7 +1,10 @@
 //! A batch: what one request brought, in columns small enough to be cheap and complete enough to lose nothing.
 
-use super::table::{AliasHash, Pin, TableFullError};
-use super::{Distribution, Format, Metadata, NativeHistogram, SeriesId, SeriesSpec, SeriesTable, TimestampNs, Value};
+use super::table::{AliasHash, Pin};
+use super::{
+    Denied, Distribution, Format, Metadata, NativeHistogram, SeriesId, SeriesLimits, SeriesSpec, SeriesTable, Source,
+    TimestampNs, Value,
+};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -66,6 +69,14 @@ pub struct Exemplar {
     pub value: f64,
     /// When it was observed, if the sender said so.
     pub timestamp: Option<TimestampNs>,
+}
+
+impl Exemplar {
+    fn bytes(&self) -> usize {
+        const LABEL_BYTES: usize = 48;
+        let labels = self.labels.iter().map(|(name, value)| LABEL_BYTES + name.len() + value.len());
+        size_of::<Self>() + labels.sum::<usize>()
+    }
 }
 
 /// Metadata that arrived apart from any series (remote write 1.0 sends it so, once a minute).
@@ -167,14 +178,14 @@ impl Batch {
 
     /// Memory the batch occupies, roughly, for the bounds of queues.
     pub fn bytes(&self) -> usize {
-        const HISTOGRAM_BYTES: usize = 512;
         size_of::<Self>()
-            + self.samples.len() * size_of::<Sample>()
-            + self.strings.len()
-            + self.starts.len() * 16
-            + self.exemplars.len() * 128
-            + self.metadata.len() * 64
-            + (self.histograms.len() + self.distributions.len()) * HISTOGRAM_BYTES
+            + self.samples.capacity() * size_of::<Sample>()
+            + self.strings.capacity()
+            + self.starts.capacity() * 16
+            + self.exemplars.iter().map(Exemplar::bytes).sum::<usize>()
+            + self.metadata.iter().map(|metadata| metadata.bytes()).sum::<usize>()
+            + self.histograms.iter().map(NativeHistogram::bytes).sum::<usize>()
+            + self.distributions.iter().map(Distribution::bytes).sum::<usize>()
     }
 }
 
@@ -204,6 +215,8 @@ pub struct BatchBuilder<'t> {
     batch: Batch,
     context: AliasHash,
     extra_labels: Vec<(String, String)>,
+    source: Source,
+    limits: SeriesLimits,
 }
 
 impl<'t> BatchBuilder<'t> {
@@ -213,7 +226,14 @@ impl<'t> BatchBuilder<'t> {
         for (name, value) in &extra_labels {
             context = context.then(table.hash(name.as_bytes())).then(table.hash(value.as_bytes()));
         }
-        Self { table, batch: Batch::new(format, table.pin()), context, extra_labels }
+        let batch = Batch::new(format, table.pin());
+        Self { table, batch, context, extra_labels, source: Source::OWN, limits: SeriesLimits::NONE }
+    }
+
+    /// The same for a request from elsewhere, whose new series are held to limits.
+    #[must_use]
+    pub fn sent_by(self, source: Source, limits: SeriesLimits) -> Self {
+        Self { source, limits, ..self }
     }
 
     /// The format of the batch.
@@ -240,13 +260,14 @@ impl<'t> BatchBuilder<'t> {
     }
 
     /// Interns a series at first sight and remembers its alias.
-    pub fn define<'s>(&'s self, alias: AliasHash, mut spec: SeriesSpec<'s>) -> Result<SeriesId, TableFullError> {
+    pub fn define<'s>(&'s self, alias: AliasHash, mut spec: SeriesSpec<'s>) -> Result<SeriesId, Denied> {
         if !self.extra_labels.is_empty() {
             spec.labels.retain(|(name, _)| self.extra_labels.iter().all(|(extra, _)| extra != name));
             let given = self.extra_labels.iter().filter(|(_, value)| !value.is_empty());
             spec.labels.extend(given.map(|(name, value)| (Cow::from(name.as_str()), Cow::from(value.as_str()))));
         }
-        self.table.define(alias, self.batch.format.dialect(), spec)
+        self.limits.check(&spec)?;
+        self.table.define(self.source, alias, self.batch.format.dialect(), spec)
     }
 
     /// Appends a sample.
@@ -276,10 +297,11 @@ impl<'t> BatchBuilder<'t> {
         self.batch.exemplars.push(exemplar);
     }
 
-    /// Appends metadata that came without series. Metadata already known to the table is not repeated in every batch. The
+    /// Appends metadata that came without series. Metadata already known to the table is not repeated in every batch,
+    /// and what the table has no room to remember is not carried: outputs remember it too. The
     /// table learns it from whoever appends the batch: what it knew of a batch that is lost would not be told again.
     pub fn metadata(&mut self, metadata: Metadata) {
-        if !self.table.knows(&metadata) {
+        if !self.table.knows(&metadata) && self.table.has_room_for_family(&metadata) {
             self.batch.metadata.push(Arc::new(metadata));
         }
     }
@@ -318,7 +340,11 @@ impl<'t> BatchBuilder<'t> {
     }
 
     /// The finished batch.
-    pub fn finish(self) -> Batch {
+    pub fn finish(mut self) -> Batch {
+        // It may wait long, in the memory of the log and for slow outputs.
+        if self.batch.samples.capacity() > self.batch.samples.len() / 4 * 5 {
+            self.batch.samples.shrink_to_fit();
+        }
         self.batch
     }
 }

@@ -58,6 +58,9 @@ losses! {
     LogDamaged = "log_damaged",
     /// It was trimmed from the log before this output was configured, or while it was absent from the configuration.
     BeforeOutput = "before_output",
+    /// It stood before the oldest record kept when the output's cursor file was found damaged: whether it was delivered is not
+    /// known.
+    CursorDamaged = "cursor_damaged",
     // The sample arrives, but not as it was.
     /// Characters of the name were replaced.
     NameSanitised = "name_sanitised",

@@ -52,12 +52,16 @@ refusals! {
     TooLong = "too_long",
     /// A kind of data that is not metrics (Wavefront events, spans, source tags).
     Unsupported = "unsupported",
-    /// The series table is full and nothing in it is idle.
+    /// More labels than the gateway's limit.
+    TooManyLabels = "too_many_labels",
+    /// No room for a new series: the table is full, or its source has as many as it may.
     SeriesLimit = "series_limit",
     /// The body does not decompress or ends early; its samples cannot be told apart and are counted as one.
     Body = "body",
     /// A line of a request that asked for all or nothing, refused because of another.
     AllOrNothing = "all_or_nothing",
+    /// Too much is in flight, or the process is near its limit of memory.
+    Memory = "memory",
     /// The log takes no more.
     Log = "log",
 }

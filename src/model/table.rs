@@ -5,17 +5,23 @@
 //!   names meet by accident with a probability of 2^-128 a pair.
 //! * An *identity* is the hash of name, sorted labels and declared metadata: other spellings of a series find it there.
 //! * The table is bounded in bytes ([`TableBounds`]). [`SeriesTable::sweep`] retires series not seen for a while, sooner
-//!   when the table is full; a retired series stays readable until every batch made before its retirement is gone
-//!   ([`Pin`]). When nothing is idle, a new series is refused ([`TableFullError`]) and known ones go on.
+//!   when the table is crowded; a retired series stays readable until every batch made before its retirement is gone
+//!   ([`Pin`]). When nothing is idle, a new series is refused ([`Denied`]) and known ones go on.
+//! * Every entry is charged to the [`Source`] that sent it first. A source gets new series only while it holds less than
+//!   [`SHARE`] times what is free, the dynamic threshold of shared-memory switches: one greedy source ends at 4/5 of the
+//!   table, two at 4/9 each, and there is always room for those that hold little. Nobody is held back in a table that is
+//!   nearly empty, and there is nothing to configure.
 //! * Locks are taken in one order: the shard of an identity, then those of pairs, series and aliases. Nothing waits the other way.
 
-use super::{Dialect, LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
+use super::sources::{Holding, Source, Sources};
+use super::{Denied, Dialect, LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 
@@ -72,20 +78,14 @@ pub struct TableBounds {
     pub bytes_max: usize,
     /// Sweeps without a sample after which a series is idle.
     pub idle_sweeps: u32,
+    /// Series that one source may hold.
+    pub series_per_source_max: usize,
 }
 
 impl Default for TableBounds {
     fn default() -> Self {
-        Self { bytes_max: 2 << 30, idle_sweeps: 60 }
+        Self { bytes_max: 2 << 30, idle_sweeps: 60, series_per_source_max: usize::MAX }
     }
-}
-
-/// The table holds as much as it may, and nothing in it is idle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the series table is full ({bytes_max} bytes): new series are refused until others fall idle")]
-pub struct TableFullError {
-    /// The bound that was met.
-    pub bytes_max: usize,
 }
 
 /// Keeps every series readable that was in the table when the pin was taken.
@@ -95,11 +95,12 @@ pub type Pin = Arc<Epoch>;
 #[derive(Debug)]
 pub struct Epoch;
 
-/// What an alias or an identity leads to, and the sweep in which it was last asked for.
+/// What an alias or an identity leads to, the sweep in which it was last asked for, and who sent it first.
 #[derive(Debug)]
 struct Known {
     series: SeriesId,
     seen: AtomicU32,
+    source: Source,
 }
 
 impl Known {
@@ -114,7 +115,7 @@ impl Known {
 #[derive(Debug)]
 struct Retired {
     last_epoch: Weak<Epoch>,
-    series: Vec<SeriesId>,
+    series: Vec<(SeriesId, Source)>,
 }
 
 /// See the module's documentation.
@@ -125,11 +126,13 @@ pub struct SeriesTable {
     aliases: ReadyMap<AliasHash, Known>,
     identities: ReadyMap<AliasHash, Known>,
     series: ReadyMap<SeriesId, Arc<Series>>,
-    pairs: ReadyMap<AliasHash, Arc<LabelPair>>,
+    pairs: ReadyMap<AliasHash, (Arc<LabelPair>, Source)>,
     families: DashMap<Box<str>, Arc<Metadata>>,
     families_version: AtomicU64,
     next: AtomicU32,
-    bytes: AtomicUsize,
+    sources: Sources,
+    /// Whether a series was refused for want of room since the last sweep, or memory was short.
+    refused: AtomicBool,
     sweeps: AtomicU32,
     epoch: Mutex<Arc<Epoch>>,
     retired: Mutex<VecDeque<Retired>>,
@@ -143,8 +146,10 @@ const SERIES_BYTES: usize = 160;
 const PAIR_BYTES: usize = 96;
 /// Families whose metadata is remembered apart from series; further ones are carried but not remembered.
 const FAMILIES_MAX: usize = 100_000;
-/// Sweeps without a sample after which a series makes room in a table that is full, whatever the bounds say.
-const IDLE_SWEEPS_WHEN_FULL: u32 = 5;
+/// Sweeps without a sample after which a series makes room in a table that is crowded, whatever the bounds say.
+const IDLE_SWEEPS_WHEN_CROWDED: u32 = 5;
+/// A source that holds so many times what is free gets no new series.
+const SHARE: usize = 4;
 /// Ids are never reused: a new series is refused beyond this one. Those behind it are for series read back from the log.
 const LAST_ID: u32 = u32::MAX - (1 << 28);
 
@@ -169,7 +174,8 @@ impl SeriesTable {
             families: DashMap::new(),
             families_version: AtomicU64::new(0),
             next: AtomicU32::new(0),
-            bytes: AtomicUsize::new(0),
+            sources: Sources::default(),
+            refused: AtomicBool::new(false),
             sweeps: AtomicU32::new(0),
             epoch: Mutex::new(Arc::new(Epoch)),
             retired: Mutex::new(VecDeque::new()),
@@ -195,17 +201,60 @@ impl SeriesTable {
         Some(known.series)
     }
 
+    /// The account of an address.
+    pub fn source(&self, address: IpAddr) -> Source {
+        let hash = match address.to_canonical() {
+            IpAddr::V4(address) => self.hash(&address.octets()),
+            IpAddr::V6(address) => self.hash(&address.octets()[..8]),
+        };
+        Source::of(hash.0)
+    }
+
+    /// What a source holds.
+    pub fn holding(&self, source: Source) -> Holding {
+        self.sources.holding(source)
+    }
+
     /// Interns a series and remembers the alias it came under. Sorts the labels.
-    pub fn define(&self, alias: AliasHash, dialect: Dialect, spec: SeriesSpec<'_>) -> Result<SeriesId, TableFullError> {
-        if self.is_full() || self.next.load(Ordering::Relaxed) > LAST_ID {
-            return Err(TableFullError { bytes_max: self.bounds.bytes_max });
+    pub fn define(
+        &self,
+        source: Source,
+        alias: AliasHash,
+        dialect: Dialect,
+        spec: SeriesSpec<'_>,
+    ) -> Result<SeriesId, Denied> {
+        self.has_room_for(source).inspect_err(|_| self.refused.store(true, Ordering::Relaxed))?;
+        Ok(self.define_unbounded(source, alias, dialect, spec))
+    }
+
+    fn has_room_for(&self, source: Source) -> Result<(), Denied> {
+        let TableBounds { bytes_max, series_per_source_max, .. } = self.bounds;
+        let free = bytes_max.saturating_sub(self.bytes());
+        if free == 0 || self.next.load(Ordering::Relaxed) > LAST_ID {
+            return Err(Denied::TableFull { bytes_max });
         }
-        Ok(self.define_unbounded(alias, dialect, spec))
+        let Holding { bytes, series } = self.sources.holding(source);
+        if source == Source::OWN {
+            return Ok(());
+        }
+        if series >= series_per_source_max {
+            return Err(Denied::SeriesPerSource { expected: series_per_source_max });
+        }
+        if bytes >= free.saturating_mul(SHARE) {
+            return Err(Denied::SourceShare { bytes, free });
+        }
+        Ok(())
     }
 
     /// Like [`SeriesTable::define`], but even when the table is full: for series of samples that were accepted before and
     /// are read back from the log. The growth is bounded by what is read within a few sweeps.
-    pub fn define_unbounded(&self, alias: AliasHash, dialect: Dialect, mut spec: SeriesSpec<'_>) -> SeriesId {
+    pub fn define_unbounded(
+        &self,
+        source: Source,
+        alias: AliasHash,
+        dialect: Dialect,
+        mut spec: SeriesSpec<'_>,
+    ) -> SeriesId {
         spec.labels.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
         let lane = self.lane_hash(&spec);
         let known = match self.identities.entry(self.identity(lane, dialect, &spec)) {
@@ -216,27 +265,29 @@ impl SeriesTable {
                     Some(field) => SeriesName::field(spec.measurement, field),
                     None => SeriesName::metric(spec.measurement),
                 };
-                let labels: Box<[_]> = spec.labels.iter().map(|(name, value)| self.pair(name, value)).collect();
+                let labels: Box<[_]> = spec.labels.iter().map(|(name, value)| self.pair(source, name, value)).collect();
                 let lane_key = (lane.0 >> 64) as u64 ^ lane.0 as u64;
                 let series = Series { dialect, name, labels, metadata: spec.metadata, lane_key };
-                self.bytes.fetch_add(ALIAS_BYTES + series_bytes(&series), Ordering::Relaxed);
+                self.sources.charge(source, ALIAS_BYTES + series_bytes(&series));
+                self.sources.add_series(source);
                 self.series.insert(id, Arc::new(series));
-                vacant.insert(Known { series: id, seen: AtomicU32::new(0) })
+                vacant.insert(Known { series: id, seen: AtomicU32::new(0), source })
             }
         };
         // While the identity's shard is locked, so that no sweep retires the series between this and its new alias.
         let sweep = self.sweeps.load(Ordering::Relaxed);
         known.see(sweep);
         let series = known.series;
-        if self.aliases.insert(alias, Known { series, seen: AtomicU32::new(sweep) }).is_none() {
-            self.bytes.fetch_add(ALIAS_BYTES, Ordering::Relaxed);
+        self.sources.charge(source, ALIAS_BYTES);
+        if let Some(before) = self.aliases.insert(alias, Known { series, seen: AtomicU32::new(sweep), source }) {
+            self.sources.release(before.source, ALIAS_BYTES);
         }
         drop(known);
         series
     }
 
     fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) >= self.bounds.bytes_max
+        self.bytes() >= self.bounds.bytes_max
     }
 
     /// The series of an id; none only for an id whose series was retired after every pin on it was dropped.
@@ -246,19 +297,27 @@ impl SeriesTable {
 
     /// Remembers metadata that came without series. Returns it when it was new or changed.
     pub fn learn(&self, metadata: Metadata) -> Option<Arc<Metadata>> {
-        let full = self.families.len() >= FAMILIES_MAX || self.is_full();
+        let has_room = self.has_room_for_family(&metadata);
         if self.families.get(&metadata.family).is_some_and(|known| **known == metadata) {
             return None;
         }
         let metadata = Arc::new(metadata);
-        if !full || self.families.contains_key(&metadata.family) {
-            self.bytes.fetch_add(metadata_bytes(&metadata), Ordering::Relaxed);
+        if has_room {
+            self.sources.charge(Source::OWN, metadata.bytes());
             if let Some(before) = self.families.insert(metadata.family.clone(), Arc::clone(&metadata)) {
-                self.bytes.fetch_sub(metadata_bytes(&before), Ordering::Relaxed);
+                self.sources.release(Source::OWN, before.bytes());
             }
             self.families_version.fetch_add(1, Ordering::Release);
         }
         Some(metadata)
+    }
+
+    /// Whether [`SeriesTable::learn`] would remember it.
+    pub fn has_room_for_family(&self, metadata: &Metadata) -> bool {
+        match self.families.get(&metadata.family) {
+            Some(before) => !self.is_full() || metadata.bytes() <= before.bytes(),
+            None => !self.is_full() && self.families.len() < FAMILIES_MAX,
+        }
     }
 
     /// Whether [`SeriesTable::learn`] was last told the same of that family.
@@ -288,27 +347,32 @@ impl SeriesTable {
 
     /// Estimated memory of the table.
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.sources.bytes()
+    }
+
+    /// Makes the next sweep retire series as soon as in a crowded table: memory is short elsewhere.
+    pub fn hurry(&self) {
+        self.refused.store(true, Ordering::Relaxed);
     }
 
     /// Retires series that fell idle and frees those that nothing holds any more. To be called at a steady pace; returns
     /// how many series were retired.
     pub fn sweep(&self) -> usize {
         let sweep = self.sweeps.fetch_add(1, Ordering::Relaxed);
-        let idle_sweeps =
-            if self.is_full() { IDLE_SWEEPS_WHEN_FULL.min(self.bounds.idle_sweeps) } else { self.bounds.idle_sweeps };
+        let crowded = self.refused.swap(false, Ordering::Relaxed) || self.bytes() > self.bounds.bytes_max / 2;
+        let idle_sweeps = self.bounds.idle_sweeps;
+        let idle_sweeps = if crowded { idle_sweeps.min(IDLE_SWEEPS_WHEN_CROWDED) } else { idle_sweeps };
         // At least one: a series may be asked for at the very moment at which a sweep begins.
         let oldest = sweep.saturating_sub(idle_sweeps.max(1));
         self.free_retired();
 
         let mut live = HashSet::<SeriesId, BuildHasherDefault<IdHasher>>::default();
-        let mut dropped_aliases = 0;
         self.aliases.retain(|_, alias| {
             let fresh = alias.seen.load(Ordering::Relaxed) >= oldest;
             if fresh {
                 live.insert(alias.series);
             } else {
-                dropped_aliases += 1;
+                self.sources.release(alias.source, ALIAS_BYTES);
             }
             fresh
         });
@@ -317,11 +381,12 @@ impl SeriesTable {
             // One defined lately may have got its alias after the walk above.
             let keep = live.contains(&known.series) || known.seen.load(Ordering::Relaxed) >= oldest;
             if !keep {
-                idle.push(known.series);
+                self.sources.release(known.source, ALIAS_BYTES);
+                self.sources.remove_series(known.source);
+                idle.push((known.series, known.source));
             }
             keep
         });
-        self.bytes.fetch_sub((dropped_aliases + idle.len()) * ALIAS_BYTES, Ordering::Relaxed);
         let retired = idle.len();
         if retired > 0 {
             let ended = std::mem::replace(&mut *self.epoch.lock(), Arc::new(Epoch));
@@ -338,9 +403,9 @@ impl SeriesTable {
         while retired.front().is_some_and(|oldest| oldest.last_epoch.strong_count() == 0) {
             let Some(oldest) = retired.pop_front() else { break };
             freed = true;
-            for id in oldest.series {
+            for (id, source) in oldest.series {
                 if let Some((_, series)) = self.series.remove(&id) {
-                    self.bytes.fetch_sub(series_bytes(&series), Ordering::Relaxed);
+                    self.sources.release(source, series_bytes(&series));
                 }
             }
         }
@@ -350,10 +415,10 @@ impl SeriesTable {
     }
 
     fn free_pairs(&self) {
-        self.pairs.retain(|_, pair| {
+        self.pairs.retain(|_, (pair, source)| {
             let used = Arc::strong_count(pair) > 1;
             if !used {
-                self.bytes.fetch_sub(PAIR_BYTES + pair.name.len() + pair.value.len(), Ordering::Relaxed);
+                self.sources.release(*source, PAIR_BYTES + pair.name.len() + pair.value.len());
             }
             used
         });
@@ -380,24 +445,20 @@ impl SeriesTable {
         })
     }
 
-    fn pair(&self, name: &str, value: &str) -> Arc<LabelPair> {
+    fn pair(&self, source: Source, name: &str, value: &str) -> Arc<LabelPair> {
         let key = self.hash(name.as_bytes()).then(self.hash(value.as_bytes()));
         let pair = self.pairs.entry(key).or_insert_with(|| {
-            self.bytes.fetch_add(PAIR_BYTES + name.len() + value.len(), Ordering::Relaxed);
-            Arc::new(LabelPair { name: name.into(), value: value.into() })
+            self.sources.charge(source, PAIR_BYTES + name.len() + value.len());
+            (Arc::new(LabelPair { name: name.into(), value: value.into() }), source)
         });
-        Arc::clone(&pair)
+        Arc::clone(&pair.0)
     }
 }
 
 /// What a series costs apart from its pairs. Metadata is charged in full though series of a family may share it.
 fn series_bytes(series: &Series) -> usize {
     let labels = series.labels.len() * size_of::<Arc<LabelPair>>();
-    SERIES_BYTES + series.name.len() + labels + series.metadata.as_deref().map_or(0, metadata_bytes)
-}
-
-fn metadata_bytes(metadata: &Metadata) -> usize {
-    size_of::<Metadata>() + metadata.family.len() + metadata.help.len() + metadata.unit.len()
+    SERIES_BYTES + series.name.len() + labels + series.metadata.as_deref().map_or(0, Metadata::bytes)
 }
 
 #[cfg(test)]
@@ -414,12 +475,15 @@ mod tests {
     #[test]
     fn two_spellings_of_a_series_share_its_id_and_pairs() {
         let table = SeriesTable::default();
-        let one =
-            table.define(table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("b", "2"), ("a", "1")])).unwrap();
-        let two =
-            table.define(table.hash(b"2"), Dialect::Prometheus, spec("m", None, &[("a", "1"), ("b", "2")])).unwrap();
+        let one = table
+            .define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("b", "2"), ("a", "1")]))
+            .unwrap();
+        let two = table
+            .define(Source::OWN, table.hash(b"2"), Dialect::Prometheus, spec("m", None, &[("a", "1"), ("b", "2")]))
+            .unwrap();
         assert_eq!(one, two);
-        let other = table.define(table.hash(b"3"), Dialect::Prometheus, spec("n", None, &[("a", "1")])).unwrap();
+        let other =
+            table.define(Source::OWN, table.hash(b"3"), Dialect::Prometheus, spec("n", None, &[("a", "1")])).unwrap();
         assert_ne!(one, other);
         let (first, third) = (table.series(one).unwrap(), table.series(other).unwrap());
         assert!(Arc::ptr_eq(&first.labels[0], &third.labels[0]));
@@ -430,14 +494,19 @@ mod tests {
     fn measurement_and_field_are_not_one_name() {
         let table = SeriesTable::default();
         let ids = [
-            table.define(table.hash(b"1"), Dialect::Influx, spec("ab", Some("c"), &[])).unwrap(),
-            table.define(table.hash(b"2"), Dialect::Influx, spec("a", Some("bc"), &[])).unwrap(),
-            table.define(table.hash(b"3"), Dialect::Prometheus, spec("abc", None, &[])).unwrap(),
+            table.define(Source::OWN, table.hash(b"1"), Dialect::Influx, spec("ab", Some("c"), &[])).unwrap(),
+            table.define(Source::OWN, table.hash(b"2"), Dialect::Influx, spec("a", Some("bc"), &[])).unwrap(),
+            table.define(Source::OWN, table.hash(b"3"), Dialect::Prometheus, spec("abc", None, &[])).unwrap(),
         ];
         assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
         let lanes = ["x", "y"].map(|field| {
             let id = table
-                .define(table.hash(field.as_bytes()), Dialect::Influx, spec("m", Some(field), &[("t", "v")]))
+                .define(
+                    Source::OWN,
+                    table.hash(field.as_bytes()),
+                    Dialect::Influx,
+                    spec("m", Some(field), &[("t", "v")]),
+                )
                 .unwrap();
             table.series(id).unwrap().lane_key
         });
@@ -446,9 +515,10 @@ mod tests {
 
     #[test]
     fn an_idle_series_stays_readable_while_a_batch_holds_it() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1 });
+        let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
         let empty = table.bytes();
-        let id = table.define(table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap();
+        let id =
+            table.define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap();
         let batch = Batch::new(Format::InfluxLine, table.pin());
         let retired: usize = (0..4).map(|_| table.sweep()).sum();
         assert_eq!(retired, 1);
@@ -458,30 +528,37 @@ mod tests {
         table.sweep();
         assert!(table.series(id).is_none());
         assert_eq!(table.bytes(), empty, "the account is even again");
-        let again = table.define(table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap();
+        let again =
+            table.define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap();
         assert_ne!(again, id, "ids are not reused");
     }
 
     #[test]
     fn a_full_table_refuses_new_series_and_knows_the_old() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 1, idle_sweeps: 1 });
-        table.define(table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[])).unwrap();
-        assert!(table.define(table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[])).is_err());
+        let table = SeriesTable::new(TableBounds { bytes_max: 1, idle_sweeps: 1, ..TableBounds::default() });
+        table.define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[])).unwrap();
+        assert!(table.define(Source::OWN, table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[])).is_err());
         assert!(table.recognise(table.hash(b"1")).is_some());
-        let read_back = table.define_unbounded(table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[]));
+        let read_back =
+            table.define_unbounded(Source::OWN, table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[]));
         assert_eq!(table.recognise(table.hash(b"2")), Some(read_back), "what was accepted once is never refused");
     }
 
     #[test]
     fn a_full_table_makes_room_from_what_a_flood_left_behind() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 100_000, idle_sweeps: 1000 });
+        let table = SeriesTable::new(TableBounds { bytes_max: 100_000, idle_sweeps: 1000, ..TableBounds::default() });
         let define = |name: &str| {
-            table.define(table.hash(name.as_bytes()), Dialect::Prometheus, spec(name, None, &[("flood", name)]))
+            table.define(
+                Source::OWN,
+                table.hash(name.as_bytes()),
+                Dialect::Prometheus,
+                spec(name, None, &[("flood", name)]),
+            )
         };
         define("steady").unwrap();
         let taken = (0..1000).take_while(|number| define(&format!("flood_{number}")).is_ok()).count();
         assert!((100..999).contains(&taken) && table.bytes() < 101_000, "{taken} series, {} bytes", table.bytes());
-        for _ in 0..IDLE_SWEEPS_WHEN_FULL + 2 {
+        for _ in 0..IDLE_SWEEPS_WHEN_CROWDED + 2 {
             table.recognise(table.hash(b"steady")).expect("known series go on");
             table.sweep();
         }
@@ -490,8 +567,58 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_from_one_source_leaves_room_for_the_new_series_of_others() {
+        let table = SeriesTable::new(TableBounds { bytes_max: 1_000_000, idle_sweeps: 60, ..TableBounds::default() });
+        let [flooding, other, third] = [1, 2, 3].map(|host| table.source([192, 0, 2, host].into()));
+        let define = |source: Source, name: &str| {
+            table.define(source, table.hash(name.as_bytes()), Dialect::Influx, spec(name, Some("v"), &[("n", name)]))
+        };
+        let flood = |source: Source, who: &str| {
+            (0..10_000).take_while(|number| define(source, &format!("{who}{number}")).is_ok()).count()
+        };
+        define(other, "known").unwrap();
+        assert!(flood(flooding, "flood") > 1000);
+        assert!((790_000..810_000).contains(&table.holding(flooding).bytes), "{:?}", table.holding(flooding));
+        assert!(matches!(define(flooding, "more"), Err(Denied::SourceShare { .. })));
+        assert!((0..100).all(|number| define(other, &format!("other{number}")).is_ok()), "others are served");
+        flood(third, "third");
+        assert!(define(other, "still").is_ok(), "two of them leave room as well");
+        assert!(table.bytes() < 1_000_000, "{}", table.bytes());
+
+        // What is not seen any more goes sooner than it would in peace, and its source may come again.
+        for _ in 0..IDLE_SWEEPS_WHEN_CROWDED + 3 {
+            table.recognise(table.hash(b"known")).expect("known series go on");
+            table.sweep();
+        }
+        assert_eq!((table.len(), table.holding(other).series), (1, 1));
+        assert_eq!([flooding, third].map(|source| table.holding(source)), [Holding::default(); 2], "even to the byte");
+        define(flooding, "again").unwrap();
+    }
+
+    #[test]
+    fn a_source_alone_may_use_most_of_the_table() {
+        let table = SeriesTable::new(TableBounds { bytes_max: 1_000_000, idle_sweeps: 60, ..TableBounds::default() });
+        let only = table.source([2001, 0xdb8, 0, 1, 0, 0, 0, 1].into());
+        assert_eq!(only, table.source([2001, 0xdb8, 0, 1, 9, 9, 9, 9].into()), "a host may choose the rest");
+        assert_ne!(only, table.source([2001, 0xdb8, 0, 2, 0, 0, 0, 1].into()));
+        let define =
+            |name: &str| table.define(only, table.hash(name.as_bytes()), Dialect::Influx, spec(name, None, &[]));
+        let taken = (0..10_000).take_while(|number| define(&number.to_string()).is_ok()).count();
+        assert_eq!(table.holding(only).series, taken);
+        assert!(table.bytes() > 750_000, "{}", table.bytes());
+        // Spellings of a known series cost memory as well.
+        let spelled = (0..10_000_u32)
+            .take_while(|number| {
+                let alias = table.hash(&number.to_le_bytes());
+                table.define(only, alias, Dialect::Influx, spec("0", None, &[])).is_ok()
+            })
+            .count();
+        assert!(spelled < 100, "{spelled} aliases");
+    }
+
+    #[test]
     fn metadata_counts_against_the_bound() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 10_000, idle_sweeps: 1 });
+        let table = SeriesTable::new(TableBounds { bytes_max: 10_000, idle_sweeps: 1, ..TableBounds::default() });
         let learn = |family: &str, help: &str| {
             let (family, help, unit) = (family.into(), help.into(), "".into());
             table.learn(Metadata { family, metric_type: MetricType::Counter, help, unit })
@@ -506,7 +633,7 @@ mod tests {
     #[test]
     fn an_alias_never_leads_to_a_series_that_is_gone() {
         // Sweeps race with senders whose aliases keep falling idle between their requests.
-        let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1 });
+        let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
         std::thread::scope(|scope| {
             let senders: Vec<_> = (0..2_u64)
                 .map(|sender| {
@@ -516,7 +643,12 @@ mod tests {
                             let _pin = table.pin();
                             let alias = table.hash(&[sender as u8, (round % 7) as u8]);
                             let id = table.recognise(alias).unwrap_or_else(|| {
-                                table.define_unbounded(alias, Dialect::Prometheus, spec("m", None, &[("a", "1")]))
+                                table.define_unbounded(
+                                    Source::OWN,
+                                    alias,
+                                    Dialect::Prometheus,
+                                    spec("m", None, &[("a", "1")]),
+                                )
                             });
                             assert!(table.series(id).is_some(), "round {round}");
                         }

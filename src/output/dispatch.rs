@@ -7,7 +7,7 @@ use super::shipment::{Settlement, Shipment};
 use crate::clock;
 use crate::config;
 use crate::ledger::OutputAccount;
-use crate::log::{Cursor, CursorState, Entry, Log, ReadError, Reader, Record};
+use crate::log::{Cursor, CursorState, Entry, Gap, Log, ReadError, Reader, Record};
 use crate::model::{Batch, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, TimestampNs};
 use crate::wire::SampleRef;
 use std::collections::HashMap;
@@ -161,19 +161,21 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                     self.ship(lane, shipment).await;
                 }
             }
-            Entry::Lost { first, next, samples, why } => {
+            Entry::Lost { gap, why } => {
+                let Gap { first, next, samples, appended } = *gap;
                 let reason = why.loss();
                 tracing::error!(
                     output = self.parts.account.name,
                     first,
                     next,
                     samples,
+                    %appended,
                     reason = reason.as_str(),
                     "the log no longer has records of this output"
                 );
-                self.next_seq = *next;
-                self.parts.account.lose(reason, *samples);
-                self.progress.skip(*first, *next, clock::now(), reason, *samples);
+                self.next_seq = next;
+                self.parts.account.lose(reason, samples);
+                self.progress.skip(first, next, clock::now(), reason, samples);
             }
         }
         self.advance();

@@ -15,7 +15,7 @@ use super::protobuf::{DecodeError, Fields, read_varint};
 use super::remote_write;
 use super::remote_write::histogram::Message as HistogramMessage;
 use crate::model::{
-    BatchBuilder, Exemplar, Metadata, MetricType, NativeHistogram, Refusal, SampleFlags, SeriesId, SeriesSpec,
+    BatchBuilder, Denied, Exemplar, Metadata, MetricType, NativeHistogram, Refusal, SampleFlags, SeriesId, SeriesSpec,
     TimestampNs, Value,
 };
 use messages::{Bucket, Histogram, LabelPair, Metric, Summary, Timestamp};
@@ -217,9 +217,12 @@ impl Decoder<'_, '_> {
         label: Option<(&'static str, String)>,
         value: Value<'_>,
     ) -> Option<SeriesId> {
-        let Some(series) = self.series(point, suffix, label) else {
-            self.refuse(Refusal::SeriesLimit, "the series table is full");
-            return None;
+        let series = match self.series(point, suffix, label) {
+            Ok(series) => series,
+            Err(denied) => {
+                self.refuse(denied.refusal(), &denied.to_string());
+                return None;
+            }
         };
         self.out.push(series, point.timestamp, value, point.flags);
         if let Some(start) = point.start {
@@ -229,7 +232,12 @@ impl Decoder<'_, '_> {
         Some(series)
     }
 
-    fn series(&mut self, point: Point<'_>, suffix: &str, label: Option<(&'static str, String)>) -> Option<SeriesId> {
+    fn series(
+        &mut self,
+        point: Point<'_>,
+        suffix: &str,
+        label: Option<(&'static str, String)>,
+    ) -> Result<SeriesId, Denied> {
         // 0xff occurs in no text, so that no two series share a key.
         let metadata = point.metadata;
         let kind = [metadata.metric_type as u8];
@@ -244,7 +252,7 @@ impl Decoder<'_, '_> {
         }
         let alias = self.out.alias(&self.key);
         if let Some(known) = self.out.recognise(alias) {
-            return Some(known);
+            return Ok(known);
         }
         let name = format!("{}{suffix}", metadata.family);
         let added_name = label.as_ref().map(|(name, _)| *name);
@@ -252,7 +260,7 @@ impl Decoder<'_, '_> {
         let mut labels: Vec<_> = kept.map(|pair| (Cow::from(pair.name()), Cow::from(pair.value()))).collect();
         labels.extend(label.map(|(name, value)| (Cow::from(name), Cow::from(value))));
         let spec = SeriesSpec { measurement: &name, field: None, labels, metadata: Some(Arc::clone(metadata)) };
-        self.out.define(alias, spec).ok()
+        self.out.define(alias, spec)
     }
 
     fn exemplar(&mut self, series: Option<SeriesId>, exemplar: Option<messages::Exemplar>) {

@@ -13,10 +13,15 @@ pub(crate) fn python() -> PathBuf {
 /// `scripts/test` finds it; with `CI=true` it fails the test.
 pub(crate) fn installed(test: &str, components: &[&str]) -> bool {
     let missing: Vec<&str> = components.iter().copied().filter(|component| !exists(component)).collect();
-    if missing.is_empty() {
-        return true;
+    if !missing.is_empty() {
+        skipped(test, &missing.join(", "));
     }
-    let line = format!("{test}: needs {}\n", missing.join(", "));
+    missing.is_empty()
+}
+
+/// Says that a test cannot run for want of something; fails it with `CI=true`.
+pub(crate) fn skipped(test: &str, missing: &str) {
+    let line = format!("{test}: needs {missing}\n");
     assert!(std::env::var("CI").as_deref() != Ok("true"), "with CI=true nothing may be missing: {line}");
     // The test harness swallows what print! writes, and a skipped test must be seen.
     let _ = write!(std::io::stderr(), "skipped: {line}");
@@ -24,7 +29,6 @@ pub(crate) fn installed(test: &str, components: &[&str]) -> bool {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(list);
         file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the list of skipped tests is writable");
     }
-    false
 }
 
 fn exists(component: &str) -> bool {

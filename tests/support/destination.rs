@@ -279,7 +279,8 @@ fn success(request: &Request) -> Answer {
     if request.is_version_2() { status(204).written(request.lines().len()) } else { status(204) }
 }
 
-fn read(reader: &mut impl BufRead) -> Option<Request> {
+/// Reads one request; nothing where the connection ends.
+pub(crate) fn read(reader: &mut impl BufRead) -> Option<Request> {
     let mut line = || {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|read| *read > 0)?;

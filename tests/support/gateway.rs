@@ -18,14 +18,23 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(90);
 /// A gateway to be started.
 pub(crate) struct Setup {
     listen: String,
+    limits: String,
     log: String,
     log_dir: Option<PathBuf>,
     outputs: Vec<(&'static str, String)>,
+    through: &'static [&'static str],
 }
 
 /// A gateway without outputs.
 pub(crate) fn gateway() -> Setup {
-    Setup { listen: String::new(), log: "max_bytes: 1GiB".to_owned(), log_dir: None, outputs: Vec::new() }
+    Setup {
+        listen: String::new(),
+        limits: String::new(),
+        log: "max_bytes: 1GiB".to_owned(),
+        log_dir: None,
+        outputs: Vec::new(),
+        through: &[],
+    }
 }
 
 impl Setup {
@@ -42,11 +51,24 @@ impl Setup {
         self
     }
 
+    /// The limits, in YAML.
+    #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) fn limits(mut self, settings: &str) -> Self {
+        self.limits = format!("limits: {{ {settings} }}\n");
+        self
+    }
+
     /// Keeps the log there instead of beside the configuration.
     #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn log_dir(mut self, dir: PathBuf) -> Self {
         self.log_dir = Some(dir);
         self
+    }
+
+    /// Starts it, the first time, by this program, which runs what stands behind its arguments.
+    #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) fn through(self, program: &'static [&'static str]) -> Self {
+        Self { through: program, ..self }
     }
 
     /// Adds an output: its name and its block in YAML.
@@ -79,8 +101,9 @@ impl Setup {
         let port = free_port();
         let log = self.log_dir.unwrap_or_else(|| dir.path().join("log"));
         let mut config = format!(
-            "listen:\n  http: 127.0.0.1:{port}\n{}log: {{ dir: \"{}\", {} }}\n",
+            "listen:\n  http: 127.0.0.1:{port}\n{}{}log: {{ dir: \"{}\", {} }}\n",
             self.listen,
+            self.limits,
             log.display(),
             self.log
         );
@@ -90,14 +113,25 @@ impl Setup {
         }
         fs::write(dir.path().join("sluicegate.yml"), config).expect("configuration written");
         let outputs = self.outputs.into_iter().map(|(name, _)| name).collect();
-        Gateway { server: run(dir, port), outputs }
+        let mut server = launch(dir, port, self.through);
+        server.await_ready(READY);
+        Gateway { server, outputs }
     }
 }
 
+const READY: &str = "/-/ready";
+
 fn run(dir: TempDir, port: u16) -> Server {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    command.arg("run").arg("--config").arg(dir.path().join("sluicegate.yml")).current_dir(dir.path());
-    Server::start("sluicegate", command, port, "/-/ready", dir)
+    let mut server = launch(dir, port, &[]);
+    server.await_ready(READY);
+    server
+}
+
+fn launch(dir: TempDir, port: u16, through: &[&str]) -> Server {
+    let mut words = through.iter().copied().chain([env!("CARGO_BIN_EXE_sluicegate")]);
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).arg("run").arg("--config").arg(dir.path().join("sluicegate.yml")).current_dir(dir.path());
+    Server::launch("sluicegate", command, port, dir)
 }
 
 /// A running gateway.
@@ -225,6 +259,20 @@ impl Gateway {
         Stopped { dir: self.server.crash(), port, outputs: self.outputs }
     }
 
+    /// Whether it calls itself healthy, and its words.
+    pub(crate) fn health(&self) -> (u16, String) {
+        let answer = http::send("GET", &self.url("/-/healthy"), &[], b"");
+        (answer.status, answer.text())
+    }
+
+    /// Seconds of processor time used so far.
+    pub(crate) fn processor_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.server.pid())).expect("the gateway runs");
+        // Behind the name in brackets: user and system time are fields 14 and 15 of proc(5), in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
+    }
+
     /// The most memory that was ever resident, in bytes.
     pub(crate) fn resident_bytes_max(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.server.pid())).expect("the gateway runs");
@@ -252,6 +300,11 @@ impl Stopped {
     /// Starts it again.
     pub(crate) fn start(self) -> Gateway {
         Gateway { server: run(self.dir, self.port), outputs: self.outputs }
+    }
+
+    /// Starts it again and does not wait until it is ready.
+    pub(crate) fn launch(self) -> Gateway {
+        Gateway { server: launch(self.dir, self.port, &[]), outputs: self.outputs }
     }
 }
 

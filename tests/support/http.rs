@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::sync::OnceLock;
 use std::time::Duration;
 use ureq::Agent;
-use ureq::http::Request;
+use ureq::http::{HeaderMap, Request};
 
 /// No answer of a test takes longer.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -16,6 +16,8 @@ const BODY_BYTES_MAX: u64 = 256 << 20;
 pub(crate) struct Answer {
     /// Status code.
     pub(crate) status: u16,
+    /// Headers.
+    pub(crate) headers: HeaderMap,
     /// Body as it came.
     pub(crate) body: Vec<u8>,
 }
@@ -24,6 +26,12 @@ impl Answer {
     /// The body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The seconds of `Retry-After`.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.headers.get("Retry-After")?.to_str().ok()?.parse().ok()?;
+        Some(Duration::from_secs(seconds))
     }
 
     /// The body as JSON.
@@ -59,9 +67,9 @@ pub(crate) fn try_send(method: &str, url: &str, headers: &[(&str, &str)], body: 
         agent().run(request.body(body).map_err(|error| error.to_string())?)
     };
     let mut response = response.map_err(|error| error.to_string())?;
-    let status = response.status().as_u16();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec();
-    Ok(Answer { status, body: body.map_err(|error| error.to_string())? })
+    Ok(Answer { status, headers, body: body.map_err(|error| error.to_string())? })
 }
 
 /// Sends one request that must be answered.

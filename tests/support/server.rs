@@ -64,11 +64,16 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts `command` (which listens on `port` and keeps its data in `dir`) and waits for `ready` to answer 2xx.
-    pub(crate) fn start(name: &'static str, mut command: Command, port: u16, ready: &str, dir: TempDir) -> Self {
-        let output = dir.path().join("output.log");
-        let mut server = Self { name, child: Self::spawn(&mut command, &output), output, port, dir: Some(dir) };
+    pub(crate) fn start(name: &'static str, command: Command, port: u16, ready: &str, dir: TempDir) -> Self {
+        let mut server = Self::launch(name, command, port, dir);
         server.await_ready(ready);
         server
+    }
+
+    /// Starts `command` and does not wait.
+    pub(crate) fn launch(name: &'static str, mut command: Command, port: u16, dir: TempDir) -> Self {
+        let output = dir.path().join("output.log");
+        Self { name, child: Self::spawn(&mut command, &output), output, port, dir: Some(dir) }
     }
 
     fn spawn(command: &mut Command, output: &Path) -> Child {
@@ -83,7 +88,8 @@ impl Server {
             .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()))
     }
 
-    fn await_ready(&mut self, path: &str) {
+    /// Waits until `path` answers 2xx.
+    pub(crate) fn await_ready(&mut self, path: &str) {
         let url = self.url(path);
         eventually(READY_WITHIN, || {
             if let Some(status) = self.child.try_wait().expect("child state") {
@@ -128,11 +134,16 @@ impl Server {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Sends SIGTERM and waits for the end.
-    pub(crate) fn terminate(&mut self) -> ExitStatus {
+    /// Sends SIGTERM and does not wait.
+    pub(crate) fn ask_to_end(&self) {
         // The standard library can only kill; `kill` is in every base system.
         let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "SIGTERM reaches {}", self.name);
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_end();
         eventually(END_WITHIN, || match self.child.try_wait().expect("child state") {
             Some(status) => Ok(status),
             None => Err(format!("{} still runs after SIGTERM", self.name)),

@@ -2,11 +2,27 @@
 
 use super::{Done, print_samples, print_to};
 use crate::clock;
+use crate::log::LogError;
 use crate::model::{Batch, BatchBuilder, Format, SeriesTable};
 use crate::output::dead_letters::{self, Letter};
 use crate::wire::{influx_line, remote_write, remote_write2, wavefront};
 use std::io::Write;
 use std::path::Path;
+
+/// Prints a line for each output that has letters.
+pub(super) fn list(out: &mut dyn Write, dir: &Path) -> Result<(), LogError> {
+    for (name, summary) in dead_letters::list(dir)? {
+        let dead_letters::Summary { letters, samples, queued, unreadable } = summary;
+        let lost = if unreadable > 0 { format!(", {unreadable} lines cannot be read") } else { String::new() };
+        print_to(
+            out,
+            &format_args!(
+                "dead letters {name}: {letters} letters, {samples} samples, {queued} more queued for replay{lost}"
+            ),
+        );
+    }
+    Ok(())
+}
 
 /// Prints each letter with its samples behind it, one a line.
 pub(super) fn show(out: &mut dyn Write, dir: &Path, output: &str) -> Done {

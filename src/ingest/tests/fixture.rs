@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{HeaderMap, Method, Response};
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +47,11 @@ impl Fixture {
     pub(super) async fn with(adjust: impl FnOnce(&mut Limits), table_bytes_max: usize) -> Self {
         let mut limits = Limits::default();
         adjust(&mut limits);
-        let table = Arc::new(SeriesTable::new(TableBounds { bytes_max: table_bytes_max, ..TableBounds::default() }));
+        let table = Arc::new(SeriesTable::new(TableBounds {
+            bytes_max: table_bytes_max,
+            series_per_source_max: limits.series_per_source_max.unwrap_or(usize::MAX),
+            ..TableBounds::default()
+        }));
         let dir = tempfile::tempdir().unwrap();
         let config = LogConfig { bytes_max: LOG_BYTES_MAX, ..LogConfig::new(dir.path()) };
         let log = Arc::new(Log::open(config, Arc::clone(&table)).unwrap());
@@ -152,6 +156,16 @@ impl Fixture {
     pub(super) async fn exchange_open(&self, request: &str, headers: &str, body: &[u8]) -> Exchange {
         let head = format!("{request} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
         self.send(&[head.as_bytes(), body].concat()).await
+    }
+
+    /// The same as [`Fixture::exchange`], from another address of loopback.
+    pub(super) async fn exchange_from(&self, from: IpAddr, request: &str, headers: &str, body: &[u8]) -> Exchange {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from, 0)).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
+        let head = format!("{request} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+        stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+        Exchange::read(&mut stream).await
     }
 
     /// Sends bytes and reads one answer.

@@ -26,11 +26,11 @@ async fn bodies_beyond_the_limits_are_refused_by_name() {
     let snappy_claim = [0x80, 0x80, 0x80, 0x80, 0x04, 0x00];
     let snappy_bomb = crate::wire::compression::snappy(&zeros);
     let cases: [(&str, &str, &[u8], &str); 5] = [
-        ("POST /write?db=d", "", &zeros, "body_bytes_max"),
-        ("POST /write?db=d", "Content-Encoding: gzip\r\n", &gzip_bomb, "decompressed_bytes_max"),
-        ("POST /api/v2/write", "Content-Encoding: zstd\r\n", &zstd_bomb, "decompressed_bytes_max"),
-        ("POST /api/v1/write", "", &snappy_claim, "decompressed_bytes_max"),
-        ("POST /api/v1/write", "", &snappy_bomb, "decompressed_bytes_max"),
+        ("POST /write?db=d", "", &zeros, "limits.max_body_bytes"),
+        ("POST /write?db=d", "Content-Encoding: gzip\r\n", &gzip_bomb, "limits.max_decompressed_bytes"),
+        ("POST /api/v2/write", "Content-Encoding: zstd\r\n", &zstd_bomb, "limits.max_decompressed_bytes"),
+        ("POST /api/v1/write", "", &snappy_claim, "limits.max_decompressed_bytes"),
+        ("POST /api/v1/write", "", &snappy_bomb, "limits.max_decompressed_bytes"),
     ];
     for (request, headers, body, limit) in cases {
         let answer = fixture.exchange(request, headers, body).await;

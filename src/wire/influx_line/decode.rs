@@ -8,8 +8,7 @@
 
 use super::{ENDS_NAME, is_control};
 use crate::model::{
-    AliasHash, BatchBuilder, Label, Mark, Refusal, SampleFlags, SeriesId, SeriesSpec, TableFullError, TimestampNs,
-    Value,
+    AliasHash, BatchBuilder, Denied, Label, Mark, Refusal, SampleFlags, SeriesId, SeriesSpec, TimestampNs, Value,
 };
 use crate::wire::{Report, quoted};
 use memchr::{memchr, memchr_iter, memchr2, memrchr};
@@ -163,7 +162,15 @@ struct Row {
     start: usize,
     mark: Mark,
     fields: u64,
-    denied: Option<(u64, TableFullError)>,
+    /// Fields that were not taken, and why the last of them.
+    denied: Option<(u64, Denied)>,
+}
+
+impl Row {
+    #[cold]
+    fn deny(&mut self, denied: Denied) {
+        self.denied = Some((self.denied.map_or(1, |(fields, _)| fields + 1), denied));
+    }
 }
 
 struct Decoder<'b, 'o, 't> {
@@ -216,9 +223,10 @@ impl Decoder<'_, '_, '_> {
             let (value, after) = value(body, key_end + 1, scratch)?;
             let series = match (known, self.row.denied) {
                 (Some(series), _) => Ok(series),
-                // One new field found no room, so the others will find none: many of them must not cost much.
-                (None, Some((_, full))) => Err(full),
-                (None, None) => define(self.out, alias, head.as_ref(), key),
+                // One new field found no room, so the others will find none: many of them must not cost much. Only its own
+                // name is no fault of theirs.
+                (None, Some((_, denied))) if !matches!(denied, Denied::Name { .. }) => Err(denied),
+                (None, _) => define(self.out, alias, head.as_ref(), key),
             };
             match series {
                 Ok(series) => {
@@ -226,7 +234,7 @@ impl Decoder<'_, '_, '_> {
                     let flags = if continues { SampleFlags::ROW_CONTINUES } else { SampleFlags::NONE };
                     self.out.push(series, self.options.now, value, flags);
                 }
-                Err(full) => self.row.denied = Some((self.row.denied.map_or(1, |(fields, _)| fields + 1), full)),
+                Err(denied) => self.row.deny(denied),
             }
             match body.get(after) {
                 Some(b',') => at = after + 1,
@@ -250,9 +258,9 @@ impl Decoder<'_, '_, '_> {
             self.out.stamp(self.row.mark, timestamp, SampleFlags::NONE);
             next
         };
-        if let Some((fields, full)) = self.row.denied {
+        if let Some((fields, denied)) = self.row.denied {
             let (line, column) = self.lines.place(self.body, self.row.start, self.row.start);
-            self.report.refuse(fields, line, column, Refusal::SeriesLimit, || full.to_string());
+            self.report.refuse(fields, line, column, denied.refusal(), || denied.to_string());
         }
         self.report.accepted += (self.out.samples() - self.row.mark.samples()) as u64;
         Ok(next)
@@ -365,12 +373,7 @@ fn check_names<'b>(
 }
 
 #[cold]
-fn define(
-    out: &BatchBuilder<'_>,
-    alias: AliasHash,
-    head: Option<&Head<'_>>,
-    key: &[u8],
-) -> Result<SeriesId, TableFullError> {
+fn define(out: &BatchBuilder<'_>, alias: AliasHash, head: Option<&Head<'_>>, key: &[u8]) -> Result<SeriesId, Denied> {
     let key = String::from_utf8_lossy(key);
     let key = unescaped(&key, b",= ");
     let (measurement, labels) = head.map_or(("", Vec::new()), |head| (&*head.measurement, head.tags.clone()));
@@ -797,7 +800,7 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses_the_new_fields_of_a_row_and_keeps_the_known() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 1, idle_sweeps: 1 });
+        let table = SeriesTable::new(TableBounds { bytes_max: 1, idle_sweeps: 1, ..TableBounds::default() });
         let (batch, report) = decoded(&table, b"m a=1\nm b=2,a=3,c=4 5", Precision::Nanoseconds);
         let values: Vec<_> = batch.samples.iter().map(|sample| (batch.value(sample), sample.flags)).collect();
         assert_eq!(values, [(Value::F64(1.0), SampleFlags::TIMESTAMP_IMPLICIT), (Value::F64(3.0), SampleFlags::NONE)]);

@@ -194,8 +194,13 @@ impl<'b> Decoder<'b, '_, '_> {
             id
         } else {
             let spec = SeriesSpec { measurement: &series.name, field: None, labels: series.labels, metadata };
-            let full = |_| Fault::new(line, Refusal::SeriesLimit, "room in the series table");
-            self.out.define(alias, spec).map_err(full)?
+            match self.out.define(alias, spec) {
+                Ok(id) => id,
+                Err(denied) => {
+                    self.report.refuse(1, number, 1, denied.refusal(), || denied.to_string());
+                    return Ok(());
+                }
+            }
         };
         self.push(&Known { series: id, family, tail, end }, line, number);
         if let Some((labels, value, timestamp)) = exemplar {

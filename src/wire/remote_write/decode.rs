@@ -335,7 +335,7 @@ pub(crate) fn intern(
     let metadata = metadata(measurement)?;
     let labels: Vec<Label<'_>> = labels.into_iter().map(|(name, value)| (Cow::from(name), Cow::from(value))).collect();
     out.define(alias, SeriesSpec { measurement, field: None, labels, metadata })
-        .map_err(|full| Trouble::Refused(Refusal::SeriesLimit, full.to_string()))
+        .map_err(|denied| Trouble::Refused(denied.refusal(), denied.to_string()))
 }
 
 /// The label that holds the metric name.
@@ -485,7 +485,7 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses_what_it_does_not_know() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 1, idle_sweeps: 1 });
+        let table = SeriesTable::new(TableBounds { bytes_max: 1, idle_sweeps: 1, ..TableBounds::default() });
         let mut out = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
         let body = body(vec![series(&[("__name__", "m")], &[1]), series(&[("__name__", "n")], &[1, 2])]);
         let decoded = decode(&body, &Options::default(), &mut out).unwrap();

@@ -89,7 +89,7 @@ enum LineError {
     #[error("{0}")]
     Violation(#[from] Violation),
     #[error("{0}")]
-    TableFull(#[from] crate::model::TableFullError),
+    Denied(#[from] crate::model::Denied),
 }
 
 impl LineError {
@@ -104,7 +104,7 @@ impl LineError {
             Self::CentroidCount(_) | Self::Centroids(_) => Refusal::InvalidHistogram,
             Self::Unsupported(_) => Refusal::Unsupported,
             Self::Violation(violation) => violation.refusal(),
-            Self::TableFull(_) => Refusal::SeriesLimit,
+            Self::Denied(denied) => denied.refusal(),
         }
     }
 }

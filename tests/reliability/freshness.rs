@@ -1,0 +1,57 @@
+//! An output that catches up after a long outage does not make live data of another wait.
+
+use crate::report::{Attack, scaled};
+use crate::support::counting_sink::{CountingSink, Kind, Mode};
+use crate::support::gateway::gateway;
+use crate::support::load::under_load;
+use crate::support::server::eventually;
+use std::time::Duration;
+
+const CLIENTS: u64 = 5;
+/// Between two requests of a client while an output catches up: 2,500 samples a second in all.
+const LIVE_PAUSE: Duration = Duration::from_millis(100);
+/// How far live data may lag while another output catches up, on a machine that does much else.
+const LAG_MAX: f64 = 5.0;
+
+#[test]
+fn an_output_that_catches_up_does_not_delay_live_data_of_another() {
+    let test = "freshness::an_output_that_catches_up_does_not_delay_live_data_of_another";
+    let attack = Attack::begin(test, "outage with a backlog on disk, then catching up under load");
+    let backlog = scaled(100_000, 2_000_000);
+    let (live, late) = (CountingSink::start(Kind::RemoteWrite), CountingSink::start(Kind::Influx));
+    late.set(Mode::Answers(503));
+    let setup = gateway().log("max_bytes: 1GiB, segment_bytes: 1MiB, memory_bytes: 1MiB");
+    let gateway = setup.output("live", &live.block()).output("late", &late.block()).start();
+    let url = gateway.url("");
+    let of = |at: usize, what: &str| gateway.status()["outputs"][at][what].as_f64().expect("a number");
+    let (load, lag_max) = under_load(&url, 0..CLIENTS, |progress| {
+        progress.await_more(backlog);
+        // Beside clients that take all of the processor nothing can catch up.
+        progress.slow_down(LIVE_PAUSE);
+        caught_up(|| of(0, "lag_seconds"));
+        assert!(of(1, "pending") >= backlog as f64);
+        late.set(Mode::Takes);
+        // The oldest goes first, so live data flows there, too, when it has caught up.
+        let mut lag_max = 0.0_f64;
+        caught_up(|| {
+            lag_max = lag_max.max(of(0, "lag_seconds"));
+            of(1, "lag_seconds")
+        });
+        lag_max
+    });
+    assert!(lag_max < LAG_MAX, "live data lagged {lag_max} s");
+    gateway.drained();
+    for sink in [&live, &late] {
+        load.arrived_at(sink);
+        assert_eq!(sink.duplicates(), 0, "nothing crashed");
+    }
+    attack.end(1, &load, &[&live, &late]);
+}
+
+/// Waits until a lag is that of live data.
+fn caught_up(mut lag: impl FnMut() -> f64) {
+    eventually(Duration::from_secs(scaled(60, 600)), || match lag() {
+        lag if lag < 1.0 => Ok(()),
+        lag => Err(format!("{lag} s behind")),
+    });
+}

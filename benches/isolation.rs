@@ -6,7 +6,13 @@
 //! favours none. Printed: the median of the rounds, the range of them, and the ratio of medians.
 //!
 //! `cargo bench --bench isolation`; `ROUNDS=15` for more rounds than 7. Clients, gateway and destinations share the machine.
-#![expect(clippy::print_stdout, reason = "a bench prints")]
+#![allow(
+    clippy::float_cmp,
+    clippy::format_push_string,
+    clippy::needless_pass_by_value,
+    clippy::print_stdout,
+    reason = "a bench may allocate and print"
+)]
 
 #[path = "../tests/support"]
 mod support {
@@ -22,7 +28,6 @@ mod support {
     pub(crate) mod numbered;
     #[allow(dead_code, reason = "each program uses its part")]
     pub(crate) mod server;
-    #[allow(dead_code, reason = "each program uses its part")]
     pub(crate) mod wavefront_line;
 }
 
@@ -65,6 +70,7 @@ struct Measured {
     catch_up_seconds: f64,
 }
 
+type Column = fn(&Measured) -> f64;
 type Body = (&'static str, &'static str, Vec<u8>);
 
 fn bodies(client: u64, from: u64, requests: u64, per_request: u64) -> Vec<Body> {
@@ -177,7 +183,7 @@ fn main() {
             results[kind].push(measure(kinds[kind], &load, &trickle));
         }
     }
-    let columns: [(&str, fn(&Measured) -> f64); 5] = [
+    let columns: [(&str, Column); 5] = [
         ("samples/s", |measured| measured.samples_per_second),
         ("processor ns/sample", |measured| measured.processor_ns_per_sample),
         ("latency p50 ms", |measured| measured.latency_ms_p50),

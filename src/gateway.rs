@@ -283,6 +283,9 @@ fn abandoned(log: &Log, outputs: &[Output]) -> Result<Vec<(String, log::CursorSt
     cursors.retain(|(name, _)| outputs.iter().all(|output| output.name() != name));
     let stats = log.stats();
     for (name, cursor) in &cursors {
+        if let Err(error) = log.abandon(name, cursor) {
+            tracing::warn!(output = name, %error, "the cursor of an output that is not configured stays as it is");
+        }
         let Abandoned { name, undelivered, held } = Abandoned::new(name, cursor, stats.first, stats.end);
         tracing::warn!(
             output = name,

@@ -517,6 +517,11 @@ impl Log {
         Cursor::open(&self.shared, name)
     }
 
+    /// Lets the log go on without the cursor of that name; its file keeps its state, should it come back. Blocking.
+    pub fn abandon(&self, name: &str, state: &CursorState) -> Result<(), LogError> {
+        cursor::abandon(&self.shared, name, state)
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.shared.config.dir

@@ -9,7 +9,8 @@
 //!
 //! * Version 1 (sluicegate 0.1.0) was the bare `state`, once and without a checksum; it is read and replaced.
 //! * `log_end` is how far the log had come, so that losing the newest segment is noticed and counted. It is brought up to
-//!   date whenever the cursor is saved, when a segment begins, and when the log closes.
+//!   date whenever the cursor is saved, when a segment begins, and when the log closes. All zero: not told (version 1), or the
+//!   log went on without this cursor, so that what is missing when it comes back was trimmed in good order.
 //! * A file of which nothing can be read, or of a later version, never stops the start and is never overwritten: it is set
 //!   aside, the output starts from the oldest record kept, and what lies before counts as [`Loss::CursorDamaged`].
 
@@ -243,9 +244,7 @@ fn load_or_create(shared: &Shared, name: &str) -> Result<Slot, LogError> {
     let path = path_of(dir, name);
     match load(storage, &path, name)? {
         Some(CursorFile { state: Ok(state), log_end, sound, .. }) => {
-            // Every cursor that is there learns of a segment when it begins.
-            let last = shared.state.lock().segments.back().map(|segment| segment.first);
-            let was_absent = last.is_some_and(|last| log_end.seq < last.seq);
+            let was_absent = log_end == Position::default();
             return Ok(Slot {
                 saved: state.clone(),
                 state,
@@ -297,6 +296,14 @@ fn load_or_create(shared: &Shared, name: &str) -> Result<Slot, LogError> {
         }
         Err(error) => Err(LogError::at(&path)(error)),
     }
+}
+
+/// Takes the log's end out of the file of a cursor that this run of the log goes on without: should it come back, what is
+/// missing was trimmed in good order.
+pub(super) fn abandon(shared: &Shared, name: &str, state: &CursorState) -> Result<(), LogError> {
+    let path = path_of(&shared.config.dir, name);
+    let replaced = replace(&*shared.storage, &shared.config.dir, name, state, Position::default());
+    replaced.map_err(LogError::at(&path))
 }
 
 /// The cursor in that file; none when there is no file.

@@ -109,7 +109,9 @@ fn a_flipped_byte_costs_what_it_touches() {
     damaged(test, "a random byte flipped in each segment (all lost are counted)", |log, random| {
         let files = segments(log);
         assert!(files.len() > 3, "{files:?}");
-        files.iter().for_each(|file| flip_a_byte(file, random));
+        for file in &files {
+            flip_a_byte(file, random);
+        }
         verify_finds_damage(log);
         LOST_BY_A_BYTE * files.len() as u64
     });

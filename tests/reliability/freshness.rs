@@ -17,7 +17,7 @@ const LAG_MAX: f64 = 5.0;
 fn an_output_that_catches_up_does_not_delay_live_data_of_another() {
     let test = "freshness::an_output_that_catches_up_does_not_delay_live_data_of_another";
     let attack = Attack::begin(test, "outage with a backlog on disk, then catching up under load");
-    let backlog = scaled(100_000, 2_000_000);
+    let backlog = scaled(100_000, 1_000_000);
     let (live, late) = (CountingSink::start(Kind::RemoteWrite), CountingSink::start(Kind::Influx));
     late.set(Mode::Answers(503));
     let setup = gateway().log("max_bytes: 1GiB, segment_bytes: 1MiB, memory_bytes: 1MiB");

@@ -14,6 +14,8 @@ const KEYS: &str =
     "remote_timeout: 1s, queue_config: { min_backoff: 10ms, max_backoff: 200ms, batch_send_deadline: 20ms }";
 /// What the process may hold: the log's memory, four lanes of four bodies an output, and the program itself.
 const RESIDENT_BYTES_MAX: u64 = 160 << 20;
+/// Between two requests of a client.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How far the healthy output may ever lag, on a machine that does much else.
 const LAG_MAX: f64 = 5.0;
 
@@ -37,11 +39,15 @@ fn four_broken_outputs_do_not_hurt_the_fifth_and_recover() {
     let gateway = setup.start();
     let url = gateway.url("");
     let (load, ()) = under_load(&url, 0..CLIENTS, |progress| {
-        progress.await_more(scaled(30_000, 1_000_000));
-        // Under full load still: the healthy one keeps up.
-        let status = gateway.status();
-        let lag = status["outputs"][0]["lag_seconds"].as_f64().expect("a lag");
-        assert!(lag < LAG_MAX, "{lag} s behind: {status}");
+        // What the destination, in this program, can take on a busy machine.
+        progress.slow_down(PAUSE);
+        let mut lag_max = 0.0_f64;
+        while progress.acknowledged() < scaled(30_000, 300_000) {
+            let status = gateway.status();
+            lag_max = lag_max.max(status["outputs"][0]["lag_seconds"].as_f64().expect("a lag"));
+            assert!(lag_max < LAG_MAX, "{lag_max} s behind: {status}");
+            progress.await_more(1);
+        }
         for (_, sink, mode) in &broken {
             assert!(*mode == Mode::Takes || sink.requests() > 0, "{mode:?} was asked");
             assert_eq!(sink.distinct(), 0, "{mode:?} took nothing");
@@ -58,7 +64,9 @@ fn four_broken_outputs_do_not_hurt_the_fifth_and_recover() {
     let resident = gateway.resident_bytes_max();
     assert!(resident < RESIDENT_BYTES_MAX, "{} MiB resident", resident >> 20);
     broken[0].1.appear();
-    broken.iter().for_each(|(_, sink, _)| sink.set(Mode::Takes));
+    for (_, sink, _) in &broken {
+        sink.set(Mode::Takes);
+    }
     gateway.drained();
     for (_, sink, mode) in &broken {
         load.arrived_at(sink);

@@ -9,7 +9,9 @@
     clippy::float_cmp,
     clippy::format_collect,
     clippy::format_push_string,
-    reason = "counts pass through unchanged, and a test may allocate"
+    clippy::needless_pass_by_value,
+    clippy::print_stdout,
+    reason = "counts pass through unchanged, and a test may allocate and print"
 )]
 
 #[path = "../support"]

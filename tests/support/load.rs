@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Samples in a request.
 pub(crate) const PER_REQUEST: u64 = 50;
-/// How long anything may take on a busy machine.
+/// How long any of it may take on a busy machine.
 const WITHIN: Duration = Duration::from_secs(60);
 /// A client whose request broke, or that has to wait, looks again after.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -36,13 +36,16 @@ impl Progress {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many samples more are acknowledged.
+    /// Waits until so many samples more are acknowledged, as long as it takes while any are.
     pub(crate) fn await_more(&self, samples: u64) {
-        let before = self.acknowledged();
-        eventually(WITHIN, || {
-            let more = self.acknowledged() - before;
-            if more >= samples { Ok(()) } else { Err(format!("{more} of {samples} samples acknowledged")) }
-        });
+        let end = self.acknowledged() + samples;
+        let mut so_far = self.acknowledged();
+        while so_far < end {
+            so_far = eventually(WITHIN, || match self.acknowledged() {
+                now if now > so_far => Ok(now),
+                now => Err(format!("{} samples of {samples} to come and none is acknowledged", end - now)),
+            });
+        }
     }
 
     /// Waits until so many requests more were refused.

@@ -6,6 +6,7 @@ use crate::log::LogError;
 use crate::model::{Batch, BatchBuilder, Format, SeriesTable};
 use crate::output::dead_letters::{self, Letter};
 use crate::wire::{influx_line, remote_write, remote_write2, wavefront};
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 
@@ -13,13 +14,12 @@ use std::path::Path;
 pub(super) fn list(out: &mut dyn Write, dir: &Path) -> Result<(), LogError> {
     for (name, summary) in dead_letters::list(dir)? {
         let dead_letters::Summary { letters, samples, queued, unreadable } = summary;
-        let lost = if unreadable > 0 { format!(", {unreadable} lines cannot be read") } else { String::new() };
-        print_to(
-            out,
-            &format_args!(
-                "dead letters {name}: {letters} letters, {samples} samples, {queued} more queued for replay{lost}"
-            ),
-        );
+        let mut text =
+            format!("dead letters {name}: {letters} letters, {samples} samples, {queued} more queued for replay");
+        if unreadable > 0 {
+            let _ = write!(text, ", {unreadable} lines cannot be read");
+        }
+        print_to(out, &text);
     }
     Ok(())
 }

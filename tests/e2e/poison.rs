@@ -59,7 +59,7 @@ fn influxdb_gets_all_but_the_fields_of_another_type() {
     let lines = |host: usize| match host {
         // An integer as a float, in two of two hundred lines; the same field of another measurement is as it should be.
         7 | 70 => format!("cpu,host=h{host} v=1.5,w=2i {now}\n"),
-        _ if host % 2 == 0 => format!("mem,host=h{host} v=1.5 {now}\n"),
+        _ if host.is_multiple_of(2) => format!("mem,host=h{host} v=1.5 {now}\n"),
         _ => format!("cpu,host=h{host} v=1i {now}\n"),
     };
     post(&gateway, &(0..200).map(lines).collect::<String>());

@@ -226,10 +226,12 @@ pub struct MemoryStatus {
     pub resident: usize,
     /// The limit, where one is set.
     pub limit: Option<usize>,
-    /// Whether nothing new is taken for want of it.
+    /// Whether batches are made one at a time for want of it.
     pub tight: bool,
+    /// Whether nothing new is taken.
+    pub short: bool,
     /// How often that was so.
-    pub times_tight: u64,
+    pub times_short: u64,
 }
 
 /// Connections of senders.
@@ -311,7 +313,8 @@ impl Telemetry {
                 resident: self.memory.resident(),
                 limit: self.memory.limit(),
                 tight: self.memory.is_tight(),
-                times_tight: self.memory.times_tight(),
+                short: self.memory.is_short(),
+                times_short: self.memory.times_short(),
             },
             connections: Connections { open, refused },
             sources: self.ledger.sources(now, |address| self.table.holding(self.table.source(address)).series),
@@ -464,10 +467,10 @@ pub fn metrics(status: &Status) -> String {
     );
     page.single("sluicegate_memory_bytes", "gauge", "Resident memory.", status.memory.resident);
     page.single(
-        "sluicegate_memory_tight",
+        "sluicegate_memory_short",
         "gauge",
         "1 while nothing is taken because memory is near its limit.",
-        u8::from(status.memory.tight),
+        u8::from(status.memory.short),
     );
     page.single("sluicegate_log_bytes", "gauge", "Bytes of the log on disk.", status.log.bytes);
     page.single("sluicegate_log_bytes_max", "gauge", "Bytes the log may occupy.", status.log.bytes_max);

@@ -1,15 +1,16 @@
 //! How a limit of memory is divided: `limits.memory_limit` to the defaults of all that can grow, and back to what the
 //! settings may take together.
 //!
-//! The shares are of what is left below the point at which memory is tight, without what the process needs anyway. A key
+//! The shares are of [`USABLE_PERCENT`] of the limit, without what the process needs anyway. A key
 //! that is given wins over its share; when the sum does not fit then, that is a mistake.
 
 use super::{Config, Limits, LogSettings, SeriesSettings};
-use crate::memory::TIGHT_PERCENT;
 
 /// The smallest limit that holds under attack; `tests/abuse.rs` shows it.
-pub const MEMORY_LIMIT_MIN: usize = 128 << 20;
+pub const MEMORY_LIMIT_MIN: usize = 256 << 20;
 
+/// The rest is for what sums like these cannot know.
+const USABLE_PERCENT: usize = 80;
 /// Code, threads and what the allocator keeps for itself.
 const PROCESS_BYTES: usize = 32 << 20;
 /// A connection of HTTP/1 with a head or a piece of a body half read.
@@ -53,9 +54,9 @@ impl Budget {
     }
 }
 
-/// What the process may use before memory is tight.
+/// What is divided.
 fn usable(limit: usize) -> usize {
-    limit / 100 * TIGHT_PERCENT
+    limit / 100 * USABLE_PERCENT
 }
 
 /// What the settings may take together, where that is more than their limit leaves.
@@ -75,7 +76,7 @@ pub(super) fn excess(config: &Config) -> Option<String> {
              series.max_bytes with what /scrape and {} outputs keep of it {tables}, requests in flight {in_flight}, \
              limits.max_decompressed_bytes while decoding {decoding}, log.memory_bytes {memory}, \
              limits.max_connections {connections}, the process {process}",
-            (needed.saturating_mul(100) / TIGHT_PERCENT).div_ceil(1 << 20),
+            (needed.saturating_mul(100) / USABLE_PERCENT).div_ceil(1 << 20),
             outputs.len(),
         )
     })

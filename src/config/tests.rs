@@ -99,7 +99,9 @@ fn cuts_a_small_log_into_segments() {
 
 #[test]
 fn a_limit_of_memory_divides_itself_and_explicit_keys_win() {
-    for (limit, outputs) in [(MEMORY_LIMIT_MIN, 0), (MEMORY_LIMIT_MIN, 5), (1 << 30, 1), (8 << 30, 3), (1 << 44, 1)] {
+    for (limit, outputs) in
+        [(MEMORY_LIMIT_MIN, 0), (MEMORY_LIMIT_MIN, 5), (512 << 20, 2), (1 << 30, 1), (8 << 30, 3), (1 << 44, 1)]
+    {
         let output = |at| format!("{{ name: o{at}, wavefront: {{ url: 'http://h' }} }}");
         let outputs: Vec<_> = (0..outputs).map(output).collect();
         let config = good(&format!("limits: {{ memory_limit: {limit} }}\noutputs: [{}]", outputs.join(", ")));

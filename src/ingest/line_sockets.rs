@@ -1,7 +1,7 @@
 //! Lines over TCP and UDP, without any answer: InfluxDB line protocol, and what the Wavefront port shares with it.
 //!
 //! Lines are gathered into one batch until [`GATHER_BYTES`] are there or [`GATHER_TIME`] is over. While the log is full, a
-//! TCP connection is not read, so that its sender waits; the same while memory is tight. Datagrams cannot be held back, so
+//! TCP connection is not read, so that its sender waits; the same while memory is short. Datagrams cannot be held back, so
 //! beyond [`QUEUE_BATCHES`] batches they are dropped and counted. On both, a newline ends a line, even inside a quoted string.
 //!
 //! A last line without newline is taken from an Influx sender that closes in order, as Telegraf and vmagent take it; after
@@ -268,7 +268,7 @@ async fn receive(socket: &UdpSocket, queue: mpsc::Sender<Batch>, gate: &Gate, sh
         gate.reject_some(Format::InfluxLine, Refusal::TooLong, lines.take_too_long());
         if lines.complete_bytes() > 0 {
             let bytes = lines.take_complete();
-            let dropped = if gate.memory.is_tight() {
+            let dropped = if gate.memory.is_short() {
                 Some((bytes, Refusal::Memory))
             } else if let Err(mpsc::error::TrySendError::Full((bytes, _))) = queue.try_send((bytes, latest)) {
                 Some((bytes, Refusal::Log))

@@ -33,7 +33,7 @@ fn life(ack: Ack, clients: u64) -> Life {
         for (cursor, every) in cursors.iter().zip([3, 11]) {
             if round % every == every - 1 {
                 move_to_end(&log, cursor);
-                log.shared.upkeep();
+                log.upkeep();
             }
         }
     }

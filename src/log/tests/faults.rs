@@ -1,7 +1,6 @@
 //! A disk that refuses, is full, is slow, or cannot read.
 
 use super::*;
-use std::time::Instant;
 
 fn small_segments() -> LogConfig {
     LogConfig { segment_bytes: 1500, ..config() }
@@ -81,7 +80,7 @@ fn one_change_refused_at_any_moment_loses_nothing_that_was_acknowledged() {
             let segments = path.starts_with("/log/segments");
             match (change, errno) {
                 (Change::Append | Change::Create, ENOSPC | EDQUOT) if segments => {
-                    assert_eq!((failed, full), (None, 1), "{what}")
+                    assert_eq!((failed, full), (None, 1), "{what}");
                 }
                 (Change::Append | Change::Create | Change::Sync, _) if segments => assert!(failed.is_some(), "{what}"),
                 _ => assert_eq!(full, 0, "{what}"),
@@ -132,7 +131,7 @@ fn a_full_disk_whose_refused_write_cannot_be_taken_back_is_a_failed_log() {
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
+    let begun = clock::monotonic();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
         std::thread::yield_now();

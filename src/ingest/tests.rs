@@ -204,7 +204,9 @@ async fn a_pushed_series_lives_on_when_it_was_idle_or_is_declared_differently() 
 #[tokio::test]
 async fn metadata_of_a_batch_that_was_lost_is_told_again() {
     let fixture = Fixture::start().await;
-    let family = rw1::MetricMetadata { metric_family_name: "a".into(), help: "helps".into(), ..Default::default() };
+    // More than what is left of a log that refuses a sample.
+    let family =
+        rw1::MetricMetadata { metric_family_name: "a".into(), help: "helps ".repeat(100), ..Default::default() };
     let body = snappy(&rw1::WriteRequest { metadata: vec![family], ..Default::default() }.encode_to_vec());
     fixture.fill_log().await;
     assert_eq!(fixture.exchange("POST /api/v1/write", "", &body).await.status, 429);

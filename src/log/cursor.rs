@@ -333,12 +333,11 @@ fn parse(bytes: &[u8], name: String) -> CursorFile {
     let sound = lines.first().and_then(|line| line.twice().ok()).is_some_and(|written| written == bytes);
     let line = lines.into_iter().next().filter(|line| line.state.adds_up());
     let first_version = || serde_json::from_slice(bytes).ok().filter(CursorState::adds_up);
-    let (state, log_end) = match line {
-        Some(line) => (Ok(line.state), line.log_end),
-        None => {
-            let why = if later { Aside::Newer } else { Aside::Damaged };
-            (first_version().ok_or(why), Position::default())
-        }
+    let (state, log_end) = if let Some(line) = line {
+        (Ok(line.state), line.log_end)
+    } else {
+        let why = if later { Aside::Newer } else { Aside::Damaged };
+        (first_version().ok_or(why), Position::default())
     };
     CursorFile { name, state, log_end, sound }
 }

@@ -1,7 +1,6 @@
 //! A disk that refuses, is full, is slow, or cannot read.
 
 use super::*;
-use std::time::Instant;
 
 fn small_segments() -> LogConfig {
     LogConfig { segment_bytes: 1500, ..config() }
@@ -19,7 +18,7 @@ fn live_through(log: &Log, cursor: &Cursor) -> Told {
             let answer = run(log.append(batch));
             if number % 7 == 6 {
                 move_to_end(log, cursor);
-                log.shared.upkeep();
+                log.upkeep();
             }
             (text, answer)
         })
@@ -74,14 +73,14 @@ fn one_change_refused_at_any_moment_loses_nothing_that_was_acknowledged() {
                 };
                 assert!(!behind.iter().any(written), "{what}: {behind:?}");
             } else {
-                log.shared.upkeep();
+                log.upkeep();
                 assert_eq!(log.healthy(), Ok(()), "{what}: it recovers by itself");
             }
             let full = told.iter().filter(|(_, answer)| matches!(answer, Err(AppendError::Full { .. }))).count();
             let segments = path.starts_with("/log/segments");
             match (change, errno) {
                 (Change::Append | Change::Create, ENOSPC | EDQUOT) if segments => {
-                    assert_eq!((failed, full), (None, 1), "{what}")
+                    assert_eq!((failed, full), (None, 1), "{what}");
                 }
                 (Change::Append | Change::Create | Change::Sync, _) if segments => assert!(failed.is_some(), "{what}"),
                 _ => assert_eq!(full, 0, "{what}"),
@@ -132,7 +131,7 @@ fn a_full_disk_whose_refused_write_cannot_be_taken_back_is_a_failed_log() {
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
+    let begun = clock::monotonic();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
         std::thread::yield_now();
@@ -274,10 +273,10 @@ fn an_output_may_be_new_while_the_disk_is_full() {
     run(log.append(batch(&log, 0, 5))).unwrap();
     storage.resize(Some(0));
     let new = log.cursor("new").unwrap();
-    log.shared.upkeep();
+    log.upkeep();
     assert_eq!((log.healthy(), log.full()), (Ok(()), Some(DISK_FULL)), "it says that the cursor is not saved");
     storage.resize(None);
-    log.shared.upkeep();
+    log.upkeep();
     assert_eq!((log.healthy(), log.full()), (Ok(()), None));
     drop(new);
     let log = open(&Memory::from_image(&storage.survivors()), small_segments());

@@ -399,16 +399,15 @@ impl Shared {
         trimmed.len()
     }
 
-    /// Deletes files of segments that are off the list, oldest first, so that a crash leaves no hole.
+    /// Deletes files of segments that are off the list, oldest first, each safely before the next: not even a power failure
+    /// leaves a hole, behind which a group that was taken back could pass for the records that are gone.
     fn delete(&self, segments: &[Segment]) {
         for segment in segments {
             let path = self.segment_path(segment.name);
             if let Err(error) = self.storage.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "a trimmed segment stays on disk until the next start");
             }
-        }
-        if !segments.is_empty() {
-            // Should the names come back after a power loss, they are trimmed again.
+            // Should the name come back after a power loss, it is trimmed again.
             let _ = self.storage.sync_dir(&segments_dir(&self.config.dir));
         }
     }

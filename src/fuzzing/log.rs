@@ -54,7 +54,8 @@ struct World {
     known: [Known; 2],
     /// By number.
     model: Vec<Kept>,
-    /// Batches that were refused since the last one that was not: after a crash, they may be there all the same.
+    /// Batches that were refused since the last one that was not: after a crash, or a later one, they may be there
+    /// all the same.
     refused: Vec<String>,
     appended: u64,
     /// Everything before it was deleted once; after a power failure, some of it may be back.
@@ -253,7 +254,6 @@ impl World {
             known.passed = known.passed.max(known.states.iter().map(|state| state.seq).max().unwrap_or_default());
             (known.states, known.saved) = (vec![state], 0);
         }
-        self.refused.clear();
     }
 
     /// After a crash: what was acknowledged is there; behind it may be what was refused, whole or lost.

@@ -1,9 +1,11 @@
 //! The bodies of the fuzz targets, usable from unit tests: each takes arbitrary bytes and panics when a promise is broken.
 //!
 //! The promises: no panic from outside data; what was decoded and encoded decodes to the same again; where a second
-//! implementation accepts the same input, it sees the same samples.
+//! implementation accepts the same input, it sees the same samples. For the log, the bytes are a list of operations, faults
+//! and crashes, and the promise is that it stays the list that it was told to keep.
 
 mod influx_line;
+mod log;
 mod openmetrics;
 mod prometheus_text;
 mod remote_write;
@@ -11,6 +13,7 @@ mod remote_write2;
 mod wavefront;
 
 pub use influx_line::influx_line;
+pub use log::log;
 pub use openmetrics::openmetrics;
 pub use prometheus_text::prometheus_text;
 pub use remote_write::remote_write;
@@ -37,12 +40,13 @@ mod tests {
 
     #[test]
     fn what_once_fell_stands() {
-        for format in Format::ALL {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions").join(format.as_str());
-            let files = std::fs::read_dir(&folder).into_iter().flatten(); // not every format has fallen
+        let formats = Format::ALL.map(|format| (format.as_str(), body_of(format)));
+        for (target, body) in formats.into_iter().chain([("log", log as fn(&[u8]))]) {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions").join(target);
+            let files = std::fs::read_dir(&folder).into_iter().flatten(); // not every target has fallen
             for file in files.map(|file| file.unwrap().path()) {
                 println!("{}", file.display());
-                body_of(format)(&std::fs::read(file).unwrap());
+                body(&std::fs::read(file).unwrap());
             }
         }
     }

@@ -60,6 +60,8 @@ pub use inspect::{Inspected, inspect};
 pub use reader::{Entry, LostWhy, ReadError, Reader};
 pub use recovery::{Repaired, repair};
 pub use replay::{ReplayError, replay};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use storage::memory;
 pub use storage::{Disk, Storage, StorageFile};
 pub use verify::{SegmentReport, VerifyReport, verify};
 
@@ -530,6 +532,24 @@ impl Log {
     /// Why the last batch was refused, if the log or its disk is full: not a failure, and it passes.
     pub fn full(&self) -> Option<&'static str> {
         self.shared.state.lock().full
+    }
+
+    /// The table of its series.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn table(&self) -> &SeriesTable {
+        &self.shared.table
+    }
+
+    /// Whether the cursors could be saved the last time.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn cursors_saved(&self) -> bool {
+        self.shared.state.lock().cursors_failed.is_none()
+    }
+
+    /// Saves cursors and trims, now rather than within [`UPKEEP_INTERVAL`].
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn upkeep(&self) {
+        self.shared.upkeep();
     }
 
     /// Writes what is queued, makes everything safe, saves the cursors, and stops. Readers still get what is there.

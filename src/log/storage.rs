@@ -129,4 +129,4 @@ impl StorageFile for File {
 }
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) mod memory;
+pub(crate) mod memory;

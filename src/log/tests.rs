@@ -7,7 +7,6 @@ use crate::model::{
     BatchBuilder, Centroid, Counts, Distribution, Exemplar, Granularity, Metadata, MetricType, NativeHistogram,
     ResetHint, STALE_MARKER_BITS, SampleFlags, SeriesSpec, Span, TableBounds, Value,
 };
-use proptest::prelude::*;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -370,7 +369,7 @@ fn a_disk_too_full_for_cursor_files_is_freed_by_what_the_cursors_passed() {
         let held: usize = storage.live().values().map(Vec::len).sum();
         storage.resize(Some(held));
         move_to_end(&log, &cursor);
-        log.shared.upkeep();
+        log.upkeep();
         assert_eq!(log.healthy(), Ok(()), "round {round}");
         assert_eq!(log.stats().segments.len(), 1);
         run(log.append(batch(&log, 2, 10))).unwrap();
@@ -401,7 +400,7 @@ fn a_full_disk_is_freed_after_a_restart_before_anything_is_appended() {
     let cursor = log.cursor("slow").unwrap();
     assert!(log.stats().segments.len() > 2);
     move_to_end(&log, &cursor);
-    log.shared.upkeep();
+    log.upkeep();
     assert_eq!(log.stats().segments.len(), 1);
     assert_eq!(log.healthy(), Ok(()));
     run(log.append(batch(&log, 2, 10))).unwrap();
@@ -563,64 +562,5 @@ fn waiting_readers_are_woken_and_told_of_the_end() {
             assert!(matches!(reader.next().await, Err(ReadError::Closed)));
             assert_eq!(log.append(batch(&log, 1, 1)).await, Err(AppendError::Closed));
         });
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Append(u64),
-    Acknowledge(u64),
-    Reopen { power_loss: bool },
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => (0_u64..9).prop_map(Step::Append),
-        2 => (0_u64..6).prop_map(Step::Acknowledge),
-        1 => any::<bool>().prop_map(|power_loss| Step::Reopen { power_loss }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-    #[test]
-    fn the_log_is_a_list(steps in proptest::collection::vec(step(), 1..60), memory_bytes in prop_oneof![Just(0), Just(4000)]) {
-        let config = LogConfig { segment_bytes: 1800, memory_bytes, ..config() };
-        let mut storage = Memory::default();
-        let mut log = open(&storage, config.clone());
-        let mut cursor = log.cursor("c").unwrap();
-        // Behind the cursor, not yet acknowledged.
-        let mut model: VecDeque<(Seq, u64, String)> = VecDeque::new();
-        let mut samples = 0;
-        for (number, step) in steps.into_iter().enumerate() {
-            match step {
-                Step::Append(count) => {
-                    let batch = batch(&log, number as u64, count);
-                    let text = text(&log, &batch);
-                    let seq = run(log.append(batch)).unwrap();
-                    samples += count;
-                    model.push_back((seq, count, text));
-                }
-                Step::Acknowledge(count) => {
-                    for (seq, count, _) in model.drain(..model.len().min(count as usize)) {
-                        let mut state = cursor.state();
-                        prop_assert_eq!(state.seq, seq);
-                        (state.seq, state.ordinal, state.delivered) = (seq + 1, state.ordinal + count, state.delivered + count);
-                        prop_assert!(cursor.acknowledge(state));
-                    }
-                }
-                Step::Reopen { power_loss } => {
-                    if power_loss { log.shared.upkeep() } else { run(log.close()) }
-                    storage = Memory::from_image(&storage.survivors());
-                    log = open(&storage, config.clone());
-                    cursor = log.cursor("c").unwrap();
-                }
-            }
-            prop_assert_eq!(log.accepted(Format::InfluxLine), samples);
-            let (records, losses) = drain(&log, cursor.state().position());
-            prop_assert_eq!(losses, []);
-            let expected: Vec<_> = model.iter().map(|(seq, _, text)| (*seq, text.clone())).collect();
-            prop_assert_eq!(records, expected);
-        }
     }
 }

@@ -13,21 +13,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Error numbers of Linux.
-pub(in crate::log) const EIO: i32 = 5;
+pub(crate) const EIO: i32 = 5;
 #[cfg(test)]
-pub(in crate::log) const EROFS: i32 = 30;
-pub(in crate::log) const ENOSPC: i32 = 28;
-pub(in crate::log) const EDQUOT: i32 = 122;
+pub(crate) const EROFS: i32 = 30;
+pub(crate) const ENOSPC: i32 = 28;
+pub(crate) const EDQUOT: i32 = 122;
 
 /// What a disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
 
 /// Files by path: what a disk looks like at one moment.
-pub(in crate::log) type Image = BTreeMap<PathBuf, Vec<u8>>;
+pub(crate) type Image = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Something that changes the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::log) enum Change {
+pub(crate) enum Change {
     CreateDir,
     Create,
     Append,
@@ -107,7 +107,7 @@ struct State {
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Default)]
-pub(in crate::log) struct Memory(Arc<(Mutex<State>, Condvar)>);
+pub(crate) struct Memory(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug)]
 struct MemoryFile {
@@ -208,7 +208,7 @@ fn reachable(names: &BTreeMap<PathBuf, usize>, dirs: &BTreeSet<PathBuf>) -> BTre
 }
 
 impl Memory {
-    pub(in crate::log) fn from_image(image: &Image) -> Self {
+    pub(crate) fn from_image(image: &Image) -> Self {
         let mut state = State::default();
         for (path, bytes) in image {
             let inode = state.inodes.len();
@@ -229,27 +229,27 @@ impl Memory {
     }
 
     /// Lets that many changes succeed and refuses all behind them.
-    pub(in crate::log) fn fail_after(&self, after: u64, errno: i32) {
+    pub(crate) fn fail_after(&self, after: u64, errno: i32) {
         self.state().fault = Some(Fault { after, once: false, errno });
     }
 
     /// Lets that many changes succeed and refuses the one behind them.
-    pub(in crate::log) fn fail_once(&self, after: u64, errno: i32) {
+    pub(crate) fn fail_once(&self, after: u64, errno: i32) {
         self.state().fault = Some(Fault { after, once: true, errno });
     }
 
     /// Refuses nothing any more.
-    pub(in crate::log) fn recover(&self) {
+    pub(crate) fn recover(&self) {
         self.state().fault = None;
     }
 
     /// Makes the disk that large.
-    pub(in crate::log) fn resize(&self, capacity: Option<usize>) {
+    pub(crate) fn resize(&self, capacity: Option<usize>) {
         self.state().capacity = capacity;
     }
 
     /// What a power failure would leave, in the worst order there is for the log or any other: the seed decides.
-    pub(in crate::log) fn after_power_failure(&self, seed: u64) -> Image {
+    pub(crate) fn after_power_failure(&self, seed: u64) -> Image {
         let mut random = fastrand::Rng::with_seed(seed);
         let state = self.state();
         let (mut names, mut dirs) = (state.durable.clone(), state.durable_dirs.clone());
@@ -271,13 +271,13 @@ impl Memory {
     }
 
     /// What a power failure leaves of which nothing arrived that was not safe.
-    pub(in crate::log) fn survivors(&self) -> Image {
+    pub(crate) fn survivors(&self) -> Image {
         let state = self.state();
         state.files(&reachable(&state.durable, &state.durable_dirs), |inode| inode.durable.clone())
     }
 
     /// What a crash of the process alone would leave.
-    pub(in crate::log) fn live(&self) -> Image {
+    pub(crate) fn live(&self) -> Image {
         let state = self.state();
         state.files(&state.live, |inode| inode.live.clone())
     }
@@ -286,43 +286,43 @@ impl Memory {
 #[cfg(test)]
 impl Memory {
     /// Lets the next change panic.
-    pub(in crate::log) fn panic_next(&self) {
+    pub(crate) fn panic_next(&self) {
         self.state().panics = true;
     }
 
     /// From now on these bytes of the file cannot be read.
-    pub(in crate::log) fn spoil(&self, path: &Path, bytes: Range<u64>) {
+    pub(crate) fn spoil(&self, path: &Path, bytes: Range<u64>) {
         self.state().bad.push((path.to_owned(), bytes));
     }
 
     /// Lets changes of that kind wait until this is called with `None`.
-    pub(in crate::log) fn hold(&self, change: Option<Change>) {
+    pub(crate) fn hold(&self, change: Option<Change>) {
         self.state().held = change;
         self.0.1.notify_all();
     }
 
     /// Whether something waits for [`Memory::hold`].
-    pub(in crate::log) fn is_waited_for(&self) -> bool {
+    pub(crate) fn is_waited_for(&self) -> bool {
         self.state().waiting > 0
     }
 
     /// Every change asked for so far, and whether it succeeded.
-    pub(in crate::log) fn changes(&self) -> Vec<(Change, PathBuf, bool)> {
+    pub(crate) fn changes(&self) -> Vec<(Change, PathBuf, bool)> {
         self.state().changes.clone()
     }
 
     /// Starts to remember the moments before anything becomes safe.
-    pub(in crate::log) fn remember_moments(&self) {
+    pub(crate) fn remember_moments(&self) {
         self.state().moments = Some(Vec::new());
     }
 
     /// Notes something that is true from now on.
-    pub(in crate::log) fn mark(&self, mark: u64) {
+    pub(crate) fn mark(&self, mark: u64) {
         self.state().mark = mark;
     }
 
     /// The moments, each with what was noted then, and the present.
-    pub(in crate::log) fn moments(&self) -> Vec<(u64, Self)> {
+    pub(crate) fn moments(&self) -> Vec<(u64, Self)> {
         let state = self.state();
         let present = Some(State { moments: None, ..state.clone() });
         let moments = state.moments.iter().flatten().cloned().chain(present);

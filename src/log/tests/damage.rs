@@ -187,7 +187,7 @@ fn a_flipped_byte_in_any_cursor_file_costs_nothing() {
                 assert_eq!(found.cursors[1].state(), world.middle, "{what}");
                 assert_eq!(found.lost(), 0, "{what}");
                 if at % 31 == 0 {
-                    found.log.shared.upkeep();
+                    found.log.upkeep();
                     assert_eq!(storage.survivors()[path], world.image[path], "{what}: written anew");
                 }
             }
@@ -333,7 +333,7 @@ fn a_segment_of_a_later_version_is_set_aside_whole_and_its_numbers_are_respected
             for cursor in &found.cursors {
                 move_to_end(&found.log, cursor);
             }
-            found.log.shared.upkeep();
+            found.log.upkeep();
             found.goes_on(&what);
             assert_eq!(storage.survivors()[&aside], later, "{what}: not cut, trimmed or deleted");
         }

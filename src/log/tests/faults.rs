@@ -19,7 +19,7 @@ fn live_through(log: &Log, cursor: &Cursor) -> Told {
             let answer = run(log.append(batch));
             if number % 7 == 6 {
                 move_to_end(log, cursor);
-                log.shared.upkeep();
+                log.upkeep();
             }
             (text, answer)
         })
@@ -74,7 +74,7 @@ fn one_change_refused_at_any_moment_loses_nothing_that_was_acknowledged() {
                 };
                 assert!(!behind.iter().any(written), "{what}: {behind:?}");
             } else {
-                log.shared.upkeep();
+                log.upkeep();
                 assert_eq!(log.healthy(), Ok(()), "{what}: it recovers by itself");
             }
             let full = told.iter().filter(|(_, answer)| matches!(answer, Err(AppendError::Full { .. }))).count();
@@ -274,10 +274,10 @@ fn an_output_may_be_new_while_the_disk_is_full() {
     run(log.append(batch(&log, 0, 5))).unwrap();
     storage.resize(Some(0));
     let new = log.cursor("new").unwrap();
-    log.shared.upkeep();
+    log.upkeep();
     assert!(log.healthy().is_err(), "it says that the cursor is not saved");
     storage.resize(None);
-    log.shared.upkeep();
+    log.upkeep();
     assert_eq!(log.healthy(), Ok(()));
     drop(new);
     let log = open(&Memory::from_image(&storage.survivors()), small_segments());

@@ -33,7 +33,7 @@ fn life(ack: Ack, clients: u64) -> Life {
         for (cursor, every) in cursors.iter().zip([3, 11]) {
             if round % every == every - 1 {
                 move_to_end(&log, cursor);
-                log.shared.upkeep();
+                log.upkeep();
             }
         }
     }
@@ -160,4 +160,39 @@ fn the_names_of_the_logs_directories_are_safe_before_anything_is_acknowledged() 
         let log = open(&Memory::from_image(&storage.after_power_failure(seed)), deep.clone());
         assert_eq!(log.end(), Position { seq: 1, ordinal: 3 });
     }
+}
+
+/// A group that the disk had no room for is taken back; a power failure may undo that, behind the end of the segment.
+#[test]
+fn a_refused_group_that_comes_back_does_not_stand_in_for_the_next_segment() {
+    let append = |image: Image, numbers: &[u64]| {
+        let storage = Memory::from_image(&image);
+        let log = open(&storage, small_segments(Ack::Durable));
+        let _holds = log.cursor("a").unwrap();
+        let texts: Vec<_> = numbers
+            .iter()
+            .map(|number| {
+                let batch = batch(&log, *number, 3);
+                let text = text(&log, &batch);
+                run(log.append(batch)).unwrap();
+                text
+            })
+            .collect();
+        (storage.survivors(), texts)
+    };
+    let segment = PathBuf::from("/log/segments").join(segment_name(0));
+    let (first, mut expected) = append(Image::new(), &[0]);
+    // A restart begins a segment.
+    let (mut image, more) = append(first.clone(), &[1, 2]);
+    expected.extend(more);
+    let (came_back, _) = append(Image::new(), &[0, 7, 8, 9]);
+    assert!(!first[&segment].is_empty() && image.len() > first.len());
+    let end = image[&segment].len();
+    // Its own first record, as it was; then what came back.
+    let tail = came_back[&segment][end..].to_vec();
+    image.get_mut(&segment).unwrap().extend(tail);
+    let log = open(&Memory::from_image(&image), small_segments(Ack::Durable));
+    let (records, losses) = drain(&log, Position::default());
+    assert_eq!(records.into_iter().map(|(_, text)| text).collect::<Vec<_>>(), expected);
+    assert_eq!(losses, []);
 }

@@ -9,9 +9,9 @@ use crate::support::server::eventually;
 use std::time::Duration;
 
 const CLIENTS: u64 = 5;
-/// An output that gives up waiting for an answer soon.
-const KEYS: &str =
-    "remote_timeout: 1s, queue_config: { min_backoff: 10ms, max_backoff: 200ms, batch_send_deadline: 20ms }";
+/// For the output whose destination is silent: it asks again, and is not so impatient that it would take a busy
+/// destination for a silent one.
+const IMPATIENT: &str = "remote_timeout: 3s, queue_config: { min_backoff: 10ms, max_backoff: 200ms, batch_send_deadline: 20ms, max_samples_per_send: 500 }";
 /// What the process may hold: the log's memory, four lanes of four bodies an output, and the program itself.
 const RESIDENT_BYTES_MAX: u64 = 160 << 20;
 /// Between two requests of a client.
@@ -34,7 +34,8 @@ fn four_broken_outputs_do_not_hurt_the_fifth_and_recover() {
         gateway().log("max_bytes: 1GiB, segment_bytes: 1MiB, memory_bytes: 4MiB").output("healthy", &healthy.block());
     for (name, sink, mode) in &broken {
         sink.set(*mode);
-        setup = setup.output(name, &sink.block_with(KEYS));
+        let block = if *mode == Mode::Silent { sink.block_with(IMPATIENT) } else { sink.block() };
+        setup = setup.output(name, &block);
     }
     let gateway = setup.start();
     let url = gateway.url("");

@@ -54,7 +54,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use cursor::{Cursor, CursorFile, CursorState, cursors};
+pub use cursor::{Cursor, CursorFile, CursorState, cursors, decoded_name, encoded_name};
 pub use damage::{Aside, DAMAGE_SHOWN_MAX, Damage, Gap, TimeRange, rfc3339};
 pub use inspect::{Inspected, inspect};
 pub use reader::{Entry, LostWhy, ReadError, Reader};
@@ -90,6 +90,8 @@ pub const SYNC_INTERVAL: Duration = Duration::from_millis(200);
 pub const UPKEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// How long batches stay in memory for readers that keep up. They also keep idle series in the table.
 pub const MEMORY_AGE_MAX: Duration = Duration::from_secs(60);
+/// Why a log is full whose disk has no room.
+const DISK_FULL: &str = "the disk of the log is full";
 /// What a client is told to wait when the log is full.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The largest record, whatever the size of a segment.
@@ -309,6 +311,8 @@ struct State {
     full: Option<&'static str>,
     /// Why cursors could not be saved the last time.
     cursors_failed: Option<String>,
+    /// They could not be saved for want of room, which passes.
+    cursors_wait: bool,
     closed: bool,
     damage: Damage,
 }
@@ -367,7 +371,14 @@ impl Shared {
         if saved.as_ref().is_err_and(LogError::is_disk_full) && self.trim(Slot::live_seq) > 0 {
             saved = cursor::save_moved(self);
         }
-        self.state.lock().cursors_failed = saved.err().map(|error| error.to_string());
+        let (full, failed) = match saved {
+            Ok(()) => (false, None),
+            Err(error) => (error.is_disk_full(), Some(error.to_string())),
+        };
+        {
+            let mut state = self.state.lock();
+            (state.cursors_wait, state.cursors_failed) = (full, failed.filter(|_| !full));
+        }
         self.trim(Slot::saved_seq);
         let forgotten = self.state.lock().shorten_tail(self.config.memory_bytes, clock::now());
         drop(forgotten);
@@ -388,16 +399,15 @@ impl Shared {
         trimmed.len()
     }
 
-    /// Deletes files of segments that are off the list, oldest first, so that a crash leaves no hole.
+    /// Deletes files of segments that are off the list, oldest first, each safely before the next: not even a power failure
+    /// leaves a hole, behind which a group that was taken back could pass for the records that are gone.
     fn delete(&self, segments: &[Segment]) {
         for segment in segments {
             let path = self.segment_path(segment.name);
             if let Err(error) = self.storage.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "a trimmed segment stays on disk until the next start");
             }
-        }
-        if !segments.is_empty() {
-            // Should the names come back after a power loss, they are trimmed again.
+            // Should the name come back after a power loss, it is trimmed again.
             let _ = self.storage.sync_dir(&segments_dir(&self.config.dir));
         }
     }
@@ -444,6 +454,7 @@ impl Log {
             failed: None,
             full: None,
             cursors_failed: None,
+            cursors_wait: false,
             closed: false,
             damage: recovered.damage,
         };
@@ -511,12 +522,22 @@ impl Log {
 
     /// A reader that begins at that position and holds nothing back.
     pub fn reader(&self, from: Position) -> Reader {
-        Reader::new(Arc::clone(&self.shared), from)
+        Reader::new(Arc::clone(&self.shared), from, false)
     }
 
     /// The place of that name, saved for good. A new name starts at the oldest record kept. Blocking.
     pub fn cursor(&self, name: &str) -> Result<Cursor, LogError> {
         Cursor::open(&self.shared, name)
+    }
+
+    /// Lets the log go on without the cursor of that name; its file keeps its state, should it come back. Blocking.
+    pub fn abandon(&self, name: &str, state: &CursorState) -> Result<(), LogError> {
+        cursor::abandon(&self.shared, name, state)
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.config.dir
     }
 
     /// Whether the log accepts and its cursors can be saved; else why not.
@@ -529,9 +550,11 @@ impl Log {
         }
     }
 
-    /// Why the last batch was refused, if the log or its disk is full: not a failure, and it passes.
+    /// Why the last batch was refused or cursors wait to be saved, if the log or its disk is full: not a failure, and it
+    /// passes.
     pub fn full(&self) -> Option<&'static str> {
-        self.shared.state.lock().full
+        let state = self.shared.state.lock();
+        state.full.or(state.cursors_wait.then_some(DISK_FULL))
     }
 
     /// The table of its series.
@@ -543,7 +566,8 @@ impl Log {
     /// Whether the cursors could be saved the last time.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn cursors_saved(&self) -> bool {
-        self.shared.state.lock().cursors_failed.is_none()
+        let state = self.shared.state.lock();
+        state.cursors_failed.is_none() && !state.cursors_wait
     }
 
     /// Saves cursors and trims, now rather than within [`UPKEEP_INTERVAL`].

@@ -12,13 +12,19 @@
 #[path = "support"]
 mod support {
     #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) mod counting_sink;
+    #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) mod destination;
+    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod gateway;
     #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod http;
     #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) mod numbered;
+    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod server;
     #[allow(dead_code, reason = "each test program uses its part")]
-    pub(crate) mod sink;
+    pub(crate) mod wavefront_line;
 }
 
 #[path = "abuse/http2.rs"]
@@ -30,19 +36,19 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use sluicegate::clock;
 use socket2::{Domain, Socket, Type};
-use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use support::counting_sink::{CountingSink, Kind};
 use support::gateway::{Gateway, Setup, gateway};
 use support::http;
+use support::numbered::{self, Speech};
 use support::server::{eventually, free_port};
-use support::sink::Sink;
 
 /// The client posts so often at least, however short the attack.
-const REQUESTS_MIN: u64 = 20;
+const REQUESTS_MIN: usize = 20;
 /// Samples in a request of the client.
 const PER_REQUEST: u64 = 20;
 /// The client pauses between its requests.
@@ -64,7 +70,8 @@ fn size<T>(short: T, long: T) -> T {
 /// What the client got and what it sent.
 #[derive(Default)]
 struct Client {
-    acknowledged: BTreeSet<(u64, u64)>,
+    /// Its requests that were acknowledged, as the clients of numbered samples.
+    acknowledged: Vec<u64>,
     slowest: Duration,
     refused: Vec<String>,
 }
@@ -73,18 +80,14 @@ impl Client {
     /// Posts until it is over, each request of another series than the one before.
     fn post_until(url: &str, over: &AtomicBool) -> Self {
         let mut client = Self::default();
-        for request in 0.. {
+        for (request, number) in (0..).filter(|number| Speech::of(*number) == Speech::InfluxLine).enumerate() {
             if request >= REQUESTS_MIN && over.load(Ordering::Relaxed) {
                 break;
             }
-            let lines: String = (0..PER_REQUEST)
-                .map(|number| format!("n,client={request} value={number} {}\n", 1_700_000_000_000_000_000 + number))
-                .collect();
+            let (path, _, lines) = numbered::request(number, 0..PER_REQUEST);
             let begun = clock::monotonic();
-            match http::try_send("POST", &format!("{url}/write?db=x"), &[], lines.as_bytes()) {
-                Ok(answer) if answer.status == 204 => {
-                    client.acknowledged.extend((0..PER_REQUEST).map(|number| (request, number)));
-                }
+            match http::try_send("POST", &format!("{url}{path}"), &[], &lines) {
+                Ok(answer) if answer.status == 204 => client.acknowledged.push(number),
                 Ok(answer) => client.refused.push(format!("{} {}", answer.status, answer.text())),
                 Err(error) => client.refused.push(error),
             }
@@ -98,20 +101,16 @@ impl Client {
 /// A gateway under attack, with its client and its destination.
 struct Scene {
     gateway: Gateway,
-    sink: Sink,
+    sink: CountingSink,
     resident_bytes_max: u64,
 }
 
 impl Scene {
     fn of(setup: Setup) -> Self {
-        let sink = Sink::start();
+        let sink = CountingSink::start(Kind::Influx);
         // What attackers get accepted is of no interest to the destination.
-        let output = format!(
-            "influxdb: {{ url: \"{}\", database: x, gzip: false }}
-    queue_config: {{ batch_send_deadline: 50ms }}
-    write_relabel_configs: [{{ source_labels: [__name__], regex: n, action: keep }}]",
-            sink.url()
-        );
+        let wanted = "write_relabel_configs: [{ source_labels: [__name__], regex: n, action: keep }]";
+        let output = format!("{}\n    {wanted}", sink.block());
         Self { gateway: setup.output("sink", &output).start(), sink, resident_bytes_max: RESIDENT_BYTES_MAX }
     }
 
@@ -145,7 +144,12 @@ impl Scene {
         });
         assert!(client.slowest < ANSWERED_WITHIN, "a request took {:?}", client.slowest);
         gateway.drained();
-        assert!(client.acknowledged.is_subset(&sink.arrived()), "what was acknowledged has arrived");
+        assert_eq!(sink.wrong(), Vec::<String>::new());
+        let arrived = |number: u64| {
+            let carried = |sample: &u64| Kind::Influx.carries(number, *sample);
+            (0..PER_REQUEST).filter(carried).all(|sample| sink.times(number, sample) > 0)
+        };
+        assert!(client.acknowledged.iter().all(|number| arrived(*number)), "what was acknowledged has arrived");
         let resident = gateway.resident_bytes_max();
         eprintln!("{} MiB resident at most, slowest answer {:?}", resident >> 20, client.slowest);
         assert!(resident < resident_bytes_max, "{} MiB were resident", resident >> 20);

@@ -24,6 +24,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use parking_lot::Mutex;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +93,9 @@ pub(super) enum IntakeError {
     /// The log failed and takes no more.
     #[error("the log failed and takes nothing more")]
     LogFailed,
+    /// The decoder panicked: a bug of the gateway's.
+    #[error("the gateway met a bug of its own in this body; please report it")]
+    Bug,
     /// The gateway is shutting down.
     #[error("the gateway is shutting down")]
     Closed,
@@ -106,6 +110,7 @@ impl IntakeError {
             }
             Self::UnknownEncoding { .. } | Self::UnknownType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Corrupt(_) | Self::Cut => StatusCode::BAD_REQUEST,
+            Self::Bug => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::LogFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded | Self::Memory | Self::LogFailed | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
@@ -133,6 +138,7 @@ impl IntakeError {
             Self::Overloaded | Self::Memory => Refusal::Memory,
             Self::TooLarge { .. } | Self::TooLargeDecompressed { .. } | Self::TooManySamples => Refusal::TooLong,
             Self::UnknownEncoding { .. } | Self::UnknownType { .. } => Refusal::Unsupported,
+            Self::Bug => Refusal::Bug,
             Self::Corrupt(_) | Self::Slow(_) | Self::Cut => Refusal::Body,
         }
     }
@@ -379,7 +385,7 @@ impl Gate {
                 drop(slot);
                 result
             });
-            // Fails only when the decoder panicked or the runtime ends.
+            // Fails only when the runtime ends.
             decoding.await.unwrap_or(Err(IntakeError::Closed))
         };
         let (error, samples) = match result {
@@ -395,7 +401,9 @@ impl Gate {
 
     fn decode_now(&self, peer: IpAddr, body: &[u8], delivery: Delivery) -> Result<(Batch, Taken), IntakeError> {
         let mut scratch = self.scratch.take();
-        let result = self.decode_with(peer, body, &mut scratch, delivery);
+        // A bug that one body meets costs that body, not its connection or a whole socket of datagrams.
+        let decoding = AssertUnwindSafe(|| self.decode_with(peer, body, &mut scratch, delivery));
+        let result = catch_unwind(decoding).unwrap_or_else(|_| Err(IntakeError::Bug));
         if !self.memory.is_tight() {
             self.scratch.give_back(scratch);
         }
@@ -409,6 +417,8 @@ impl Gate {
         scratch: &mut Vec<u8>,
         delivery: Delivery,
     ) -> Result<(Batch, Taken), IntakeError> {
+        #[cfg(test)]
+        assert!(body != super::tests::MEETS_A_BUG, "a bug");
         let bytes_max = self.limits.decompressed_bytes_max;
         let plain = match delivery.encoding {
             // Its size was bounded when it was read.

@@ -16,6 +16,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
+/// A body that lets the decoder panic.
+pub(super) const MEETS_A_BUG: &[u8] = b"meets a bug\n";
+
 fn write_request(names: &[&str]) -> Vec<u8> {
     let series = |name: &&str| rw1::TimeSeries {
         labels: vec![rw1::Label { name: "__name__".into(), value: (*name).into() }],
@@ -234,6 +237,27 @@ async fn what_a_head_refuses_is_counted_by_its_format() {
         assert!(matches!(answer.status, 400 | 415), "{request}: {answer:?}");
         assert_eq!(fixture.rejected(format, reason) - before, 1, "{request} {headers}");
     }
+}
+
+#[tokio::test]
+async fn a_bug_in_a_decoder_costs_the_body_that_meets_it() {
+    let fixture = Fixture::start().await;
+    let answer = fixture.exchange("POST /write?db=d", "", MEETS_A_BUG).await;
+    assert_eq!(answer.status, 500, "{answer:?}");
+    assert_eq!(fixture.rejected(Format::InfluxLine, Refusal::Bug), 1);
+
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (to, sender) = (socket.local_addr().unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    tokio::spawn(serve_influx_udp(socket, Arc::clone(&fixture.gate), fixture.shutdown.clone()));
+    sender.send_to(MEETS_A_BUG, to).await.unwrap();
+    while fixture.rejected(Format::InfluxLine, Refusal::Bug) < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    sender.send_to(b"cpu v=1\n", to).await.unwrap();
+    while fixture.gate.log.end().ordinal == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(fixture.samples().await.len(), 1, "the socket goes on");
 }
 
 #[tokio::test]

@@ -62,6 +62,8 @@ refusals! {
     AllOrNothing = "all_or_nothing",
     /// Too much is in flight, or the process is near its limit of memory.
     Memory = "memory",
+    /// The decoder met a bug of the gateway's; the samples cannot be told apart and are counted as one.
+    Bug = "bug",
     /// The log takes no more.
     Log = "log",
 }

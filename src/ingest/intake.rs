@@ -403,7 +403,7 @@ impl Gate {
         let mut scratch = self.scratch.take();
         // A bug that one body meets costs that body, not its connection or a whole socket of datagrams.
         let decoding = AssertUnwindSafe(|| self.decode_with(peer, body, &mut scratch, delivery));
-        let result = catch_unwind(decoding).unwrap_or_else(|_| Err(IntakeError::Bug));
+        let result = catch_unwind(decoding).unwrap_or(Err(IntakeError::Bug));
         if !self.memory.is_tight() {
             self.scratch.give_back(scratch);
         }

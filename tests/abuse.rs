@@ -23,7 +23,6 @@ mod support {
     pub(crate) mod numbered;
     #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod server;
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod wavefront_line;
 }
 

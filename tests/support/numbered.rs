@@ -101,8 +101,8 @@ pub(crate) fn post(url: &str, client: u64, numbers: Range<u64>) -> Fate {
             Fate::Refused(answer.retry_after().expect("429 tells when to come again"))
         }
         // Why a Wavefront sender is told 503 where others are told 429: ingest/wavefront.rs.
-        Ok(answer) if answer.status == 503 && Speech::of(client) == Speech::Wavefront => {
-            answer.retry_after().map_or(Fate::InDoubt, Fate::Refused)
+        Ok(answer) if answer.status == 503 && answer.text().contains("the log is full") => {
+            Fate::Refused(answer.retry_after().expect("503 tells when to come again"))
         }
         Ok(Answer { status: 503, .. }) | Err(_) => Fate::InDoubt,
         Ok(answer) => panic!("{}: {}", answer.status, answer.text()),

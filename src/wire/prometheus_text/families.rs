@@ -149,17 +149,7 @@ impl<'b> Families<'b> {
 impl Family<'_> {
     fn owns(&self, name: &[u8], flavour: Flavour) -> bool {
         let Some(suffix) = name.strip_prefix(self.name.as_bytes()) else { return false };
-        let suffixes: &[&[u8]] = match (flavour, self.metric_type) {
-            (Flavour::Text, MetricType::Histogram) => &[b"_bucket", b"_sum", b"_count"],
-            (Flavour::Text, MetricType::Summary) => &[b"", b"_sum", b"_count"],
-            (Flavour::OpenMetrics, MetricType::Counter) => &[b"_total", b"_created"],
-            (Flavour::OpenMetrics, MetricType::Histogram) => &[b"_bucket", b"_sum", b"_count", b"_created"],
-            (Flavour::OpenMetrics, MetricType::GaugeHistogram) => &[b"_bucket", b"_gsum", b"_gcount"],
-            (Flavour::OpenMetrics, MetricType::Summary) => &[b"", b"_sum", b"_count", b"_created"],
-            (Flavour::OpenMetrics, MetricType::Info) => &[b"_info"],
-            _ => &[b""],
-        };
-        suffixes.contains(&suffix)
+        sample_suffixes(flavour, self.metric_type).iter().any(|known| known.as_bytes() == suffix)
     }
 
     fn group_label(&self) -> Option<&'static str> {
@@ -169,5 +159,19 @@ impl Family<'_> {
             MetricType::Summary => Some("quantile"),
             _ => None,
         }
+    }
+}
+
+/// What the names of a family's samples have behind the family's name.
+pub(crate) fn sample_suffixes(flavour: Flavour, metric_type: MetricType) -> &'static [&'static str] {
+    match (flavour, metric_type) {
+        (Flavour::Text, MetricType::Histogram) => &["_bucket", "_sum", "_count"],
+        (Flavour::Text, MetricType::Summary) => &["", "_sum", "_count"],
+        (Flavour::OpenMetrics, MetricType::Counter) => &["_total", "_created"],
+        (Flavour::OpenMetrics, MetricType::Histogram) => &["_bucket", "_sum", "_count", "_created"],
+        (Flavour::OpenMetrics, MetricType::GaugeHistogram) => &["_bucket", "_gsum", "_gcount"],
+        (Flavour::OpenMetrics, MetricType::Summary) => &["", "_sum", "_count", "_created"],
+        (Flavour::OpenMetrics, MetricType::Info) => &["_info"],
+        _ => &[""],
     }
 }

@@ -3,18 +3,22 @@
 //! The promises: no panic from outside data; what was decoded and encoded decodes to the same again; where a second
 //! implementation accepts the same input, it sees the same samples.
 
+mod http;
 mod influx_line;
 mod openmetrics;
 mod prometheus_text;
 mod remote_write;
 mod remote_write2;
+mod translate;
 mod wavefront;
 
+pub use http::http;
 pub use influx_line::influx_line;
 pub use openmetrics::openmetrics;
 pub use prometheus_text::prometheus_text;
 pub use remote_write::remote_write;
 pub use remote_write2::remote_write2;
+pub use translate::translate;
 pub use wavefront::wavefront;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! file for each part of the configuration.
 
 mod address;
+mod budget;
 mod document;
 mod expand;
 mod gateway;
@@ -21,6 +22,7 @@ mod output;
 mod units;
 mod walk;
 
+pub use budget::MEMORY_LIMIT_MIN;
 pub use mistakes::{Mistake, Mistakes};
 
 use crate::relabel;

@@ -8,6 +8,7 @@ use crate::config::{self, Config};
 use crate::ingest::{self, Gate, Shelf};
 use crate::ledger::Ledger;
 use crate::log::{self, Log, LogError};
+use crate::memory::Memory;
 use crate::model::{SeriesId, SeriesTable, TableBounds};
 use crate::output::scrape::Latest;
 use crate::output::{Output, OutputError};
@@ -63,6 +64,7 @@ pub struct Gateway {
     latest: Arc<Latest>,
     telemetry: Arc<Telemetry>,
     gate: Arc<Gate>,
+    memory: Arc<Memory>,
     pages: Arc<Pages>,
     sweep_interval: Duration,
 }
@@ -95,18 +97,20 @@ impl Gateway {
             outputs.into_iter().map(|output| Output::try_new(output, &log, &host)).collect::<Result<Vec<_>, _>>()?;
         let ledger = Arc::new(Ledger::new(outputs.iter().map(Output::account).collect()));
 
-        let latest = Arc::new(Latest::new(limits.series_stale));
+        let memory = Arc::new(Memory::new(limits.memory_limit));
+        let latest = Arc::new(Latest::new(limits.series_stale, series.bytes_max / 2));
         let telemetry = Arc::new(Telemetry {
             ledger: Arc::clone(&ledger),
             log: Arc::clone(&log),
             table: Arc::clone(&table),
             latest: Arc::clone(&latest),
             log_bytes_max,
+            memory: Arc::clone(&memory),
             started_at: clock::now(),
         });
         let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file));
         let gate = Gate::new(Arc::clone(&table), Arc::clone(&log), ledger, limits);
-        let gate = Arc::new(gate.with_shelf(Arc::<Latest>::clone(&latest)));
+        let gate = Arc::new(gate.with_shelf(Arc::<Latest>::clone(&latest)).with_memory(Arc::clone(&memory)));
         let sweep_interval = (series.idle / IDLE_SWEEPS).max(Duration::from_secs(1));
         Ok(Self {
             http,
@@ -119,6 +123,7 @@ impl Gateway {
             latest,
             telemetry,
             gate,
+            memory,
             pages,
             sweep_interval,
         })
@@ -147,6 +152,7 @@ impl Gateway {
             latest,
             telemetry,
             gate,
+            memory,
             pages,
             sweep_interval,
         } = self;
@@ -177,7 +183,8 @@ impl Gateway {
             let (latest, table, drain) = (Arc::clone(&latest), Arc::clone(&table), drain.clone());
             background.spawn(async move { latest.follow(news, &table, &drain).await });
         }
-        background.spawn(sweep(Arc::clone(&table), sweep_interval));
+        background.spawn(sweep(Arc::clone(&table), Arc::clone(&memory), sweep_interval));
+        background.spawn(async move { memory.watch().await });
 
         stop.cancelled().await;
         pages.drain();
@@ -214,11 +221,14 @@ async fn finished(tasks: &mut JoinSet<()>) {
     }
 }
 
-async fn sweep(table: Arc<SeriesTable>, interval: Duration) {
+async fn sweep(table: Arc<SeriesTable>, memory: Arc<Memory>, interval: Duration) {
     let mut interval = tokio::time::interval(interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        if memory.is_tight() {
+            table.hurry();
+        }
         // A large table takes longer than a worker thread may be kept.
         let swept = Arc::clone(&table);
         let retired = tokio::task::spawn_blocking(move || swept.sweep()).await.unwrap_or_default();

@@ -60,6 +60,8 @@ pub struct Gate {
     /// Large bodies are decoded off the runtime's workers, no more of them at a time than cores: decoding is bound by the
     /// processor, and what comes out of decompression is large. Small ones do not queue behind them.
     decoding: Arc<Semaphore>,
+    /// One at a time while memory is tight.
+    turns: Arc<Semaphore>,
     databases: influx_query::Databases,
     groups: pushgateway::Groups,
     warnings: answer::Seldom,
@@ -89,11 +91,12 @@ impl Gate {
             log,
             ledger,
             connections: Connections::new(limits.connections_max, limits.connections_per_source_max),
-            memory: Arc::new(Memory::new(None)),
+            memory: Arc::new(Memory::new(limits.memory_limit)),
             flight: Flight::new(limits.in_flight_bytes),
             limits,
             scratch: Scratch::default(),
             decoding: Arc::new(Semaphore::new(cores)),
+            turns: Arc::new(Semaphore::new(1)),
             databases: influx_query::Databases::default(),
             groups: pushgateway::Groups::default(),
             warnings: answer::Seldom::default(),
@@ -107,7 +110,7 @@ impl Gate {
         Self { shelf, ..self }
     }
 
-    /// The same gate, which takes nothing while that memory is tight.
+    /// The same gate, which heeds the limit of that memory.
     #[must_use]
     pub fn with_memory(self, memory: Arc<Memory>) -> Self {
         Self { memory, ..self }

@@ -98,7 +98,7 @@ impl Ledger {
     }
 
     /// Who sent lately, most recent first.
-    pub fn sources(&self, now: TimestampNs) -> Vec<Source> {
+    pub fn sources(&self, now: TimestampNs, series_of: impl Fn(IpAddr) -> usize) -> Vec<Source> {
         let mut senders: Vec<_> = self.sources.lock().iter().map(|(key, sender)| (*key, *sender)).collect();
         senders.sort_by_key(|(_, sender)| std::cmp::Reverse(sender.last_seen));
         senders.truncate(SOURCES_SHOWN);
@@ -106,6 +106,7 @@ impl Ledger {
             address: address.to_string(),
             format: format.as_str(),
             accepted: sender.accepted,
+            series: series_of(address),
             last_seen_seconds: crate::clock::age(now, sender.last_seen).as_secs_f64(),
         });
         shown.collect()
@@ -126,6 +127,8 @@ pub struct Source {
     pub format: &'static str,
     /// Samples accepted from it since the start.
     pub accepted: u64,
+    /// Series that its address was the first to send, in all formats.
+    pub series: usize,
     /// Seconds since its last sample.
     pub last_seen_seconds: f64,
 }

@@ -6,6 +6,7 @@
 use crate::clock;
 use crate::ledger::{Ledger, Source};
 use crate::log::Log;
+use crate::memory::Memory;
 use crate::model::{Format, Losses, Refusal, SeriesTable, TimestampNs};
 use crate::output::scrape::Latest;
 use serde::Serialize;
@@ -26,6 +27,8 @@ pub struct Telemetry {
     pub latest: Arc<Latest>,
     /// Bounds to show beside what they bound.
     pub log_bytes_max: u64,
+    /// The memory of the process.
+    pub memory: Arc<Memory>,
     /// When the process started.
     pub started_at: TimestampNs,
 }
@@ -47,6 +50,10 @@ pub struct Status {
     pub log: LogStatus,
     /// The series table.
     pub series: SeriesStatus,
+    /// The memory of the process.
+    pub memory: MemoryStatus,
+    /// Connections of senders.
+    pub connections: Connections,
     /// Who sends: address and format, most recent first.
     pub sources: Vec<Source>,
 }
@@ -135,6 +142,32 @@ pub struct SeriesStatus {
     pub live: usize,
     /// Estimated memory.
     pub bytes: usize,
+    /// Samples that are not shown on `/scrape`, for want of room.
+    pub hidden: u64,
+}
+
+/// The memory of the process.
+#[derive(Debug, Serialize)]
+pub struct MemoryStatus {
+    /// Resident bytes.
+    pub resident: usize,
+    /// The limit, where one is set.
+    pub limit: Option<usize>,
+    /// Whether batches are made one at a time for want of it.
+    pub tight: bool,
+    /// Whether nothing new is taken.
+    pub short: bool,
+    /// How often that was so.
+    pub times_short: u64,
+}
+
+/// Connections of senders.
+#[derive(Debug, Serialize)]
+pub struct Connections {
+    /// Open now.
+    pub open: u64,
+    /// Closed at once, because their source had its share.
+    pub refused: u64,
 }
 
 impl Telemetry {
@@ -167,6 +200,7 @@ impl Telemetry {
             .collect();
         let log = self.log.stats();
         let error = self.log.healthy().err();
+        let (open, refused) = self.ledger.connections();
         Status {
             build: Build { version: env!("CARGO_PKG_VERSION") },
             uptime_seconds: clock::age(now, self.started_at).as_secs(),
@@ -182,8 +216,21 @@ impl Telemetry {
                 healthy: error.is_none(),
                 error,
             },
-            series: SeriesStatus { known: self.table.len(), live: self.latest.len(), bytes: self.table.bytes() },
-            sources: self.ledger.sources(now),
+            series: SeriesStatus {
+                known: self.table.len(),
+                live: self.latest.len(),
+                bytes: self.table.bytes(),
+                hidden: self.latest.hidden(),
+            },
+            memory: MemoryStatus {
+                resident: self.memory.resident(),
+                limit: self.memory.limit(),
+                tight: self.memory.is_tight(),
+                short: self.memory.is_short(),
+                times_short: self.memory.times_short(),
+            },
+            connections: Connections { open, refused },
+            sources: self.ledger.sources(now, |address| self.table.holding(self.table.source(address)).series),
         }
     }
 
@@ -283,6 +330,26 @@ pub fn metrics(status: &Status) -> String {
     page.single("sluicegate_series", "gauge", "Series in the series table.", status.series.known);
     page.single("sluicegate_series_bytes", "gauge", "Estimated memory of the series table.", status.series.bytes);
     page.single("sluicegate_scrape_series", "gauge", "Series shown on /scrape.", status.series.live);
+    page.single(
+        "sluicegate_scrape_hidden_total",
+        "counter",
+        "Samples not shown on /scrape, for want of room for their series.",
+        status.series.hidden,
+    );
+    page.single("sluicegate_connections", "gauge", "Connections of senders.", status.connections.open);
+    page.single(
+        "sluicegate_connections_refused_total",
+        "counter",
+        "Connections closed at once, because their source had its share.",
+        status.connections.refused,
+    );
+    page.single("sluicegate_memory_bytes", "gauge", "Resident memory.", status.memory.resident);
+    page.single(
+        "sluicegate_memory_short",
+        "gauge",
+        "1 while nothing is taken because memory is near its limit.",
+        u8::from(status.memory.short),
+    );
     page.single("sluicegate_log_bytes", "gauge", "Bytes of the log on disk.", status.log.bytes);
     page.single("sluicegate_log_bytes_max", "gauge", "Bytes the log may occupy.", status.log.bytes_max);
     page.single("sluicegate_log_segments", "gauge", "Segment files of the log.", status.log.segments);

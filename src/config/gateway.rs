@@ -1,5 +1,6 @@
 //! The file's own level: `listen`, `log`, `series`, `limits`, and the lists.
 
+use super::budget::{self, Budget, MEMORY_LIMIT_MIN};
 use super::walk::{Key, Section};
 use super::{Ack, Config, Limits, Listen, ListenAddress, LogSettings, OnFull, SeriesSettings, address, output};
 use std::ops::RangeInclusive;
@@ -14,6 +15,8 @@ const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=4 << 30;
 const SEGMENTS_MIN: u64 = 4;
 /// Bytes of memory: of the series table and of the log's recent batches.
 const MEMORY_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+/// Bytes of memory of the whole process.
+const MEMORY_LIMIT: RangeInclusive<u64> = MEMORY_LIMIT_MIN as u64..=1 << 44;
 /// Bytes of a body.
 const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
 /// Bytes of a line.
@@ -30,14 +33,24 @@ const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn read(root: Section<'_>) -> Config {
+    let [listen_key, log_key, series_key, limits_key, outputs_key] =
+        ["listen", "log", "series", "limits", "outputs"].map(|name| root.key(name));
+    let outputs = output::read_all(&outputs_key);
+    let limits_section = limits_key.section();
+    let memory_limit_key = limits_section.as_ref().map(|section| section.key("memory_limit"));
+    let memory_limit = memory_limit_key.as_ref().and_then(|key| key.size(&MEMORY_LIMIT)).and_then(machine_size);
+    let budget = Budget::of(memory_limit, outputs.len());
     let config = Config {
-        listen: root.key("listen").section().map(listen).unwrap_or_default(),
-        log: root.key("log").section().map(log).unwrap_or_default(),
-        series: root.key("series").section().map(series).unwrap_or_default(),
-        limits: root.key("limits").section().map(limits).unwrap_or_default(),
-        outputs: output::read_all(&root.key("outputs")),
+        listen: listen_key.section().map(listen).unwrap_or_default(),
+        log: log_key.section().map_or(budget.log.clone(), |section| log(section, budget.log)),
+        series: series_key.section().map_or(budget.series.clone(), |section| series(section, budget.series)),
+        limits: limits_section.map_or(budget.limits.clone(), |section| limits(section, budget.limits)),
+        outputs,
         notes: Vec::new(),
     };
+    if let (Some(key), Some(excess)) = (memory_limit_key, budget::excess(&config)) {
+        key.mistake(excess);
+    }
     let scrape = root.key("scrape_configs");
     if !scrape.items().is_empty() {
         scrape.mistake("this version does not scrape yet: expected an empty list");
@@ -78,8 +91,7 @@ fn port(address: Option<ListenAddress>) -> u16 {
     address.map_or(0, |address| address.0.port())
 }
 
-fn log(section: Section<'_>) -> LogSettings {
-    let default = LogSettings::default();
+fn log(section: Section<'_>, default: LogSettings) -> LogSettings {
     let bytes_max = section.key("max_bytes").size(&LOG_BYTES).unwrap_or(default.bytes_max);
     let segment = section.key("segment_bytes");
     let segment_bytes = segment.size(&SEGMENT_BYTES);
@@ -101,8 +113,7 @@ fn log(section: Section<'_>) -> LogSettings {
     log
 }
 
-fn series(section: Section<'_>) -> SeriesSettings {
-    let default = SeriesSettings::default();
+fn series(section: Section<'_>, default: SeriesSettings) -> SeriesSettings {
     let series = SeriesSettings {
         bytes_max: memory(&section.key("max_bytes")).unwrap_or(default.bytes_max),
         idle: section.key("idle").duration(WAIT_MIN).unwrap_or(default.idle),
@@ -111,8 +122,7 @@ fn series(section: Section<'_>) -> SeriesSettings {
     series
 }
 
-fn limits(section: Section<'_>) -> Limits {
-    let default = Limits::default();
+fn limits(section: Section<'_>, default: Limits) -> Limits {
     let size = |name, range, default| section.key(name).size(range).and_then(machine_size).unwrap_or(default);
     let number = |name, range| section.key(name).number(range).and_then(machine_size);
     let wait = |name, default| section.key(name).duration(WAIT_MIN).unwrap_or(default);
@@ -127,7 +137,7 @@ fn limits(section: Section<'_>) -> Limits {
         connections_max: number("max_connections", &CONNECTIONS).unwrap_or(default.connections_max),
         connections_per_source_max: number("max_connections_per_source", &CONNECTIONS),
         read_timeout: wait("read_timeout", default.read_timeout),
-        memory_limit: memory(&section.key("memory_limit")),
+        memory_limit: default.memory_limit,
         in_flight_bytes: default.in_flight_bytes,
         idle_timeout: wait("idle_timeout", default.idle_timeout),
         series_stale: wait("series_stale", default.series_stale),

@@ -98,6 +98,24 @@ fn cuts_a_small_log_into_segments() {
 }
 
 #[test]
+fn a_limit_of_memory_divides_itself_and_explicit_keys_win() {
+    for (limit, outputs) in
+        [(MEMORY_LIMIT_MIN, 0), (MEMORY_LIMIT_MIN, 5), (512 << 20, 2), (1 << 30, 1), (8 << 30, 3), (1 << 44, 1)]
+    {
+        let output = |at| format!("{{ name: o{at}, wavefront: {{ url: 'http://h' }} }}");
+        let outputs: Vec<_> = (0..outputs).map(output).collect();
+        let config = good(&format!("limits: {{ memory_limit: {limit} }}\noutputs: [{}]", outputs.join(", ")));
+        assert!(config.limits.decompressed_bytes_max >= 1 << 20 && config.limits.connections_max >= 64, "{config:?}");
+        assert!(config.series.bytes_max >= 1 << 20, "{config:?}");
+    }
+    let ample = good("limits: { memory_limit: 1TiB }");
+    assert_eq!((ample.log, ample.series), (LogSettings::default(), SeriesSettings::default()));
+    assert_eq!(ample.limits, Limits { memory_limit: Some(1 << 40), ..Limits::default() });
+    let own = good("limits: { memory_limit: 1GiB, max_connections: 77 }\nseries: { max_bytes: 5MiB }");
+    assert_eq!((own.limits.connections_max, own.series.bytes_max), (77, 5 << 20));
+}
+
+#[test]
 fn reads_http_clients_and_queues() {
     let (write, output) = remote_write(
         "version: auto, remote_timeout: 5s, proxy_url: 'http://p:3128', headers: { X-Scope-OrgID: t1 }, \
@@ -287,6 +305,10 @@ fn refuses_what_cannot_be() {
         ("log: { on-full: reject }", "did you mean on_full?"),
         ("series: { idle: 5 }", "expected a duration such as"),
         ("limits: { max_connections: -1 }", "whole number from 1"),
+        ("limits: { max_labels: 0 }", "whole number from 1"),
+        ("limits: { memory_limit: 1MiB }", "limits.memory_limit: expected a size from"),
+        ("limits: { memory_limit: 256MiB }\nseries: { max_bytes: 1GiB }", "limits.memory_limit: too little"),
+        ("limits: { memory_limit: 256MiB, max_connections: 100000 }", "limits.max_connections 6250"),
         ("listen: { http: 'example.com:80' }", "expected an address such as"),
         ("listen: { wavefront: '127.0.0.1:8900' }", "the same address as listen.http"),
         ("listen: { rsocket_tcp: ':7001' }", "does not speak RSocket yet"),

@@ -244,25 +244,31 @@ impl Scratch {
 pub(super) struct Collected {
     bytes: Vec<u8>,
     charge: Charge,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Collected {
     /// No bytes.
     pub(super) fn nothing(gate: &Gate) -> Self {
-        Self { bytes: Vec::new(), charge: gate.flight.charge() }
+        Self { bytes: Vec::new(), charge: gate.flight.charge(), turn: None }
     }
 
-    /// Lines of a sender that can be held back. Waits for the memory that their batch is going to occupy, so that none is
+    /// Lines of a sender that can be held back. Waits for its turn and for the memory that their batch is going to occupy, so that none is
     /// lost for want of it; after `give_up`, goes on without.
     pub(super) async fn lines(gate: &Gate, bytes: Vec<u8>, give_up: impl Future<Output = ()>) -> Self {
-        let mut charge = gate.flight.charge();
+        let (mut charge, mut turn) = (gate.flight.charge(), None);
         let wanted = bytes.len() * BATCH_BYTES_PER_BYTE;
-        let patience = async { while charge.raise(wanted).await.is_err() {} };
+        let patience = async {
+            while charge.raise(wanted).await.is_err() {}
+            while turn.is_none() && gate.memory.is_tight() {
+                turn = gate.turn().await.unwrap_or_default();
+            }
+        };
         tokio::select! {
             () = patience => {}
             () = give_up => {}
         }
-        Self { bytes, charge }
+        Self { bytes, charge, turn }
     }
 
     /// The bytes.
@@ -325,12 +331,15 @@ impl Taken {
 impl Gate {
     /// Reads a body, bounded in bytes and time.
     pub(super) async fn collect(&self, mut body: Incoming, format: Format) -> Result<Collected, IntakeError> {
+        if self.memory.is_short() {
+            return Err(self.refuse(body, format, IntakeError::Memory).await);
+        }
         let mut charge = self.flight.charge();
         let gap_max = self.limits.read_timeout;
         let reading = read(&mut body, self.limits.body_bytes_max, gap_max, &mut charge, &self.memory);
         let result = timeout(gap_max * SLOWNESS_MAX, reading).await.unwrap_or(Err(IntakeError::Slow(gap_max)));
         match result {
-            Ok(bytes) => Ok(Collected { bytes, charge }),
+            Ok(bytes) => Ok(Collected { bytes, charge, turn: None }),
             Err(error) => {
                 drop(charge);
                 self.ledger.reject(format, error.refusal(), 1);
@@ -342,6 +351,15 @@ impl Gate {
         }
     }
 
+    /// While memory is tight, waits for its turn; held until the batch is made.
+    async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, IntakeError> {
+        if !self.memory.is_tight() {
+            return Ok(None);
+        }
+        let turn = timeout(FLIGHT_WAIT, Arc::clone(&self.turns).acquire_owned()).await;
+        turn.map_err(|_| IntakeError::Memory)?.map(Some).map_err(|_| IntakeError::Closed)
+    }
+
     /// Makes a batch of a body and counts what it refuses.
     pub(super) async fn decode(
         self: &Arc<Self>,
@@ -349,8 +367,10 @@ impl Gate {
         collected: Collected,
         delivery: Delivery,
     ) -> Result<Decoded, IntakeError> {
-        let Collected { bytes, mut charge } = collected;
+        let Collected { bytes, mut charge, turn } = collected;
         let format = delivery.decoder.format();
+        let turn = if turn.is_some() { Ok(turn) } else { self.turn().await };
+        let _turn = turn.inspect_err(|error| self.ledger.reject(format, error.refusal(), 1))?;
         let inline_max = match delivery.encoding {
             Encoding::Identity | Encoding::Snappy => INLINE_BYTES_MAX,
             Encoding::Gzip | Encoding::Deflate | Encoding::Zstd => INLINE_EXPANDING_BYTES_MAX,
@@ -382,7 +402,9 @@ impl Gate {
     fn decode_now(&self, peer: IpAddr, body: &[u8], delivery: Delivery) -> Result<(Batch, Taken), IntakeError> {
         let mut scratch = self.scratch.take();
         let result = self.decode_with(peer, body, &mut scratch, delivery);
-        self.scratch.give_back(scratch);
+        if !self.memory.is_tight() {
+            self.scratch.give_back(scratch);
+        }
         result
     }
 
@@ -534,7 +556,7 @@ async fn read(
         if bytes.len() + data.len() > bytes_max {
             return Err(IntakeError::TooLarge { bytes_max });
         }
-        if memory.is_tight() {
+        if memory.is_short() {
             return Err(IntakeError::Memory);
         }
         charge.raise(bytes.len() + data.len()).await?;

@@ -1,8 +1,8 @@
 //! Lines over TCP and UDP, without any answer: InfluxDB line protocol, and what the Wavefront port shares with it.
 //!
 //! Lines are gathered into one batch until [`GATHER_BYTES`] are there or [`GATHER_TIME`] is over. While the log is full, a
-//! TCP connection is not read, so that its sender waits; datagrams cannot be held back, so beyond [`QUEUE_BATCHES`]
-//! batches they are dropped and counted. On both, a newline ends a line, even inside a quoted string.
+//! TCP connection is not read, so that its sender waits; the same while memory is short. Datagrams cannot be held back, so
+//! beyond [`QUEUE_BATCHES`] batches they are dropped and counted. On both, a newline ends a line, even inside a quoted string.
 //!
 //! A last line without newline is taken from an Influx sender that closes in order, as Telegraf and vmagent take it; after
 //! a broken connection it may be cut, and the Wavefront proxy never takes it: there it is refused.
@@ -120,6 +120,10 @@ pub(super) async fn serve_lines<S: AsyncRead + Unpin>(
     let format = decoder().format();
     let mut open = true;
     while open {
+        tokio::select! {
+            () = gate.memory.relieved() => {}
+            () = shutdown.cancelled() => {}
+        }
         open = gather(&mut chunks, &mut lines, format == Format::InfluxLine, shutdown).await;
         gate.reject_some(format, Refusal::TooLong, lines.take_too_long());
         if lines.complete_bytes() > 0 && !deliver(gate, lines.take_complete(), decoder(), peer, shutdown).await {
@@ -264,8 +268,15 @@ async fn receive(socket: &UdpSocket, queue: mpsc::Sender<Batch>, gate: &Gate, sh
         gate.reject_some(Format::InfluxLine, Refusal::TooLong, lines.take_too_long());
         if lines.complete_bytes() > 0 {
             let bytes = lines.take_complete();
-            if let Err(mpsc::error::TrySendError::Full((bytes, _))) = queue.try_send((bytes, latest)) {
-                gate.reject_some(Format::InfluxLine, Refusal::Log, memchr::memchr_iter(b'\n', &bytes).count() as u64);
+            let dropped = if gate.memory.is_short() {
+                Some((bytes, Refusal::Memory))
+            } else if let Err(mpsc::error::TrySendError::Full((bytes, _))) = queue.try_send((bytes, latest)) {
+                Some((bytes, Refusal::Log))
+            } else {
+                None
+            };
+            if let Some((bytes, reason)) = dropped {
+                gate.reject_some(Format::InfluxLine, reason, memchr::memchr_iter(b'\n', &bytes).count() as u64);
             }
         }
         if ended {

@@ -3,6 +3,7 @@
 mod fixture;
 mod hostile;
 mod limits;
+mod smuggling;
 
 use super::*;
 use crate::model::{Format, Refusal, is_stale_marker};

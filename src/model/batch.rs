@@ -71,6 +71,14 @@ pub struct Exemplar {
     pub timestamp: Option<TimestampNs>,
 }
 
+impl Exemplar {
+    fn bytes(&self) -> usize {
+        const LABEL_BYTES: usize = 48;
+        let labels = self.labels.iter().map(|(name, value)| LABEL_BYTES + name.len() + value.len());
+        size_of::<Self>() + labels.sum::<usize>()
+    }
+}
+
 /// Metadata that arrived apart from any series (remote write 1.0 sends it so, once a minute).
 pub type FamilyMetadata = Arc<Metadata>;
 
@@ -170,14 +178,14 @@ impl Batch {
 
     /// Memory the batch occupies, roughly, for the bounds of queues.
     pub fn bytes(&self) -> usize {
-        const HISTOGRAM_BYTES: usize = 512;
         size_of::<Self>()
-            + self.samples.len() * size_of::<Sample>()
-            + self.strings.len()
-            + self.starts.len() * 16
-            + self.exemplars.len() * 128
-            + self.metadata.len() * 64
-            + (self.histograms.len() + self.distributions.len()) * HISTOGRAM_BYTES
+            + self.samples.capacity() * size_of::<Sample>()
+            + self.strings.capacity()
+            + self.starts.capacity() * 16
+            + self.exemplars.iter().map(Exemplar::bytes).sum::<usize>()
+            + self.metadata.iter().map(|metadata| metadata.bytes()).sum::<usize>()
+            + self.histograms.iter().map(NativeHistogram::bytes).sum::<usize>()
+            + self.distributions.iter().map(Distribution::bytes).sum::<usize>()
     }
 }
 
@@ -289,10 +297,11 @@ impl<'t> BatchBuilder<'t> {
         self.batch.exemplars.push(exemplar);
     }
 
-    /// Appends metadata that came without series. Metadata already known to the table is not repeated in every batch. The
+    /// Appends metadata that came without series. Metadata already known to the table is not repeated in every batch,
+    /// and what the table has no room to remember is not carried: outputs remember it too. The
     /// table learns it from whoever appends the batch: what it knew of a batch that is lost would not be told again.
     pub fn metadata(&mut self, metadata: Metadata) {
-        if !self.table.knows(&metadata) {
+        if !self.table.knows(&metadata) && self.table.has_room_for_family(&metadata) {
             self.batch.metadata.push(Arc::new(metadata));
         }
     }
@@ -331,7 +340,11 @@ impl<'t> BatchBuilder<'t> {
     }
 
     /// The finished batch.
-    pub fn finish(self) -> Batch {
+    pub fn finish(mut self) -> Batch {
+        // It may wait long, in the memory of the log and for slow outputs.
+        if self.batch.samples.capacity() > self.batch.samples.len() / 4 * 5 {
+            self.batch.samples.shrink_to_fit();
+        }
         self.batch
     }
 }

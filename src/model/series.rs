@@ -133,6 +133,13 @@ pub struct Metadata {
     pub unit: Box<str>,
 }
 
+impl Metadata {
+    /// Memory it occupies.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.family.len() + self.help.len() + self.unit.len()
+    }
+}
+
 /// Metric types of Prometheus and OpenMetrics, numbered as in remote write 1.0 and 2.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]

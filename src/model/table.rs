@@ -131,7 +131,7 @@ pub struct SeriesTable {
     families_version: AtomicU64,
     next: AtomicU32,
     sources: Sources,
-    /// Whether a series was refused for want of room since the last sweep.
+    /// Whether a series was refused for want of room since the last sweep, or memory was short.
     refused: AtomicBool,
     sweeps: AtomicU32,
     epoch: Mutex<Arc<Epoch>>,
@@ -297,19 +297,27 @@ impl SeriesTable {
 
     /// Remembers metadata that came without series. Returns it when it was new or changed.
     pub fn learn(&self, metadata: Metadata) -> Option<Arc<Metadata>> {
-        let full = self.families.len() >= FAMILIES_MAX || self.is_full();
+        let has_room = self.has_room_for_family(&metadata);
         if self.families.get(&metadata.family).is_some_and(|known| **known == metadata) {
             return None;
         }
         let metadata = Arc::new(metadata);
-        if !full || self.families.contains_key(&metadata.family) {
-            self.sources.charge(Source::OWN, metadata_bytes(&metadata));
+        if has_room {
+            self.sources.charge(Source::OWN, metadata.bytes());
             if let Some(before) = self.families.insert(metadata.family.clone(), Arc::clone(&metadata)) {
-                self.sources.release(Source::OWN, metadata_bytes(&before));
+                self.sources.release(Source::OWN, before.bytes());
             }
             self.families_version.fetch_add(1, Ordering::Release);
         }
         Some(metadata)
+    }
+
+    /// Whether [`SeriesTable::learn`] would remember it.
+    pub fn has_room_for_family(&self, metadata: &Metadata) -> bool {
+        match self.families.get(&metadata.family) {
+            Some(before) => !self.is_full() || metadata.bytes() <= before.bytes(),
+            None => !self.is_full() && self.families.len() < FAMILIES_MAX,
+        }
     }
 
     /// Whether [`SeriesTable::learn`] was last told the same of that family.
@@ -340,6 +348,11 @@ impl SeriesTable {
     /// Estimated memory of the table.
     pub fn bytes(&self) -> usize {
         self.sources.bytes()
+    }
+
+    /// Makes the next sweep retire series as soon as in a crowded table: memory is short elsewhere.
+    pub fn hurry(&self) {
+        self.refused.store(true, Ordering::Relaxed);
     }
 
     /// Retires series that fell idle and frees those that nothing holds any more. To be called at a steady pace; returns
@@ -445,11 +458,7 @@ impl SeriesTable {
 /// What a series costs apart from its pairs. Metadata is charged in full though series of a family may share it.
 fn series_bytes(series: &Series) -> usize {
     let labels = series.labels.len() * size_of::<Arc<LabelPair>>();
-    SERIES_BYTES + series.name.len() + labels + series.metadata.as_deref().map_or(0, metadata_bytes)
-}
-
-fn metadata_bytes(metadata: &Metadata) -> usize {
-    size_of::<Metadata>() + metadata.family.len() + metadata.help.len() + metadata.unit.len()
+    SERIES_BYTES + series.name.len() + labels + series.metadata.as_deref().map_or(0, Metadata::bytes)
 }
 
 #[cfg(test)]

@@ -48,6 +48,18 @@ pub struct NativeHistogram {
     pub reset_hint: ResetHint,
 }
 
+impl NativeHistogram {
+    /// Memory it occupies.
+    pub fn bytes(&self) -> usize {
+        let buckets = match &self.counts {
+            Counts::Integer { positive_deltas, negative_deltas, .. } => positive_deltas.len() + negative_deltas.len(),
+            Counts::Float { positive_counts, negative_counts, .. } => positive_counts.len() + negative_counts.len(),
+        };
+        let spans = (self.positive_spans.len() + self.negative_spans.len()) * size_of::<Span>();
+        size_of::<Self>() + (buckets + self.custom_values.len()) * size_of::<f64>() + spans
+    }
+}
+
 /// Counts of a native histogram.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Counts {
@@ -106,6 +118,13 @@ pub struct Distribution {
     pub granularity: Granularity,
     /// At least one; counts and means as sent.
     pub centroids: Vec<Centroid>,
+}
+
+impl Distribution {
+    /// Memory it occupies.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.centroids.len() * size_of::<Centroid>()
+    }
 }
 
 /// Some observations around one mean.

@@ -1,7 +1,7 @@
 //! What an output knows of a series after its first sight: its rendering, its lane, or why it is not sent.
 //!
 //! Relabelling, sanitising, escaping and loss decisions happen here, once a series. The memo is a cache bounded by the
-//! series table: it may be emptied at any time and fills again. The lane comes from what the series is at the destination,
+//! series table, whose dead series it forgets: it may be emptied at any time and fills again. The lane comes from what the series is at the destination,
 //! so that sources which meet there, by relabelling or under new metadata, keep their order.
 
 use super::encoding::Encoding;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 /// A series on its way out, or the reason why none of its samples is sent.
 pub type Slot<R> = Result<(Arc<R>, usize), Loss>;
 
-/// Slots kept beyond those of the live series, before the memo starts over.
-const SLOTS_SPARE: usize = 65_536;
+/// Slots kept beyond a quarter more than there are live series, before those of dead ones are looked for.
+const SLOTS_SPARE: usize = 4096;
 
 /// See the module's documentation.
 pub struct Memo<E: Encoding> {
@@ -51,14 +51,19 @@ impl<E: Encoding> Memo<E> {
     /// Forgets what may be out of date; to be called between records.
     pub fn refresh(&mut self) {
         let version = self.table.families_version();
-        let slots_max = self.table.len() * 2 + SLOTS_SPARE;
-        if version != self.families_version || self.slots.len() > slots_max {
+        let slots_max = self.table.len() * 5 / 4 + SLOTS_SPARE;
+        if version != self.families_version {
             self.families_version = version;
             self.slots.clear();
         }
-        if self.claims.len() > slots_max {
+        if self.slots.len() > slots_max {
+            let table = &self.table;
+            self.slots.retain(|id, _| table.series(*id).is_some());
+            self.slots.shrink_to(slots_max);
+        }
+        if self.claims.len() > slots_max * 2 {
             self.slots.clear();
-            self.claims.clear();
+            self.claims = HashMap::new();
         }
     }
 

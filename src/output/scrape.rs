@@ -4,6 +4,9 @@
 //! a while, or ended by a stale marker. Nothing is stored on disk; after a restart a series shows up again with its next
 //! sample. Samples that came without a timestamp are exposed without one. Not an output of the ledger: whoever scrapes
 //! picks the pace, and samples between two scrapes are not shown.
+//!
+//! The table is bounded in bytes, estimated; when it is full, further series are counted and not shown until others are
+//! stale. Those that are shown go on.
 
 use crate::log::{Entry, ReadError, Reader, Record};
 use crate::model::{
@@ -15,6 +18,7 @@ use crate::wire::{SampleRef, openmetrics, prometheus_text};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -22,14 +26,43 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub struct Latest {
     stale_after: Duration,
-    series: Mutex<IdMap<SeriesId, Newest>>,
+    bytes_max: usize,
+    shown: Mutex<Shown>,
+    /// Samples of series that were not shown for want of room.
+    hidden: AtomicU64,
     /// Series that stay until they are released (Pushgateway groups).
     kept: Mutex<HashSet<SeriesId>>,
 }
 
+#[derive(Debug, Default)]
+struct Shown {
+    series: IdMap<SeriesId, Newest>,
+    bytes: usize,
+}
+
+impl Shown {
+    fn insert(&mut self, id: SeriesId, newest: Newest) {
+        self.bytes += newest.bytes;
+        if let Some(before) = self.series.insert(id, newest) {
+            self.bytes -= before.bytes;
+        }
+    }
+
+    fn remove(&mut self, id: SeriesId) {
+        if let Some(newest) = self.series.remove(&id) {
+            self.bytes -= newest.bytes;
+        }
+    }
+}
+
+/// Estimated cost of a shown series beside its text: the entry, and the series itself, which may have left the table.
+const SHOWN_BYTES: usize = 384;
+
 #[derive(Debug)]
 struct Newest {
     series: Arc<Series>,
+    /// What it costs, estimated when it was shown first.
+    bytes: usize,
     timestamp: TimestampNs,
     seen: TimestampNs,
     start: Option<TimestampNs>,
@@ -61,6 +94,15 @@ impl Owned {
             Value::Distribution(value) => Self::Distribution(Box::new(value.clone())),
             Value::Str(_) => return None,
         })
+    }
+
+    /// Memory beside the value itself.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Histogram(histogram) => histogram.bytes(),
+            Self::Distribution(distribution) => distribution.bytes(),
+            _ => 0,
+        }
     }
 
     fn borrow(&self) -> Value<'_> {
@@ -116,8 +158,9 @@ impl Exposition {
 
 impl Latest {
     /// An empty table of series that are stale after that long without a sample.
-    pub fn new(stale_after: Duration) -> Self {
-        Self { stale_after, series: Mutex::default(), kept: Mutex::default() }
+    pub fn new(stale_after: Duration, bytes_max: usize) -> Self {
+        let (shown, kept) = (Mutex::default(), Mutex::default());
+        Self { stale_after, bytes_max, shown, hidden: AtomicU64::new(0), kept }
     }
 
     /// Follows the log from where the reader stands, until it is closed or the token is cancelled.
@@ -149,24 +192,18 @@ impl Latest {
 
     fn update(&self, record: &Record, table: &SeriesTable) {
         let batch = &record.batch;
-        let mut latest = self.series.lock();
+        let mut shown = self.shown.lock();
         for (index, sample) in batch.samples.iter().enumerate() {
-            Self::update_one(&mut latest, record, index, sample, table);
+            self.update_one(&mut shown, record, index, sample, table);
         }
         for exemplar in &batch.exemplars {
-            if let Some(newest) = latest.get_mut(&exemplar.series) {
+            if let Some(newest) = shown.series.get_mut(&exemplar.series) {
                 newest.exemplar = Some(exemplar.clone());
             }
         }
     }
 
-    fn update_one(
-        latest: &mut IdMap<SeriesId, Newest>,
-        record: &Record,
-        index: usize,
-        sample: &Sample,
-        table: &SeriesTable,
-    ) {
+    fn update_one(&self, shown: &mut Shown, record: &Record, index: usize, sample: &Sample, table: &SeriesTable) {
         let value = record.batch.value(sample);
         let stale = match value {
             Value::F64(value) => crate::model::is_stale_marker(value),
@@ -174,14 +211,14 @@ impl Latest {
             _ => false,
         };
         if stale {
-            if latest.get(&sample.series).is_some_and(|newest| newest.timestamp <= sample.timestamp) {
-                latest.remove(&sample.series);
+            if shown.series.get(&sample.series).is_some_and(|newest| newest.timestamp <= sample.timestamp) {
+                shown.remove(sample.series);
             }
             return;
         }
         let Some(value) = Owned::of(value) else { return };
         let start = record.batch.start_of(index);
-        match latest.get_mut(&sample.series) {
+        match shown.series.get_mut(&sample.series) {
             Some(newest) => {
                 if sample.timestamp >= newest.timestamp {
                     let seen = record.appended_at;
@@ -190,11 +227,16 @@ impl Latest {
                 }
             }
             None => {
-                if let Some(series) = table.series(sample.series) {
-                    let (timestamp, flags, seen) = (sample.timestamp, sample.flags, record.appended_at);
-                    latest
-                        .insert(sample.series, Newest { series, timestamp, seen, start, flags, value, exemplar: None });
+                let Some(series) = table.series(sample.series) else { return };
+                let text = series.labels.iter().map(|pair| pair.name.len() + pair.value.len()).sum::<usize>();
+                let bytes = SHOWN_BYTES + series.name.len() + text + value.bytes();
+                if shown.bytes + bytes > self.bytes_max {
+                    self.hidden.fetch_add(1, Ordering::Relaxed);
+                    return;
                 }
+                let (timestamp, flags, seen) = (sample.timestamp, sample.flags, record.appended_at);
+                let newest = Newest { series, bytes, timestamp, seen, start, flags, value, exemplar: None };
+                shown.insert(sample.series, newest);
             }
         }
     }
@@ -206,35 +248,50 @@ impl Latest {
 
     /// Forgets series. One that is still in the log between here and its stale marker comes and goes with that.
     pub fn release(&self, series: &[SeriesId]) {
-        let mut latest = self.series.lock();
+        let mut shown = self.shown.lock();
         let mut kept = self.kept.lock();
         for id in series {
-            latest.remove(id);
+            shown.remove(*id);
             kept.remove(id);
         }
     }
 
     /// Series that are live now.
     pub fn len(&self) -> usize {
-        self.series.lock().len()
+        self.shown.lock().series.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.series.lock().is_empty()
+        self.shown.lock().series.is_empty()
+    }
+
+    /// Samples that were not shown, since the start, because there was no room for their series.
+    pub fn hidden(&self) -> u64 {
+        self.hidden.load(Ordering::Relaxed)
     }
 
     fn expire(&self, now: TimestampNs) {
-        let mut latest = self.series.lock();
+        let mut shown = self.shown.lock();
+        let Shown { series, bytes } = &mut *shown;
         let kept = self.kept.lock();
-        latest.retain(|id, newest| crate::clock::age(now, newest.seen) < self.stale_after || kept.contains(id));
+        series.retain(|id, newest| {
+            let stays = crate::clock::age(now, newest.seen) < self.stale_after || kept.contains(id);
+            *bytes -= if stays { 0 } else { newest.bytes };
+            stays
+        });
+        // What a flood left behind.
+        if series.len() < series.capacity() / 4 {
+            series.shrink_to_fit();
+        }
     }
 
     /// Forgets what is stale and writes the exposition of the rest.
     pub fn expose(&self, exposition: Exposition, table: &SeriesTable, now: TimestampNs) -> Vec<u8> {
         self.expire(now);
-        let latest = self.series.lock();
-        let mut exposed: Vec<_> = latest
+        let shown = self.shown.lock();
+        let mut exposed: Vec<_> = shown
+            .series
             .values()
             .map(|newest| Exposed {
                 series: &newest.series,

@@ -18,6 +18,7 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(90);
 /// A gateway to be started.
 pub(crate) struct Setup {
     listen: String,
+    limits: String,
     log: String,
     log_dir: Option<PathBuf>,
     outputs: Vec<(&'static str, String)>,
@@ -25,7 +26,13 @@ pub(crate) struct Setup {
 
 /// A gateway without outputs.
 pub(crate) fn gateway() -> Setup {
-    Setup { listen: String::new(), log: "max_bytes: 1GiB".to_owned(), log_dir: None, outputs: Vec::new() }
+    Setup {
+        listen: String::new(),
+        limits: String::new(),
+        log: "max_bytes: 1GiB".to_owned(),
+        log_dir: None,
+        outputs: Vec::new(),
+    }
 }
 
 impl Setup {
@@ -39,6 +46,13 @@ impl Setup {
     #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn log(mut self, settings: &str) -> Self {
         settings.clone_into(&mut self.log);
+        self
+    }
+
+    /// The limits, in YAML.
+    #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) fn limits(mut self, settings: &str) -> Self {
+        self.limits = format!("limits: {{ {settings} }}\n");
         self
     }
 
@@ -79,8 +93,9 @@ impl Setup {
         let port = free_port();
         let log = self.log_dir.unwrap_or_else(|| dir.path().join("log"));
         let mut config = format!(
-            "listen:\n  http: 127.0.0.1:{port}\n{}log: {{ dir: \"{}\", {} }}\n",
+            "listen:\n  http: 127.0.0.1:{port}\n{}{}log: {{ dir: \"{}\", {} }}\n",
             self.listen,
+            self.limits,
             log.display(),
             self.log
         );

@@ -127,3 +127,25 @@ async fn a_source_with_too_many_series_is_told_to_slow_down_and_others_are_not()
         assert!(elsewhere.status < 300, "{format:?} {elsewhere:?}");
     }
 }
+
+#[tokio::test]
+async fn a_gateway_short_of_memory_asks_to_come_again_and_then_takes_everything() {
+    let fixture = Fixture::with(|limits| limits.memory_limit = Some(1000), usize::MAX).await;
+    fixture.gate.memory.note(900);
+    for (format, request, headers, written) in SPELLINGS {
+        let answer = fixture.exchange(request, headers, &written(&[named("a", &[])])).await;
+        assert_eq!(answer.status, 503, "{format:?} {answer:?}");
+        assert!(answer.contains("retry-after: ") && answer.contains("limits.memory_limit"), "{answer:?}");
+        assert_eq!(fixture.rejected(format, Refusal::Memory), 1, "{format:?}");
+    }
+    assert!(fixture.samples().await.is_empty());
+    // Tight is not short: one at a time.
+    for resident in [800, 0] {
+        fixture.gate.memory.note(resident);
+        for (format, request, headers, written) in SPELLINGS {
+            let answer = fixture.exchange(request, headers, &written(&[named("a", &[])])).await;
+            assert!(answer.status < 300, "{format:?} {answer:?}");
+        }
+    }
+    assert_eq!(fixture.samples().await.len(), 2 * SPELLINGS.len());
+}

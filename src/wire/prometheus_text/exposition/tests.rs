@@ -129,3 +129,36 @@ fn values_without_a_text_form_are_expanded_or_dropped() {
     let losses = "field_type 3,native_histogram 1,distribution 1,-string_value 1,-stale_marker 1";
     assert_eq!(written(&out.finish(), &table, Flavour::Text), (text.to_owned(), losses.to_owned()));
 }
+
+#[test]
+fn a_created_line_starts_the_samples_of_its_time_or_of_all_times() {
+    let cases = [
+        (
+            "a_created 5\n# TYPE a counter\na_total 1 9\na_total 2 10\n# EOF\n",
+            "# TYPE a counter\na_total 1 9\na_created 5 9\na_total 2 10\na_created 5 10\n# EOF\n",
+            "",
+        ),
+        (
+            "# TYPE a counter\na_total 1 1\na_created 5 2\na_total 2 2\n# EOF\n",
+            "# TYPE a counter\na_total 1 1\na_total 2 2\na_created 5 2\n# EOF\n",
+            "",
+        ),
+        (
+            "a_created 5\n# TYPE a counter\na_total 1\na_created 6\n# EOF\n",
+            "# TYPE a counter\na_total 1\na_created 6\n# EOF\n",
+            "-collapsed 1",
+        ),
+    ];
+    for (body, text, losses) in cases {
+        let written = rewritten(body, Flavour::OpenMetrics, Flavour::OpenMetrics);
+        assert_eq!(written, (text.to_owned(), losses.to_owned()));
+    }
+}
+
+#[test]
+fn a_family_has_one_type_and_what_does_not_fit_stands_apart() {
+    let body = "# TYPE a summary\na 1\n# TYPE a counter\na_total 2\na_bucket{le=\"1\"} 4\n# EOF\n";
+    let text = "# TYPE a summary\na 1\na_bucket{le=\"1\"} 4\na_total 2\n# EOF\n";
+    let (written, _) = rewritten(body, Flavour::OpenMetrics, Flavour::OpenMetrics);
+    assert_eq!(written, text);
+}

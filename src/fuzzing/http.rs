@@ -84,7 +84,8 @@ impl Port {
             };
             tokio::join!(talk, serve_bytes(server, Arc::clone(&self.gate)));
         });
-        if let Some(rest) = answer.strip_prefix(b"HTTP/1.") {
+        let last = answer.strip_prefix(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&answer);
+        if let Some(rest) = last.strip_prefix(b"HTTP/1.") {
             let status = rest.get(2..5).unwrap_or_default();
             assert!(matches!(status[0], b'2' | b'4') || status == b"503", "{}", String::from_utf8_lossy(&answer));
         }

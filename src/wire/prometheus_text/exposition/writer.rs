@@ -262,8 +262,8 @@ impl Family<'_> {
 
     /// The start that a point tells: with its samples, else by a line of its own.
     fn start_of(&self, point: &[Row<'_>]) -> Option<TimestampNs> {
-        let own = point.iter().filter(|row| self.has_start(row));
-        let own = own.filter_map(|row| row.exposed.sample.start).next();
+        let mut own = point.iter().filter(|row| self.has_start(row));
+        let own = own.find_map(|row| row.exposed.sample.start);
         own.or_else(|| point.iter().find_map(said_start))
     }
 }

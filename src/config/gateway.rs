@@ -43,8 +43,8 @@ pub(super) fn read(root: Section<'_>) -> Config {
     let config = Config {
         listen: listen_key.section().map(listen).unwrap_or_default(),
         log: log_key.section().map_or(budget.log.clone(), |section| log(section, budget.log)),
-        series: series_key.section().map_or(budget.series.clone(), |section| series(section, budget.series)),
-        limits: limits_section.map_or(budget.limits.clone(), |section| limits(section, budget.limits)),
+        series: series_key.section().map_or(budget.series.clone(), |section| series(section, &budget.series)),
+        limits: limits_section.map_or(budget.limits.clone(), |section| limits(section, &budget.limits)),
         outputs,
         notes: Vec::new(),
     };
@@ -113,7 +113,7 @@ fn log(section: Section<'_>, default: LogSettings) -> LogSettings {
     log
 }
 
-fn series(section: Section<'_>, default: SeriesSettings) -> SeriesSettings {
+fn series(section: Section<'_>, default: &SeriesSettings) -> SeriesSettings {
     let series = SeriesSettings {
         bytes_max: memory(&section.key("max_bytes")).unwrap_or(default.bytes_max),
         idle: section.key("idle").duration(WAIT_MIN).unwrap_or(default.idle),
@@ -122,7 +122,7 @@ fn series(section: Section<'_>, default: SeriesSettings) -> SeriesSettings {
     series
 }
 
-fn limits(section: Section<'_>, default: Limits) -> Limits {
+fn limits(section: Section<'_>, default: &Limits) -> Limits {
     let size = |name, range, default| section.key(name).size(range).and_then(machine_size).unwrap_or(default);
     let number = |name, range| section.key(name).number(range).and_then(machine_size);
     let wait = |name, default| section.key(name).duration(WAIT_MIN).unwrap_or(default);

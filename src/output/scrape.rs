@@ -218,27 +218,24 @@ impl Latest {
         }
         let Some(value) = Owned::of(value) else { return };
         let start = record.batch.start_of(index);
-        match shown.series.get_mut(&sample.series) {
-            Some(newest) => {
-                if sample.timestamp >= newest.timestamp {
-                    let seen = record.appended_at;
-                    (newest.timestamp, newest.seen, newest.start) = (sample.timestamp, seen, start);
-                    (newest.flags, newest.value) = (sample.flags, value);
-                }
+        if let Some(newest) = shown.series.get_mut(&sample.series) {
+            if sample.timestamp >= newest.timestamp {
+                let seen = record.appended_at;
+                (newest.timestamp, newest.seen, newest.start) = (sample.timestamp, seen, start);
+                (newest.flags, newest.value) = (sample.flags, value);
             }
-            None => {
-                let Some(series) = table.series(sample.series) else { return };
-                let text = series.labels.iter().map(|pair| pair.name.len() + pair.value.len()).sum::<usize>();
-                let bytes = SHOWN_BYTES + series.name.len() + text + value.bytes();
-                if shown.bytes + bytes > self.bytes_max {
-                    self.hidden.fetch_add(1, Ordering::Relaxed);
-                    return;
-                }
-                let (timestamp, flags, seen) = (sample.timestamp, sample.flags, record.appended_at);
-                let newest = Newest { series, bytes, timestamp, seen, start, flags, value, exemplar: None };
-                shown.insert(sample.series, newest);
-            }
+            return;
         }
+        let Some(series) = table.series(sample.series) else { return };
+        let text = series.labels.iter().map(|pair| pair.name.len() + pair.value.len()).sum::<usize>();
+        let bytes = SHOWN_BYTES + series.name.len() + text + value.bytes();
+        if shown.bytes + bytes > self.bytes_max {
+            self.hidden.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let (timestamp, flags, seen) = (sample.timestamp, sample.flags, record.appended_at);
+        let newest = Newest { series, bytes, timestamp, seen, start, flags, value, exemplar: None };
+        shown.insert(sample.series, newest);
     }
 
     /// Keeps series until they are released, however long ago their last sample was.

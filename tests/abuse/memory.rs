@@ -126,7 +126,7 @@ fn all_attacks_on_memory_at_once_stay_below_the_limit() {
                             let Ok(mut stream) = connect(port) else { continue };
                             let _ = stream.set_write_timeout(Some(Duration::from_millis(20)));
                             let _ = stream.write_all(b"GET / HTTP/1.1\r\nX-Long: ");
-                            let _ = stream.write_all(&[b'x'; 60 << 10]);
+                            let _ = stream.write_all(&b"x".repeat(60 << 10));
                             held.push(stream);
                         }
                     }

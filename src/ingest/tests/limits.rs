@@ -1,5 +1,7 @@
 //! Limits of a series, in every format: what is beyond them is refused by name, and its neighbours are taken.
 
+#![allow(clippy::format_collect, reason = "a test may allocate")]
+
 use super::fixture::Fixture;
 use super::{V2, rw1, rw2};
 use crate::model::{Format, Refusal};

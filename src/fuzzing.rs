@@ -1,23 +1,28 @@
 //! The bodies of the fuzz targets, usable from unit tests: each takes arbitrary bytes and panics when a promise is broken.
 //!
 //! The promises: no panic from outside data; what was decoded and encoded decodes to the same again; where a second
-//! implementation accepts the same input, it sees the same samples. For the log, the bytes are a list of operations, faults
-//! and crashes, and the promise is that it stays the list that it was told to keep.
+//! implementation accepts the same input, it sees the same samples; between two formats, each sample is written or counted.
+//! For the log, the bytes are a list of operations, faults and crashes, and the promise is that it stays the list that it was
+//! told to keep. Unit tests replay what once fell and what fuzzing collected (`fuzz/regressions`, `fuzz/corpus`).
 
+mod http;
 mod influx_line;
 mod log;
 mod openmetrics;
 mod prometheus_text;
 mod remote_write;
 mod remote_write2;
+mod translate;
 mod wavefront;
 
+pub use http::http;
 pub use influx_line::influx_line;
 pub use log::log;
 pub use openmetrics::openmetrics;
 pub use prometheus_text::prometheus_text;
 pub use remote_write::remote_write;
 pub use remote_write2::remote_write2;
+pub use translate::translate;
 pub use wavefront::wavefront;
 
 #[cfg(test)]
@@ -27,28 +32,49 @@ mod tests {
     use base64::Engine;
     use std::path::Path;
 
-    fn body_of(format: Format) -> fn(&[u8]) {
-        match format {
-            Format::PrometheusText => prometheus_text,
-            Format::OpenMetrics => openmetrics,
-            Format::RemoteWrite => remote_write,
-            Format::RemoteWrite2 => remote_write2,
-            Format::InfluxLine => influx_line,
-            Format::Wavefront => wavefront,
-        }
+    type Body = fn(&[u8]);
+
+    /// Every target by its name.
+    const TARGETS: [(&str, Body); 9] = [
+        ("prometheus_text", prometheus_text),
+        ("openmetrics", openmetrics),
+        ("remote_write", remote_write),
+        ("remote_write2", remote_write2),
+        ("influx_line", influx_line),
+        ("wavefront", wavefront),
+        ("translate", translate),
+        ("http", http),
+        ("log", log),
+    ];
+
+    fn body_of(format: Format) -> Body {
+        let known = TARGETS.iter().find(|(name, _)| *name == format.as_str());
+        known.map(|(_, body)| *body).unwrap()
     }
 
-    #[test]
-    fn what_once_fell_stands() {
-        let formats = Format::ALL.map(|format| (format.as_str(), body_of(format)));
-        for (target, body) in formats.into_iter().chain([("log", log as fn(&[u8]))]) {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions").join(target);
+    /// Runs the targets over the files of their folders; says how many there were.
+    fn replay(folder: &str) -> usize {
+        let mut inputs = 0;
+        for (target, body) in TARGETS {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder).join(target);
             let files = std::fs::read_dir(&folder).into_iter().flatten(); // not every target has fallen
             for file in files.map(|file| file.unwrap().path()) {
                 println!("{}", file.display());
                 body(&std::fs::read(file).unwrap());
+                inputs += 1;
             }
         }
+        inputs
+    }
+
+    #[test]
+    fn what_once_fell_stands() {
+        assert!(replay("regressions") > 0);
+    }
+
+    #[test]
+    fn holds_for_what_fuzzing_collected() {
+        assert!(replay("corpus") > 0);
     }
 
     /// The promises hold for every input of the conformance corpus, whatever is expected of it there.
@@ -66,7 +92,10 @@ mod tests {
                 for line in std::fs::read_to_string(&file).unwrap().lines() {
                     let case: serde_json::Value = serde_json::from_str(line).unwrap();
                     let Some(input) = input_of(&case) else { continue };
-                    body_of(format_of(folder, &case))(&input);
+                    let format = format_of(folder, &case);
+                    body_of(format)(&input);
+                    let pair = format as usize + Format::COUNT * (inputs % Format::COUNT);
+                    translate(&[&[pair as u8], input.as_slice()].concat());
                     inputs += 1;
                 }
             }

@@ -29,6 +29,8 @@ mod routes;
 mod tests;
 mod wavefront;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use http::serve_bytes;
 pub use http::serve_http;
 pub use line_sockets::{serve_influx_tcp, serve_influx_udp};
 pub use routes::Pages;
@@ -112,6 +114,12 @@ impl Gate {
     #[must_use]
     pub fn with_memory(self, memory: Arc<Memory>) -> Self {
         Self { memory, ..self }
+    }
+
+    /// Whether no request holds memory.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn is_free(&self) -> bool {
+        self.flight.is_free()
     }
 
     /// The databases that InfluxDB 1.x clients asked to be created, in order of their names.

@@ -55,6 +55,27 @@ pub async fn serve_http(listener: TcpListener, gate: Arc<Gate>, pages: Arc<dyn P
     .await;
 }
 
+/// Serves one connection that is no socket, for the fuzz target. There are no pages behind it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) async fn serve_bytes<I>(io: I, gate: Arc<Gate>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    struct NoPages;
+    impl Pages for NoPages {
+        fn page(&self, _: &hyper::Method, _: &str, _: &hyper::HeaderMap) -> Option<Answer> {
+            None
+        }
+    }
+    let (pages, peer): (Arc<dyn Pages>, _) = (Arc::new(NoPages), ([127, 0, 0, 1], 1).into());
+    let patience = Patience::of(&gate.limits);
+    let answer = move |request| {
+        let (gate, pages) = (Arc::clone(&gate), Arc::clone(&pages));
+        async move { routes::answer(&gate, &pages, peer, request).await }
+    };
+    serve_connection(io, patience, CancellationToken::new(), answer).await;
+}
+
 /// How long a connection may be silent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {

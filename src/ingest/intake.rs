@@ -178,6 +178,12 @@ impl Flight {
         Self { free_kib: Arc::new(Semaphore::new(kib_max as usize)), kib_max }
     }
 
+    /// Whether nobody has a share.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn is_free(&self) -> bool {
+        self.free_kib.available_permits() == self.kib_max as usize
+    }
+
     /// All of it.
     #[cfg(test)]
     pub(super) async fn all(&self) -> Charge {

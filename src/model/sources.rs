@@ -7,8 +7,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Accounts of sources: 1 MiB of memory, and one chance in as many that a source shares the account of a given other.
-const ACCOUNTS: usize = 1 << 16;
+/// Accounts of sources: 1 MiB of memory, and one chance in as many that a source shares the account of a given other. Fewer
+/// in fuzz targets, which make a table for each input.
+const ACCOUNTS: usize = if cfg!(feature = "fuzzing") { 1 << 6 } else { 1 << 16 };
 
 /// The account of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -40,11 +40,13 @@ pub(crate) struct Families<'b> {
     list: Vec<Family<'b>>,
     places: HashMap<Cow<'b, str>, FamilyIndex>,
     current: Option<FamilyIndex>,
+    /// The name last looked for among all of them, and its family: the samples of a name stand together.
+    asked: (Vec<u8>, Option<FamilyIndex>),
 }
 
 impl<'b> Families<'b> {
     pub(crate) fn new(flavour: Flavour) -> Self {
-        Self { flavour, list: Vec::new(), places: HashMap::new(), current: None }
+        Self { flavour, list: Vec::new(), places: HashMap::new(), current: None, asked: (Vec::new(), None) }
     }
 
     /// The family of the latest metadata line.
@@ -58,6 +60,7 @@ impl<'b> Families<'b> {
             _ => self.place(name),
         };
         self.current = Some(place);
+        self.asked = (Vec::new(), None);
         let family = &mut self.list[place];
         let changed = match declaration {
             Declaration::Type(metric_type) => std::mem::replace(&mut family.metric_type, metric_type) != metric_type,
@@ -84,13 +87,21 @@ impl<'b> Families<'b> {
 
     /// The family of a sample: the current one where the name fits, else one declared earlier.
     #[inline]
-    pub(crate) fn of(&self, name: &[u8]) -> Option<FamilyIndex> {
+    pub(crate) fn of(&mut self, name: &[u8]) -> Option<FamilyIndex> {
         let current = self.current?;
-        if self.list[current].owns(name, self.flavour) { Some(current) } else { self.earlier(name) }
+        if self.list[current].owns(name, self.flavour) {
+            return Some(current);
+        }
+        if self.asked.0 != name {
+            self.asked.1 = self.declared(name);
+            self.asked.0.clear();
+            self.asked.0.extend_from_slice(name);
+        }
+        self.asked.1
     }
 
     #[cold]
-    fn earlier(&self, name: &[u8]) -> Option<FamilyIndex> {
+    fn declared(&self, name: &[u8]) -> Option<FamilyIndex> {
         let name = std::str::from_utf8(name).ok()?;
         let stems = name.rsplit_once('_').map(|(stem, _)| stem);
         let places = [Some(name), stems].into_iter().flatten().filter_map(|stem| self.places.get(stem));
@@ -149,17 +160,7 @@ impl<'b> Families<'b> {
 impl Family<'_> {
     fn owns(&self, name: &[u8], flavour: Flavour) -> bool {
         let Some(suffix) = name.strip_prefix(self.name.as_bytes()) else { return false };
-        let suffixes: &[&[u8]] = match (flavour, self.metric_type) {
-            (Flavour::Text, MetricType::Histogram) => &[b"_bucket", b"_sum", b"_count"],
-            (Flavour::Text, MetricType::Summary) => &[b"", b"_sum", b"_count"],
-            (Flavour::OpenMetrics, MetricType::Counter) => &[b"_total", b"_created"],
-            (Flavour::OpenMetrics, MetricType::Histogram) => &[b"_bucket", b"_sum", b"_count", b"_created"],
-            (Flavour::OpenMetrics, MetricType::GaugeHistogram) => &[b"_bucket", b"_gsum", b"_gcount"],
-            (Flavour::OpenMetrics, MetricType::Summary) => &[b"", b"_sum", b"_count", b"_created"],
-            (Flavour::OpenMetrics, MetricType::Info) => &[b"_info"],
-            _ => &[b""],
-        };
-        suffixes.contains(&suffix)
+        sample_suffixes(flavour, self.metric_type).iter().any(|known| known.as_bytes() == suffix)
     }
 
     fn group_label(&self) -> Option<&'static str> {
@@ -169,5 +170,19 @@ impl Family<'_> {
             MetricType::Summary => Some("quantile"),
             _ => None,
         }
+    }
+}
+
+/// What the names of a family's samples have behind the family's name.
+pub(crate) fn sample_suffixes(flavour: Flavour, metric_type: MetricType) -> &'static [&'static str] {
+    match (flavour, metric_type) {
+        (Flavour::Text, MetricType::Histogram) => &["_bucket", "_sum", "_count"],
+        (Flavour::Text, MetricType::Summary) => &["", "_sum", "_count"],
+        (Flavour::OpenMetrics, MetricType::Counter) => &["_total", "_created"],
+        (Flavour::OpenMetrics, MetricType::Histogram) => &["_bucket", "_sum", "_count", "_created"],
+        (Flavour::OpenMetrics, MetricType::GaugeHistogram) => &["_bucket", "_gsum", "_gcount"],
+        (Flavour::OpenMetrics, MetricType::Summary) => &["", "_sum", "_count", "_created"],
+        (Flavour::OpenMetrics, MetricType::Info) => &["_info"],
+        _ => &[""],
     }
 }

@@ -38,6 +38,7 @@ struct Point<'b> {
     number: usize,
     /// Where the label block is; empty when there is none.
     labels: &'b [u8],
+    timestamp: Option<TimestampNs>,
     kind: PointKind,
 }
 
@@ -48,8 +49,6 @@ enum PointKind {
     /// A `_created` line and what it says.
     Created(TimestampNs),
 }
-
-type Starts = HashMap<AliasHash, (TimestampNs, usize)>;
 
 struct Decoder<'b, 'o, 't> {
     flavour: Flavour,
@@ -183,8 +182,8 @@ impl<'b> Decoder<'b, '_, '_> {
             let created = number::seconds(tail.value_token).filter(|_| exemplar.is_none());
             if let (true, true, Some(start)) = (fold, self.folds(family, series.name.as_bytes()), created) {
                 self.created = true;
-                let labels = label_block(&line[..end]);
-                self.points.push(Point { line, number, labels, kind: PointKind::Created(start) });
+                let (labels, timestamp) = (label_block(&line[..end]), tail.timestamp);
+                self.points.push(Point { line, number, labels, timestamp, kind: PointKind::Created(start) });
                 return Ok(());
             }
             alias = alias.then(self.families.hash(family, self.out));
@@ -218,7 +217,8 @@ impl<'b> Decoder<'b, '_, '_> {
         };
         if self.flavour == Flavour::OpenMetrics && known.family.is_some() && known.family == self.families.current() {
             let kind = PointKind::Sample(self.out.samples());
-            self.points.push(Point { line, number, labels: label_block(&line[..known.end]), kind });
+            let (labels, timestamp) = (label_block(&line[..known.end]), known.tail.timestamp);
+            self.points.push(Point { line, number, labels, timestamp, kind });
         }
         self.out.push(known.series, timestamp, Value::F64(known.tail.value), flags);
         self.report.accepted += 1;
@@ -232,8 +232,8 @@ impl<'b> Decoder<'b, '_, '_> {
         }
     }
 
-    /// Ends a family: gives its samples the start timestamps that its `_created` lines tell, the nearest one behind a
-    /// sample first. A `_created` line without any sample becomes one.
+    /// Ends a family: gives its samples the start timestamps that its `_created` lines tell: a line with their timestamp,
+    /// else one without any, the nearest one behind a sample first. A `_created` line without any sample becomes one.
     fn settle(&mut self) {
         let points = std::mem::take(&mut self.points);
         if std::mem::take(&mut self.created)
@@ -248,12 +248,17 @@ impl<'b> Decoder<'b, '_, '_> {
     #[cold]
     fn fold(&mut self, points: &[Point<'b>], family: FamilyIndex) {
         let label = self.families.group_label(family).unwrap_or_default();
-        let groups: Vec<AliasHash> = points.iter().map(|point| group(point.labels, label, self.out)).collect();
+        let groups = points.iter().map(|point| match point.kind {
+            PointKind::Sample(_) => group(point.labels, label, self.out),
+            PointKind::Created(_) => group(point.labels, "", self.out),
+        });
+        let groups: Vec<AliasHash> = groups.collect();
         let mut starts: Vec<Option<TimestampNs>> = vec![None; points.len()];
         let mut used = vec![false; points.len()];
-        let backwards = (0..points.len()).rev();
-        nearest(points, &groups, backwards, &mut starts, &mut used);
-        nearest(points, &groups, 0..points.len(), &mut starts, &mut used);
+        for timed in [true, false] {
+            nearest(points, &groups, timed, (0..points.len()).rev(), &mut starts, &mut used);
+            nearest(points, &groups, timed, 0..points.len(), &mut starts, &mut used);
+        }
         for (at, point) in points.iter().enumerate() {
             match (point.kind, starts[at]) {
                 (PointKind::Sample(index), Some(start)) => self.out.start_timestamp_of(index, start),
@@ -271,22 +276,25 @@ impl<'b> Decoder<'b, '_, '_> {
     }
 }
 
-/// Walks points in the given order and gives each sample without start the latest one seen of its group.
+/// Walks points in the given order and gives each sample without start the latest one seen of its group: one with the
+/// sample's timestamp, or one without any.
 fn nearest(
     points: &[Point<'_>],
     groups: &[AliasHash],
+    timed: bool,
     order: impl Iterator<Item = usize>,
     starts: &mut [Option<TimestampNs>],
     used: &mut [bool],
 ) {
-    let mut known = Starts::default();
+    let mut known = HashMap::new();
     for at in order {
+        let timestamp = points[at].timestamp;
         match points[at].kind {
             PointKind::Created(start) => {
-                known.insert(groups[at], (start, at));
+                known.insert((groups[at], timestamp), (start, at));
             }
             PointKind::Sample(_) if starts[at].is_none() => {
-                if let Some((start, from)) = known.get(&groups[at]) {
+                if let Some((start, from)) = known.get(&(groups[at], timestamp.filter(|_| timed))) {
                     starts[at] = Some(*start);
                     used[*from] = true;
                 }

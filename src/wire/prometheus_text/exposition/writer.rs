@@ -1,0 +1,288 @@
+//! Rows in their order to bytes.
+
+use super::{EXEMPLAR_CHARS_MAX, NANOSECONDS, NANOSECONDS_IN_MILLISECOND, Number, Row};
+use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, MetricType, TimestampNs, Value};
+use crate::wire::prometheus_text::grammar::Flavour;
+use crate::wire::prometheus_text::number;
+
+pub(super) struct Writer<'o> {
+    pub(super) flavour: Flavour,
+    pub(super) out: &'o mut Vec<u8>,
+    pub(super) losses: &'o mut Losses,
+    pub(super) dropped: &'o mut Losses,
+}
+
+/// What holds for all lines of a family.
+#[derive(Clone, Copy)]
+struct Family<'a> {
+    name: &'a str,
+    kind: MetricType,
+    has_starts: bool,
+    unit_lost: bool,
+}
+
+impl Writer<'_> {
+    pub(super) fn family(&mut self, rows: &[Row<'_>]) {
+        let kind = rows.iter().map(|row| row.kind).find(|kind| *kind != MetricType::Unknown);
+        let kind = kind.unwrap_or(MetricType::Unknown);
+        let metadata = rows.iter().filter(|row| row.kind == kind).find_map(|row| row.metadata.as_deref());
+        let name = &*rows[0].family;
+        let unit_lost = self.declare(name, kind, metadata);
+        let has_starts = self.flavour == Flavour::OpenMetrics
+            && matches!(kind, MetricType::Counter | MetricType::Histogram | MetricType::Summary);
+        let family = Family { name, kind, has_starts, unit_lost };
+        for metric in rows.chunk_by(|left, right| left.point().eq(right.point())) {
+            self.metric(metric, family);
+        }
+    }
+
+    /// Writes the points of a metric. A `_created` sample beside other samples is their start, as readers will take it:
+    /// that of a point for its samples, one without a timestamp for all that have no other.
+    fn metric(&mut self, rows: &[Row<'_>], family: Family<'_>) {
+        let points = || rows.chunk_by(|left, right| left.written == right.written);
+        let untimed = points().next().filter(|first| first[0].written.is_none());
+        let common = untimed.and_then(|point| family.start_of(point));
+        let spreads =
+            points().any(|point| point.iter().any(|row| family.has_start(row)) && family.start_of(point).is_none());
+        for point in points() {
+            let samples = point.iter().any(|row| family.has_start(row));
+            let start = if samples { family.start_of(point).or(common) } else { None };
+            for row in point {
+                match said_start(row) {
+                    Some(said) if samples || spreads && row.written.is_none() => {
+                        self.carried(row, said, start.or(common), family);
+                    }
+                    _ => self.row(row, start, family),
+                }
+            }
+            if let Some(start) = start {
+                self.put(family.name);
+                self.put("_created");
+                self.labels(point[0].point());
+                self.put(" ");
+                self.seconds(start);
+                self.timestamp(&point[0]);
+                self.put("\n");
+            }
+        }
+    }
+
+    /// Counts a `_created` sample that is written as the start of others, if it is.
+    fn carried(&mut self, row: &Row<'_>, said: TimestampNs, written: Option<TimestampNs>, family: Family<'_>) {
+        if !row.first {
+            return;
+        }
+        if written != Some(said) {
+            self.dropped.count(Loss::Collapsed);
+            return;
+        }
+        let mut losses = self.losses_of(row, None, family);
+        let end = self.out.len();
+        self.seconds(said);
+        let cut = matches!(row.value, Number::F64(value) if number::value(&self.out[end..]) != Some(value));
+        self.out.truncate(end);
+        if cut {
+            losses.insert(Loss::TimestampTruncated);
+        }
+        if row.exposed.exemplar.is_some() {
+            losses.insert(Loss::Exemplar);
+        }
+        self.losses.count_set(losses);
+    }
+
+    /// Writes the metadata lines; says whether the unit was lost.
+    fn declare(&mut self, family: &str, kind: MetricType, metadata: Option<&Metadata>) -> bool {
+        let Some(metadata) = metadata else {
+            if kind != MetricType::Unknown {
+                self.meta("TYPE", family, kind.as_str());
+            }
+            return false;
+        };
+        let text = self.flavour == Flavour::Text;
+        if !metadata.help.is_empty() {
+            let mut help = metadata.help.replace('\\', "\\\\").replace('\n', "\\n");
+            if !text {
+                help = help.replace('"', "\\\"");
+            }
+            self.meta("HELP", family, &help);
+        }
+        self.meta("TYPE", family, if text && kind == MetricType::Unknown { "untyped" } else { kind.as_str() });
+        let unit = &*metadata.unit;
+        let fits = !text && family.strip_suffix(unit).is_some_and(|stem| stem.ends_with('_'));
+        if fits && !unit.is_empty() {
+            self.meta("UNIT", family, unit);
+        }
+        !unit.is_empty() && !fits
+    }
+
+    fn meta(&mut self, keyword: &str, family: &str, text: &str) {
+        for piece in ["# ", keyword, " ", family, " ", text, "\n"] {
+            self.put(piece);
+        }
+    }
+
+    fn row(&mut self, row: &Row<'_>, start: Option<TimestampNs>, family: Family<'_>) {
+        let sample = &row.exposed.sample;
+        self.put(&row.name);
+        self.labels(row.labels.iter());
+        self.put(" ");
+        self.number(row.value);
+        self.timestamp(row);
+        let mut losses = self.losses_of(row, start, family);
+        // Buckets of an expanded native histogram have no exemplar of their own.
+        let allowed = matches!((family.kind, row.suffix), (MetricType::Counter, "_total") | (_, "_bucket"))
+            && !matches!(sample.value, Value::Histogram(_));
+        if let Some(exemplar) = row.exposed.exemplar
+            && !(self.flavour == Flavour::OpenMetrics && allowed && self.exemplar(exemplar))
+        {
+            losses.insert(Loss::Exemplar);
+        }
+        self.put("\n");
+        if row.first {
+            self.losses.count_set(losses);
+        }
+    }
+
+    /// What a row loses whose point is written with that start timestamp.
+    fn losses_of(&self, row: &Row<'_>, start: Option<TimestampNs>, family: Family<'_>) -> LossSet {
+        let mut losses = row.losses;
+        let sample = &row.exposed.sample;
+        let truncates = self.flavour == Flavour::Text && row.written.is_some();
+        if truncates && sample.timestamp % NANOSECONDS_IN_MILLISECOND != 0 {
+            losses.insert(Loss::TimestampTruncated);
+        }
+        let declared = row.metadata.as_ref().map(|metadata| metadata.metric_type);
+        if family.unit_lost || declared.is_some_and(|declared| declared != family.kind) {
+            losses.insert(Loss::Metadata);
+        }
+        if sample.start.is_some() && !(family.has_start(row) && sample.start == start) {
+            losses.insert(Loss::StartTimestamp);
+        }
+        losses
+    }
+
+    fn timestamp(&mut self, row: &Row<'_>) {
+        let Some(written) = row.written else { return };
+        self.put(" ");
+        match self.flavour {
+            Flavour::Text => self.put(itoa::Buffer::new().format(written)),
+            Flavour::OpenMetrics => self.seconds(written),
+        }
+    }
+
+    /// Writes an exemplar; says whether the format can carry it.
+    fn exemplar(&mut self, exemplar: &Exemplar) -> bool {
+        let chars: usize =
+            exemplar.labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
+        let legal = |name: &str| {
+            name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        if chars > EXEMPLAR_CHARS_MAX || !exemplar.labels.iter().all(|(name, _)| legal(name)) {
+            return false;
+        }
+        self.put(" # ");
+        if exemplar.labels.is_empty() {
+            self.put("{}");
+        }
+        self.labels(exemplar.labels.iter());
+        self.put(" ");
+        self.number(Number::F64(exemplar.value));
+        if let Some(timestamp) = exemplar.timestamp {
+            self.put(" ");
+            self.seconds(timestamp);
+        }
+        true
+    }
+
+    fn labels<'l, N: AsRef<str> + 'l, V: AsRef<str> + 'l>(&mut self, labels: impl Iterator<Item = &'l (N, V)>) {
+        let mut before = "{";
+        for (name, value) in labels {
+            self.put(before);
+            self.put(name.as_ref());
+            self.put("=\"");
+            let mut rest = value.as_ref();
+            while let Some(at) = rest.find(['\\', '"', '\n']) {
+                self.put(&rest[..at]);
+                self.put(match rest.as_bytes()[at] {
+                    b'\n' => "\\n",
+                    b'"' => "\\\"",
+                    _ => "\\\\",
+                });
+                rest = &rest[at + 1..];
+            }
+            self.put(rest);
+            self.put("\"");
+            before = ",";
+        }
+        if before == "," {
+            self.put("}");
+        }
+    }
+
+    fn number(&mut self, number: Number) {
+        match number {
+            Number::I64(value) => self.put(itoa::Buffer::new().format(value)),
+            Number::U64(value) => self.put(itoa::Buffer::new().format(value)),
+            Number::F64(value) if value.is_finite() => {
+                let mut buffer = ryu::Buffer::new();
+                let text = buffer.format_finite(value);
+                self.put(text.strip_suffix(".0").unwrap_or(text));
+            }
+            Number::F64(value) => self.put(non_finite(value)),
+        }
+    }
+
+    fn seconds(&mut self, timestamp: TimestampNs) {
+        let size = timestamp.unsigned_abs();
+        if timestamp < 0 {
+            self.put("-");
+        }
+        self.put(itoa::Buffer::new().format(size / NANOSECONDS));
+        let fraction = size % NANOSECONDS;
+        if fraction > 0 {
+            // The leading 1 keeps the zeros behind the point.
+            let mut buffer = itoa::Buffer::new();
+            let digits = buffer.format(NANOSECONDS + fraction);
+            self.put(".");
+            self.put(digits[1..].trim_end_matches('0'));
+        }
+    }
+
+    pub(super) fn put(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+}
+
+impl Family<'_> {
+    /// Whether a row can have a start.
+    fn has_start(&self, row: &Row<'_>) -> bool {
+        self.has_starts && row.kind == self.kind && row.suffix != "_created"
+    }
+
+    /// The start that a point tells: with its samples, else by a line of its own.
+    fn start_of(&self, point: &[Row<'_>]) -> Option<TimestampNs> {
+        let mut own = point.iter().filter(|row| self.has_start(row));
+        let own = own.find_map(|row| row.exposed.sample.start);
+        own.or_else(|| point.iter().find_map(said_start))
+    }
+}
+
+/// What a `_created` sample says, if it is a time.
+fn said_start(row: &Row<'_>) -> Option<TimestampNs> {
+    match row.value {
+        _ if row.suffix != "_created" => None,
+        Number::F64(value) if value.is_finite() => number::seconds(ryu::Buffer::new().format_finite(value).as_bytes()),
+        Number::F64(_) => None,
+        Number::I64(value) => value.checked_mul(NANOSECONDS as i64),
+        Number::U64(value) => i64::try_from(value).ok()?.checked_mul(NANOSECONDS as i64),
+    }
+}
+
+pub(super) fn non_finite(value: f64) -> &'static str {
+    match value {
+        f64::INFINITY => "+Inf",
+        f64::NEG_INFINITY => "-Inf",
+        _ => "NaN",
+    }
+}

@@ -10,6 +10,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const FORMATS: [&str; 6] =
@@ -283,11 +284,19 @@ fn lines(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
     })
 }
 
-/// Largest resident memory so far, in KiB.
-fn peak(child: &Child) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+/// Largest resident memory until the end, in KiB, and the exit code.
+fn peak(child: &mut Child) -> (u64, Option<i32>) {
+    let mut peak = 0;
+    loop {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse().unwrap());
+        peak = peak.max(now);
+        if let Some(ended) = child.try_wait().unwrap() {
+            return (peak, ended.code());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -305,10 +314,10 @@ fn memory_does_not_grow_with_the_input() {
             stdin.write_all(block.as_bytes()).unwrap();
             (written, at) = (written + block.len(), at + 1000);
         }
-        let peak = peak(&child);
         drop(stdin);
+        let (peak, code) = peak(&mut child);
         assert!(reader.join().unwrap() > megabytes as u64 * 300_000, "{to}");
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{to}");
+        assert_eq!(code, Some(0), "{to}");
         assert!(peak < bound, "{to}: {peak} KiB after {megabytes} MB");
         println!("{to}: {peak} KiB");
     }
@@ -364,7 +373,7 @@ fn a_slow_reader_holds_the_writer() {
     });
     // Nobody reads: what is taken is what fits the pipes and the chunks on their way.
     let mut taken = 0;
-    while let Ok(total) = written.recv_timeout(std::time::Duration::from_secs(2)) {
+    while let Ok(total) = written.recv_timeout(Duration::from_secs(2)) {
         taken = total;
     }
     assert!((1..16 << 20).contains(&taken), "{taken} bytes were taken");
@@ -425,6 +434,33 @@ fn messages_are_split_into_files_and_read_from_several() {
         arguments.extend(files.iter().map(String::as_str));
         let back = translate(&arguments, b"");
         assert_eq!((back.code, back.err.as_str(), values("influx_line", &back.out)), (Some(0), "", 60_000));
+    }
+}
+
+#[test]
+fn a_series_of_several_files_stands_once_in_the_message() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let first = file("first", "# TYPE a gauge\na 1 1\n");
+    let second = file("second", "# TYPE b gauge\nb 1 1\n# TYPE a gauge\na 2 2\n");
+    let third = file("third", "# TYPE a gauge\na 3 3\n");
+    for version in ["remote_write", "remote_write2"] {
+        let ended = translate(&["--from", "prometheus_text", "--to", version, &first, &second, &third], b"");
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+        let back = pair(version, "prometheus_text", &ended.out);
+        let text = "# TYPE a gauge\na 1 1\na 2 2\na 3 3\n# TYPE b gauge\nb 1 1\n";
+        assert_eq!(String::from_utf8(back.out).unwrap(), text, "{version}");
+        let mut plain = Vec::new();
+        compression::decompress(Encoding::Snappy, &ended.out, 1 << 20, &mut plain).unwrap();
+        let series = match version {
+            "remote_write" => remote_write::messages::WriteRequest::decode(&*plain).unwrap().timeseries.len(),
+            _ => remote_write2::messages::Request::decode(&*plain).unwrap().timeseries.len(),
+        };
+        assert_eq!(series, 2, "{version}");
     }
 }
 

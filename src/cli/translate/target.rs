@@ -102,7 +102,10 @@ impl<E: Encoding> Streamed<E> {
         }));
         let Account { taken, dropped, altered, .. } = &mut self.account;
         *taken += batch.samples.len() as u64;
-        memo.refresh();
+        // Else series keep their rendering: under another one they would stand twice in the open message.
+        if !batch.metadata.is_empty() {
+            memo.refresh();
+        }
         let mut starts = batch.starts.iter().peekable();
         for (index, sample) in batch.samples.iter().enumerate() {
             let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);

@@ -73,6 +73,17 @@ impl Report {
         }
     }
 
+    /// Adds the report of a later piece of the same body, which had that many lines before it.
+    pub fn merge(&mut self, piece: &Self, lines: usize) {
+        self.accepted += piece.accepted;
+        for (reason, samples) in piece.reasons() {
+            self.refused[reason as usize] += samples;
+        }
+        let room = REPORTED_MAX - self.first.len();
+        let first = piece.first.iter().take(room).cloned();
+        self.first.extend(first.map(|refused| Refused { line: refused.line + lines, ..refused }));
+    }
+
     /// Samples refused, all reasons together.
     pub fn refused(&self) -> u64 {
         self.refused.iter().sum()

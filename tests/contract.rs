@@ -81,7 +81,7 @@ fn translate_is_a_filter_that_tells_what_it_lost() {
     let cases = [
         ("influx_line", "influx_line", line, line, 0, ""),
         ("influx_line", "influx_line", "m v=1\n", "m v=1\n", 0, ""),
-        ("influx_line", "influx_line", "m v=1\nbad\n", "m v=1\n", 1, "refused 2:4: "),
+        ("influx_line", "influx_line", "m v=1\nbad\n", "m v=1\n", 1, "<stdin>:2:4: "),
         (
             "influx_line",
             "prometheus_text",
@@ -107,7 +107,7 @@ fn translate_is_a_filter_that_tells_what_it_lost() {
             "a 1 source=s k=v\n@Event 1\n",
             "\"a\" 1.0 source=\"s\" \"k\"=\"v\"\n",
             1,
-            "refused 2",
+            "<stdin>:2:1: ",
         ),
         ("prometheus_text", "influx_line", "", "", 0, ""),
     ];

@@ -1,23 +1,44 @@
 //! `sluicegate translate`: one format in, another out, as a filter; losses and refused lines on standard error.
+//!
+//! ```text
+//! files --chunks--> decode --batches--> target --> standard output
+//!          (a thread of its own)          +------> account: what was lost, where
+//! ```
+//!
+//! Memory is constant: chunks, the series table, an exposition's group and the queue between the threads are bounded. What
+//! is not is the one message that protobuf formats are; it ends with an error at 1 GiB, and `--split` avoids it. A reader
+//! that is slow holds the writer, a writer that is slow holds the reader, through the bounded queue.
+
+mod account;
+mod chunks;
+mod decode;
+mod notes;
+mod target;
 
 use crate::clock;
-use crate::model::{Batch, BatchBuilder, Format, Loss, LossSet, Losses, Metadata, SeriesTable, TimestampNs};
-use crate::output::encoding::Encoding;
-use crate::wire::compression::{self, Encoding as ContentEncoding};
-use crate::wire::prometheus_text::encode::Exposed;
-use crate::wire::{
-    Report, SampleRef, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront,
-};
-use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Read, Write};
+use crate::model::{Format, Losses, TimestampNs};
+use crate::wire::{Report, influx_line};
+use account::Account;
+use chunks::{Chunks, is_standard_input};
+use decode::{Decoded, Decoder};
+use indicatif::{ProgressBar, ProgressStyle};
+use notes::Refusals;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use target::{Pieces, Target};
 
-/// Largest input, before and after decompression.
-const INPUT_BYTES_MAX: usize = 1 << 30;
-/// The source of Wavefront points whose series has none of the source labels.
-const NO_SOURCE: &str = "unknown";
+/// Batches between the two threads.
+const WAITING_MAX: usize = 2;
+/// What a shell reports of a program that SIGPIPE ended: 128 + 13.
+const CLOSED_PIPE: u8 = 141;
+/// Wrong usage, as the argument parser ends.
+const USAGE: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -25,78 +46,196 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FORMAT", value_parser = format_of)]
     from: Format,
     /// What is written
-    #[arg(long, value_name = "FORMAT", value_parser = format_of)]
-    to: Format,
-    /// Read instead of standard input, which is `-`, too
-    file: Option<PathBuf>,
+    #[arg(long, value_name = "FORMAT", value_parser = format_of, required_unless_present = "dry_run")]
+    to: Option<Format>,
+    /// Write nothing; show as a table what each kind of output would lose
+    #[arg(long, conflicts_with = "to")]
+    dry_run: bool,
+    /// Write remote-write messages of about 10000 samples to numbered files in DIR instead of one to standard output
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    split: Option<PathBuf>,
+    /// Read instead of standard input, which is `-`, too; a remote-write message each
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
 }
 
 fn format_of(name: &str) -> Result<Format, String> {
     Format::from_name(name).ok_or_else(|| format!("expected one of {}", Format::ALL.map(Format::as_str).join(", ")))
 }
 
-/// Reads FILE or standard input, writes standard output. Exit code 1 when anything was refused.
+/// Reads the files or standard input, writes standard output. Exit code 1 when anything was refused.
 pub(super) fn translate(arguments: &Arguments) -> ExitCode {
-    let (from, to) = (arguments.from, arguments.to);
-    let translated = read(arguments.file.as_deref()).and_then(|input| {
-        let translated = translation(from, to, &input, clock::now()).map_err(io::Error::other)?;
-        let mut out = io::stdout().lock();
-        out.write_all(&translated.bytes)?;
-        out.flush()?;
-        Ok(translated)
-    });
-    match translated {
-        Ok(translated) => {
-            let _ = write_notes(&mut io::stderr().lock(), &translated);
-            if translated.report.refused() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-        }
+    let is_message = |format| matches!(format, Format::RemoteWrite | Format::RemoteWrite2);
+    if arguments.split.is_some() && !arguments.to.is_some_and(is_message) {
+        complain(&"`--split` goes with `--to remote_write` or `--to remote_write2`");
+        return ExitCode::from(USAGE);
+    }
+    let mut files = arguments.files.clone();
+    if files.is_empty() {
+        files.push(PathBuf::from("-"));
+    }
+    let progress = progress(&files, arguments.to.is_some() && arguments.split.is_none());
+    let batches = decode_in_thread(arguments.from, files, progress.clone());
+    let mut run = Run { batches, progress, refusals: Refusals::new() };
+    let ended = match (arguments.to, &arguments.split) {
+        (None, _) => run.compare(),
+        (Some(to), None) => run.filter(to),
+        (Some(to), Some(dir)) => run.split(to, dir),
+    };
+    run.progress.finish_and_clear();
+    match ended {
+        Ok(()) if run.refusals.samples() > 0 => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever closed the pipe has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(CLOSED_PIPE),
         Err(error) => {
-            let _ = writeln!(io::stderr(), "sluicegate translate: {error}");
+            complain(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-fn read(file: Option<&Path>) -> io::Result<Vec<u8>> {
-    let mut input = Vec::new();
-    let limit = INPUT_BYTES_MAX as u64 + 1;
-    match file {
-        Some(path) if path.as_os_str() != "-" => {
-            let named = |error| io::Error::other(format!("{}: {error}", path.display()));
-            std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut input)).map_err(named)?
+fn complain(what: &dyn std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "sluicegate translate: {what}");
+}
+
+/// A bar on standard error, where that is a terminal which the output does not go to as well.
+fn progress(files: &[PathBuf], writes: bool) -> ProgressBar {
+    if !io::stderr().is_terminal() || writes && io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    match files.iter().map(|file| size(file)).sum::<Option<u64>>() {
+        Some(total) => {
+            let bar = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+            ProgressBar::new(total).with_style(style(bar))
         }
-        _ => io::stdin().lock().take(limit).read_to_end(&mut input)?,
+        None => ProgressBar::no_length().with_style(style("{spinner} {bytes}, {bytes_per_sec}")),
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// The size of a regular file.
+fn size(file: &Path) -> Option<u64> {
+    let metadata = if is_standard_input(file) {
+        File::from(io::stdin().as_fd().try_clone_to_owned().ok()?).metadata()
+    } else {
+        fs::metadata(file)
     };
-    if input.len() > INPUT_BYTES_MAX {
-        return Err(io::Error::other(format!("the input is larger than {INPUT_BYTES_MAX} bytes")));
-    }
-    Ok(input)
+    metadata.ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
 }
 
-fn write_notes(to: &mut impl Write, translated: &Translation) -> io::Result<()> {
-    for refused in &translated.report.first {
-        write!(to, "refused {}", refused.line)?;
-        if refused.column > 0 {
-            write!(to, ":{}", refused.column)?;
+/// Reads and decodes ahead of the writer. The thread is not waited for: it may be reading from a pipe that never ends.
+fn decode_in_thread(from: Format, files: Vec<PathBuf>, progress: ProgressBar) -> Receiver<io::Result<Decoded>> {
+    let (sender, receiver) = mpsc::sync_channel(WAITING_MAX);
+    thread::spawn(move || {
+        let mut chunks = Chunks::new(from, files, progress);
+        let mut decoder = Decoder::new(from);
+        loop {
+            let decoded = match chunks.next() {
+                Ok(None) => return,
+                Ok(Some(chunk)) => {
+                    let name = Arc::clone(&chunk.name);
+                    decoder.decode(chunk, now()).map_err(|error| io::Error::other(format!("{name}: {error}")))
+                }
+                Err(error) => Err(error),
+            };
+            let failed = decoded.is_err();
+            if sender.send(decoded).is_err() || failed {
+                return;
+            }
         }
-        writeln!(to, ": {} ({})", refused.message, refused.reason.as_str())?;
-    }
-    let more = translated.report.reasons().count();
-    if more > 0 {
-        let reasons: Vec<_> =
-            translated.report.reasons().map(|(reason, n)| format!("{} {n}", reason.as_str())).collect();
-        writeln!(to, "refused samples: {}", reasons.join(", "))?;
-    }
-    for (loss, samples) in translated.dropped.iter() {
-        writeln!(to, "dropped {samples} samples: {}", loss.as_str())?;
-    }
-    for (loss, samples) in translated.losses.iter() {
-        writeln!(to, "altered {samples} samples: {}", loss.as_str())?;
-    }
-    Ok(())
+    });
+    receiver
 }
 
-/// The result of a translation.
+/// The time for samples that came without one, in a resolution that every format has: it is no loss that it ends there.
+fn now() -> TimestampNs {
+    const MILLISECOND: TimestampNs = 1_000_000;
+    clock::now() / MILLISECOND * MILLISECOND
+}
+
+struct Run {
+    batches: Receiver<io::Result<Decoded>>,
+    progress: ProgressBar,
+    refusals: Refusals,
+}
+
+impl Run {
+    fn filter(&mut self, to: Format) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        self.translate(&mut [target::filter(to, Pieces::Message)], &mut |bytes| {
+            out.write_all(bytes)?;
+            out.flush()
+        })
+    }
+
+    fn split(&mut self, to: Format, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)?;
+        let mut number = 0;
+        self.translate(&mut [target::filter(to, Pieces::Messages)], &mut |message| {
+            number += 1;
+            let path = dir.join(format!("{number:08}.snappy"));
+            fs::write(&path, message).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+        })
+    }
+
+    /// Hands every batch to the target, its pieces to the sink, and what is to be said to standard error.
+    fn translate(&mut self, targets: &mut [Box<dyn Target>; 1], sink: &mut target::Sink<'_>) -> io::Result<()> {
+        self.feed(targets, sink)?;
+        self.progress.finish_and_clear();
+        let _ = notes::summarise(&self.refusals, targets[0].account(), &mut io::stderr().lock());
+        Ok(())
+    }
+
+    fn feed(&mut self, targets: &mut [Box<dyn Target>], sink: &mut target::Sink<'_>) -> io::Result<()> {
+        for input in &self.batches {
+            let input = Arc::new(input?);
+            let mut told = Vec::new();
+            self.refusals.add(&input, &mut told)?;
+            if !told.is_empty() {
+                self.progress.suspend(|| drop(io::stderr().write_all(&told)));
+            }
+            for target in &mut *targets {
+                target.take(&input, sink)?;
+            }
+        }
+        targets.iter_mut().try_for_each(|target| target.end(sink))
+    }
+
+    /// Translates for every kind of output and shows what each would lose.
+    fn compare(&mut self) -> io::Result<()> {
+        let (names, mut targets): (Vec<_>, Vec<_>) = outputs().into_iter().unzip();
+        self.feed(&mut targets, &mut |_| Ok(()))?;
+        self.progress.finish_and_clear();
+        let _ = self.refusals.summarise(&mut io::stderr().lock());
+        let accounts: Vec<_> = names.into_iter().zip(targets.iter().map(|target| target.account())).collect();
+        let read = accounts.first().map_or(0, |(_, account)| account.taken);
+        let mut out = io::stdout().lock();
+        writeln!(out, "{read} samples read, {} refused\n", self.refusals.samples())?;
+        notes::table(&accounts, &mut out)?;
+        out.flush()
+    }
+}
+
+/// What the gateway can write, each as its outputs do.
+fn outputs() -> Vec<(&'static str, Box<dyn Target>)> {
+    let influx_line = |unsigned| target::influx_line(influx_line::encode::Options { unsigned, ..Default::default() });
+    let other = |format| target::filter(format, Pieces::Messages);
+    vec![
+        ("remote_write", other(Format::RemoteWrite)),
+        ("remote_write2", other(Format::RemoteWrite2)),
+        ("influxdb 1", influx_line(false)),
+        ("influxdb 2, 3", influx_line(true)),
+        ("wavefront", other(Format::Wavefront)),
+        ("prometheus_text", other(Format::PrometheusText)),
+        ("openmetrics", other(Format::OpenMetrics)),
+    ]
+}
+
+/// The result of a translation in memory.
 #[derive(Debug)]
 pub struct Translation {
     /// The other format.
@@ -109,159 +248,28 @@ pub struct Translation {
     pub dropped: Losses,
 }
 
-/// Translates a whole input. Remote write is read and written as one Snappy block. The error is a sentence about an input
-/// that is no message at all.
+/// Translates an input in memory, as the command does. Remote write is read and written as one Snappy block. The error is a
+/// sentence about an input that is no message at all.
 pub fn translation(from: Format, to: Format, input: &[u8], now: TimestampNs) -> Result<Translation, String> {
-    let table = SeriesTable::default();
-    let mut builder = BatchBuilder::new(&table, from, Vec::new());
-    let report = decode(from, input, now, &mut builder)?;
-    let batch = builder.finish();
-    for metadata in &batch.metadata {
-        table.learn(Metadata::clone(metadata));
-    }
-    let (mut losses, mut dropped) = (Losses::default(), Losses::default());
-    let bytes = match to {
-        Format::PrometheusText | Format::OpenMetrics => expose(to, &batch, &table, &mut losses, &mut dropped),
-        Format::InfluxLine => {
-            let options = influx_line::encode::Options { stamps: false, ..influx_line::encode::Options::default() };
-            encode::<influx_line::encode::Encoder>(&options, &batch, &table, &mut losses, &mut dropped)
-        }
-        Format::Wavefront => {
-            let mut options = wavefront::encode::Options::new(NO_SOURCE.to_owned());
-            options.stamps = false;
-            encode::<wavefront::encode::Encoder>(&options, &batch, &table, &mut losses, &mut dropped)
-        }
-        Format::RemoteWrite => {
-            let options = remote_write::encode::Options::default();
-            let body = encode::<remote_write::encode::Encoder>(&options, &batch, &table, &mut losses, &mut dropped);
-            compression::snappy(&body)
-        }
-        Format::RemoteWrite2 => {
-            let options = remote_write2::encode::Options::default();
-            let body = encode::<remote_write2::encode::Encoder>(&options, &batch, &table, &mut losses, &mut dropped);
-            compression::snappy(&body)
-        }
+    let mut chunks = Chunks::of(from, input.to_vec());
+    let mut decoder = Decoder::new(from);
+    let mut target = target::filter(to, Pieces::Message);
+    let (mut bytes, mut report) = (Vec::new(), Report::default());
+    let mut sink = |piece: &[u8]| {
+        bytes.extend_from_slice(piece);
+        Ok(())
     };
+    let sentence = |error: io::Error| error.to_string();
+    while let Some(chunk) = chunks.next().map_err(sentence)? {
+        let decoded = Arc::new(decoder.decode(chunk, now)?);
+        report.merge(&decoded.report, decoded.chunk.first_line - 1);
+        target.take(&decoded, &mut sink).map_err(sentence)?;
+    }
+    target.end(&mut sink).map_err(sentence)?;
+    let Account { dropped, altered, .. } = target.account();
+    let (losses, dropped) = (altered.clone(), dropped.clone());
+    drop(target);
     Ok(Translation { bytes, report, losses, dropped })
-}
-
-fn decode(from: Format, input: &[u8], now: TimestampNs, out: &mut BatchBuilder<'_>) -> Result<Report, String> {
-    let mut plain = Vec::new();
-    if matches!(from, Format::RemoteWrite | Format::RemoteWrite2) {
-        compression::decompress(ContentEncoding::Snappy, input, INPUT_BYTES_MAX, &mut plain)
-            .map_err(|error| error.to_string())?;
-    }
-    Ok(match from {
-        Format::PrometheusText => {
-            prometheus_text::decode::decode(input, &prometheus_text::decode::Options { now, timestamp: None }, out)
-        }
-        Format::OpenMetrics => {
-            openmetrics::decode::decode(input, &openmetrics::decode::Options { now, timestamp: None }, out)
-        }
-        Format::InfluxLine => {
-            let precision = influx_line::decode::Precision::Nanoseconds;
-            influx_line::decode::decode(input, &influx_line::decode::Options { precision, now }, out)
-        }
-        Format::Wavefront => {
-            let options =
-                wavefront::decode::Options { default_source: Some(NO_SOURCE), ..wavefront::decode::Options::at(now) };
-            wavefront::decode::decode(input, &options, out)
-        }
-        Format::RemoteWrite => {
-            remote_write::decode::decode(&plain, &remote_write::decode::Options::default(), out)
-                .map_err(|error| error.to_string())?
-                .report
-        }
-        Format::RemoteWrite2 => {
-            remote_write2::decode::decode(&plain, &remote_write2::decode::Options::default(), out)
-                .map_err(|error| error.to_string())?
-                .report
-        }
-    })
-}
-
-fn expose(to: Format, batch: &Batch, table: &SeriesTable, losses: &mut Losses, dropped: &mut Losses) -> Vec<u8> {
-    let series: HashMap<_, _> =
-        batch.samples.iter().filter_map(|sample| Some((sample.series, table.series(sample.series)?))).collect();
-    // Exemplars do not say which sample of their series they came with: the last belongs to the last.
-    let mut exemplars: HashMap<_, Vec<_>> = HashMap::new();
-    for exemplar in &batch.exemplars {
-        exemplars.entry(exemplar.series).or_default().push(exemplar);
-    }
-    let mut exposed: Vec<_> = batch
-        .samples
-        .iter()
-        .enumerate()
-        .rev()
-        .filter_map(|(index, sample)| {
-            let value = batch.value(sample);
-            let sample_ref =
-                SampleRef { timestamp: sample.timestamp, value, start: batch.start_of(index), flags: sample.flags };
-            let exemplar = exemplars.get_mut(&sample.series).and_then(Vec::pop);
-            series.get(&sample.series).map(|series| Exposed { series, sample: sample_ref, exemplar })
-        })
-        .collect();
-    exposed.reverse();
-    losses.add(Loss::Exemplar, exemplars.values().map(|left| left.len() as u64).sum());
-    let families = |family: &str| table.family(family);
-    let mut out = Vec::new();
-    match to {
-        Format::OpenMetrics => openmetrics::encode::encode(&mut exposed, &families, &mut out, losses, dropped),
-        _ => prometheus_text::encode::encode(&mut exposed, &families, &mut out, losses, dropped),
-    }
-    out
-}
-
-fn encode<E: Encoding>(
-    options: &E::Options,
-    batch: &Batch,
-    table: &SeriesTable,
-    losses: &mut Losses,
-    dropped: &mut Losses,
-) -> Vec<u8> {
-    let mut encoder = E::new(options);
-    let mut rendered: HashMap<_, Result<Arc<E::Rendered>, Loss>> = HashMap::new();
-    let mut render = |id| {
-        let slot = rendered.entry(id).or_insert_with(|| {
-            let series = table.series(id).ok_or(Loss::LogDamaged)?;
-            E::render(&series, options, table).map(Arc::new)
-        });
-        slot.as_ref().map(Arc::clone).map_err(|loss| *loss)
-    };
-    for (index, sample) in batch.samples.iter().enumerate() {
-        let out = SampleRef {
-            timestamp: sample.timestamp,
-            value: batch.value(sample),
-            start: batch.start_of(index),
-            flags: sample.flags,
-        };
-        let pushed = render(sample.series).and_then(|rendered| encoder.push(&rendered, &out, losses));
-        if let Err(loss) = pushed {
-            dropped.count(loss);
-        }
-    }
-    for exemplar in &batch.exemplars {
-        if let Ok(rendered) = render(exemplar.series) {
-            encoder.exemplar(&rendered, exemplar, losses);
-        }
-    }
-    // Formats that send metadata apart from series get that of the series, too; for others, `render` has dealt with it.
-    let families: BTreeMap<_, _> = batch
-        .samples
-        .iter()
-        .filter_map(|sample| table.series(sample.series)?.metadata.clone())
-        .map(|metadata| (metadata.family.clone(), metadata))
-        .collect();
-    for metadata in families.values() {
-        let _ = encoder.metadata(metadata);
-    }
-    for metadata in &batch.metadata {
-        if !encoder.metadata(metadata) {
-            losses.count_set(LossSet::of(Loss::Metadata));
-        }
-    }
-    let bodies = encoder.finish(dropped);
-    bodies.iter().flat_map(|(_, body)| body.part(0, body.cuts.len()).into_owned()).collect()
 }
 
 #[cfg(test)]

@@ -330,6 +330,11 @@ impl SeriesTable {
         self.families.get(family).map(|known| Arc::clone(&known))
     }
 
+    /// All that [`SeriesTable::learn`] was told, in no order.
+    pub fn families(&self) -> Vec<Arc<Metadata>> {
+        self.families.iter().map(|known| Arc::clone(&known)).collect()
+    }
+
     /// Grows whenever [`SeriesTable::family`] may answer differently.
     pub fn families_version(&self) -> u64 {
         self.families_version.load(Ordering::Acquire)

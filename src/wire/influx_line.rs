@@ -182,6 +182,21 @@ mod tests {
         }
 
         #[test]
+        fn a_body_cut_behind_whole_rows_decodes_to_the_same(body in body()) {
+            let table = SeriesTable::default();
+            let (whole, bad) = decoded(&table, &body);
+            if bad.refused() > 0 {
+                return Ok(());
+            }
+            for length in 0..body.len() {
+                let (head, tail) = body.split_at(decode::whole_rows(&body[..length]));
+                let [(first, _), (second, _)] = [head, tail].map(|part| decoded(&table, part));
+                let pieces = [points(&table, &first), points(&table, &second)].concat();
+                prop_assert_eq!(pieces, points(&table, &whole), "cut at {}", head.len());
+            }
+        }
+
+        #[test]
         fn what_was_decoded_is_written_back_as_it_was(body in body()) {
             let table = SeriesTable::default();
             let (batch, _) = decoded(&table, &body);

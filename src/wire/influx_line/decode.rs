@@ -124,17 +124,39 @@ pub fn line(body: &[u8], line_number: usize) -> &[u8] {
         Some(nth) => memchr_iter(b'\n', body).nth(nth).map_or(body.len(), |end| end + 1),
     };
     let rest = &body[start..];
-    // Only field values can hold a line end: look for `="` behind the head.
-    let mut at = head_end(rest, skip_spaces(rest, 0));
-    while at < rest.len() && rest[at] != b'\n' {
-        at = match rest[at] {
-            b'\\' => at + 2,
-            b'=' if rest.get(at + 1) == Some(&b'"') => closing_quote(rest, at + 2).map_or(rest.len(), |end| end + 1),
-            _ => at + 1,
-        };
-    }
-    let row = &rest[..at.min(rest.len())];
+    let row = &rest[..row_end(rest, 0).unwrap_or(rest.len())];
     row.strip_suffix(b"\r").unwrap_or(row)
+}
+
+/// Length of the rows that end within the body, line ends included: where a stream can be cut. The body begins with a row.
+pub fn whole_rows(body: &[u8]) -> usize {
+    if memchr(b'"', body).is_none() {
+        return memrchr(b'\n', body).map_or(0, |end| end + 1);
+    }
+    let mut at = 0;
+    while let Some(end) = row_end(body, at).filter(|end| *end < body.len()) {
+        at = end + 1;
+    }
+    at
+}
+
+/// Where the row that begins there ends: at a line feed, or at the end of the body. None when a quote stays open.
+fn row_end(body: &[u8], start: usize) -> Option<usize> {
+    let first = skip_spaces(body, start);
+    if body.get(first) == Some(&b'#') {
+        return Some(memchr(b'\n', &body[first..]).map_or(body.len(), |end| first + end));
+    }
+    // Only field values can hold a line end: look for `="` behind the head.
+    let mut at = head_end(body, first);
+    while let Some(found) = memchr2(b'"', b'\n', &body[at..]) {
+        at += found;
+        if body[at] == b'\n' {
+            return Some(at);
+        }
+        let opens = body[..at].ends_with(b"=") && !body[..at].ends_with(b"\\=");
+        at = if opens { closing_quote(body, at + 1)? + 1 } else { at + 1 };
+    }
+    Some(body.len())
 }
 
 /// Why a line is refused, and from where the next line is looked for.

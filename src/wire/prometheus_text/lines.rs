@@ -58,6 +58,8 @@ struct Decoder<'b, 'o, 't> {
     families: Families<'b>,
     points: Vec<Point<'b>>,
     created: bool,
+    /// Blanks in front of the present line, which are not part of it.
+    indent: usize,
 }
 
 /// Decodes a body of that flavour.
@@ -70,6 +72,7 @@ pub(crate) fn decode(body: &[u8], flavour: Flavour, options: &Options, out: &mut
         families: Families::new(flavour),
         points: Vec::new(),
         created: false,
+        indent: 0,
     };
     match flavour {
         Flavour::Text => decoder.text(body),
@@ -83,7 +86,9 @@ pub(crate) fn decode(body: &[u8], flavour: Flavour, options: &Options, out: &mut
 impl<'b> Decoder<'b, '_, '_> {
     fn text(&mut self, body: &'b [u8]) {
         for (index, line) in Lines(body).enumerate() {
+            let length = line.len();
             let line = trim_start(line);
+            self.indent = length - line.len();
             match line.first() {
                 None => {}
                 Some(b'#') => self.declare(line, index + 1, text_metadata(line)),
@@ -270,8 +275,11 @@ impl<'b> Decoder<'b, '_, '_> {
 
     #[cold]
     fn refuse(&mut self, line: &[u8], number: usize, fault: &Fault<'_>) {
-        let column = line.len() - fault.at.len().min(line.len()) + 1;
-        let message = || format!("expected {} at {}", fault.expected, quoted(fault.at));
+        let column = self.indent + line.len() - fault.at.len().min(line.len()) + 1;
+        let message = || match fault.at {
+            b"" => format!("expected {}, found the end of the line", fault.expected),
+            found => format!("expected {}, found {}", fault.expected, quoted(found)),
+        };
         self.report.refuse(1, number, column, fault.reason, message);
     }
 }
@@ -564,6 +572,7 @@ mod tests {
             ("{\"\"} 1", 1, 2, MissingName),
             ("a{b=\"c\n\"} 1", 1, 5, Syntax),
             ("# TYPE a meh", 1, 9, InvalidMetadata),
+            ("ok 1\n \t a x", 2, 6, InvalidValue),
         ];
         for (body, line, column, reason) in text {
             assert_eq!(refused(Flavour::Text, body), Some((line, column, reason)), "{body}");

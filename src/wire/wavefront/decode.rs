@@ -124,7 +124,8 @@ pub fn decode(body: &[u8], options: &Options<'_>, out: &mut BatchBuilder<'_>) ->
     while start < body.len() {
         let end = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |length| start + length);
         number += 1;
-        let line = trim(&body[start..end]);
+        let raw = &body[start..end];
+        let line = trim(raw);
         start = end + 1;
         if line.is_empty() {
             continue;
@@ -133,7 +134,10 @@ pub fn decode(body: &[u8], options: &Options<'_>, out: &mut BatchBuilder<'_>) ->
         match decoder.line(line, &mut tokens, out) {
             Ok(()) => report.accepted += 1,
             Err(error) => {
-                let place = tokens.column();
+                // What a whole point violates is blamed on its name.
+                let violates = matches!(error, LineError::Violation(_));
+                let blanks = raw.iter().take_while(|byte| **byte <= b' ').count();
+                let place = blanks + if violates { 1 } else { tokens.column() };
                 report.refuse(1, number, place, error.refusal(), || format!("{error}: {}", quoted(line)));
             }
         }
@@ -239,6 +243,7 @@ impl<'o> Decoder<'o> {
 
     #[inline]
     fn timestamp(&self, tokens: &mut Tokens<'_>) -> Result<(TimestampNs, SampleFlags), LineError> {
+        tokens.rest();
         let mut ahead = *tokens;
         match ahead.next()? {
             Some(token) if token.begins_with_digit() => {

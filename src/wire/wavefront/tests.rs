@@ -96,6 +96,16 @@ fn reads_what_the_proxy_reads() {
 }
 
 #[test]
+fn refusals_have_their_column() {
+    let cases =
+        [("a x", 3), ("a", 2), (" \ta 1 k v", 9), ("a 1 \"k=v", 5), ("a 1 source=s \"k\"=\"\"", 1), ("@Event", 1)];
+    for (line, column) in cases {
+        let (_, report) = decoded(&SeriesTable::default(), line.as_bytes(), &Options::at(NOW));
+        assert_eq!(report.first.first().map(|refused| refused.column), Some(column), "{line:?}");
+    }
+}
+
+#[test]
 fn refuses_what_the_proxy_refuses() {
     let cases = [
         ("m", "no_value"),

@@ -47,23 +47,26 @@ impl<'a> Token<'a> {
 pub(super) struct Tokens<'a> {
     line: &'a [u8],
     at: usize,
+    /// Where the token looked at last begins.
+    token: usize,
 }
 
 impl<'a> Tokens<'a> {
     /// The tokens of a line.
     pub(super) fn new(line: &'a [u8]) -> Self {
-        Self { line, at: 0 }
+        Self { line, at: 0, token: 0 }
     }
 
-    /// Byte column, from 1, of what follows.
+    /// Byte column, from 1, of the token looked at last.
     pub(super) fn column(&self) -> usize {
-        self.at + 1
+        self.token + 1
     }
 
     /// What follows, without the blanks in front.
     #[inline]
     pub(super) fn rest(&mut self) -> &'a [u8] {
         self.skip_blanks();
+        self.token = self.at;
         &self.line[self.at..]
     }
 

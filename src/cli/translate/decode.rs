@@ -1,0 +1,167 @@
+//! Chunks to batches, with a series table that starts over when it is full: to a filter it is a cache.
+
+use super::chunks::{Chunk, MESSAGE_BYTES_MAX};
+use crate::model::{Batch, BatchBuilder, Exemplar, Format, Refusal, SeriesTable, TableBounds, TimestampNs};
+use crate::wire::compression::{self, Encoding};
+use crate::wire::{Report, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront};
+use memchr::memchr_iter;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The source of Wavefront points whose series has none of the source labels.
+pub(super) const NO_SOURCE: &str = "unknown";
+/// Size at which the series table starts over, between two chunks.
+const TABLE_BYTES_MAX: usize = 128 << 20;
+
+/// A chunk and what is in it.
+pub(super) struct Decoded {
+    pub(super) chunk: Chunk,
+    pub(super) batch: Batch,
+    pub(super) report: Report,
+    pub(super) table: Arc<SeriesTable>,
+}
+
+/// Decodes the chunks of one format.
+pub(super) struct Decoder {
+    from: Format,
+    table: Arc<SeriesTable>,
+}
+
+impl Decoder {
+    pub(super) fn new(from: Format) -> Self {
+        Self { from, table: Arc::new(empty_table()) }
+    }
+
+    /// The error is a sentence about a message that is none.
+    pub(super) fn decode(&mut self, chunk: Chunk, now: TimestampNs) -> Result<Decoded, String> {
+        if self.table.bytes() >= TABLE_BYTES_MAX {
+            let full = std::mem::replace(&mut self.table, Arc::new(empty_table()));
+            for metadata in full.families() {
+                self.table.learn((*metadata).clone());
+            }
+        }
+        let mut out = BatchBuilder::new(&self.table, self.from, Vec::new());
+        let report = if chunk.too_long {
+            let mut report = Report::default();
+            let message = || "expected a line end within 8 MiB, found none".to_owned();
+            report.refuse(1, 1, 1, Refusal::TooLong, message);
+            report
+        } else {
+            decode(self.from, &chunk.bytes, now, &mut out)?
+        };
+        let batch = out.finish();
+        for metadata in &batch.metadata {
+            self.table.learn((**metadata).clone());
+        }
+        Ok(Decoded { chunk, batch, report, table: Arc::clone(&self.table) })
+    }
+}
+
+/// Never refuses a series: it is replaced instead.
+fn empty_table() -> SeriesTable {
+    SeriesTable::new(TableBounds { bytes_max: usize::MAX, ..TableBounds::default() })
+}
+
+fn decode(from: Format, input: &[u8], now: TimestampNs, out: &mut BatchBuilder<'_>) -> Result<Report, String> {
+    Ok(match from {
+        Format::PrometheusText => {
+            prometheus_text::decode::decode(input, &prometheus_text::decode::Options { now, timestamp: None }, out)
+        }
+        Format::OpenMetrics => {
+            openmetrics::decode::decode(input, &openmetrics::decode::Options { now, timestamp: None }, out)
+        }
+        Format::InfluxLine => {
+            let precision = influx_line::decode::Precision::Nanoseconds;
+            influx_line::decode::decode(input, &influx_line::decode::Options { precision, now }, out)
+        }
+        Format::Wavefront => {
+            let options =
+                wavefront::decode::Options { default_source: Some(NO_SOURCE), ..wavefront::decode::Options::at(now) };
+            wavefront::decode::decode(input, &options, out)
+        }
+        Format::RemoteWrite => {
+            remote_write::decode::decode(&plain(input)?, &remote_write::decode::Options::default(), out)
+                .map_err(|error| error.to_string())?
+                .report
+        }
+        Format::RemoteWrite2 => {
+            remote_write2::decode::decode(&plain(input)?, &remote_write2::decode::Options::default(), out)
+                .map_err(|error| error.to_string())?
+                .report
+        }
+    })
+}
+
+fn plain(input: &[u8]) -> Result<Vec<u8>, String> {
+    let mut plain = Vec::new();
+    compression::decompress(Encoding::Snappy, input, MESSAGE_BYTES_MAX, &mut plain)
+        .map_err(|error| error.to_string())?;
+    Ok(plain)
+}
+
+impl Decoded {
+    fn is_text(&self) -> bool {
+        !matches!(self.batch.format, Format::RemoteWrite | Format::RemoteWrite2)
+    }
+
+    /// A place in the chunk as messages name it: file and line, or the series' index in a message.
+    pub(super) fn place(&self, line: usize) -> String {
+        let name = &self.chunk.name;
+        if self.is_text() {
+            return format!("{name}:{}", self.chunk.first_line + line - 1);
+        }
+        format!("{name}: series {line}")
+    }
+
+    /// The text of a line of the chunk, from 1.
+    pub(super) fn line(&self, line: usize) -> Option<Cow<'_, str>> {
+        let text = self.chunk.bytes.split(|byte| *byte == b'\n').nth(line.checked_sub(1)?)?;
+        self.is_text().then(|| String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text)))
+    }
+
+    /// Where the sample with that index came from: its line, or its metric where there are no lines.
+    #[cold]
+    pub(super) fn place_of(&self, index: usize) -> String {
+        if !self.is_text() {
+            let series = self.batch.samples.get(index).and_then(|sample| self.table.series(sample.series));
+            let metric = series.map_or(String::new(), |series| series.name.measurement().to_owned());
+            return format!("{}: {metric}", self.chunk.name);
+        }
+        // No decoder tells the line of each sample, since few ask: shorter pieces of the chunk have fewer samples.
+        let bytes = &self.chunk.bytes;
+        let ends: Vec<usize> = memchr_iter(b'\n', bytes).map(|end| end + 1).collect();
+        let line = ends.partition_point(|end| {
+            let mut out = BatchBuilder::new(&self.table, self.batch.format, Vec::new());
+            let decoded = decode(self.batch.format, &bytes[..*end], 0, &mut out);
+            decoded.is_ok() && out.samples() <= index
+        });
+        // A row of several lines ends there and begins behind the row before.
+        let begun = if self.batch.format == Format::InfluxLine && line > 0 {
+            let before = influx_line::decode::whole_rows(&bytes[..ends[line - 1]]);
+            ends.partition_point(|end| *end <= before)
+        } else {
+            line
+        };
+        self.place(begun + 1)
+    }
+
+    /// The exemplar of each sample that has one, by its index, and how many have no sample. Exemplars do not say which
+    /// sample of their series they came with: the last belongs to the last.
+    pub(super) fn exemplars(&self) -> (HashMap<usize, &Exemplar>, u64) {
+        let mut by_sample = HashMap::new();
+        if self.batch.exemplars.is_empty() {
+            return (by_sample, 0);
+        }
+        let mut by_series: HashMap<_, Vec<_>> = HashMap::new();
+        for exemplar in &self.batch.exemplars {
+            by_series.entry(exemplar.series).or_default().push(exemplar);
+        }
+        for (index, sample) in self.batch.samples.iter().enumerate().rev() {
+            if let Some(exemplar) = by_series.get_mut(&sample.series).and_then(Vec::pop) {
+                by_sample.insert(index, exemplar);
+            }
+        }
+        (by_sample, by_series.values().map(|left| left.len() as u64).sum())
+    }
+}

@@ -1,0 +1,342 @@
+//! Batches to bytes of one format. Each encoder is told of samples only; what it loses is in its target's [`Account`].
+
+use super::account::{Account, Mark};
+use super::decode::{Decoded, NO_SOURCE};
+use crate::model::{Batch, Format, IdMap, Loss, LossSet, Losses, Metadata, Series, SeriesId, SeriesTable};
+use crate::output::encoding::Encoding;
+use crate::output::memo::Memo;
+use crate::wire::prometheus_text::encode::Exposed;
+use crate::wire::{
+    SampleRef, compression, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront,
+};
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+/// Where the pieces of a translation go: whole lines, a group of an exposition, a whole message.
+pub(super) type Sink<'s> = dyn FnMut(&[u8]) -> io::Result<()> + 's;
+
+/// Samples in one of several messages, as outputs send them.
+const MESSAGE_SAMPLES: u64 = 10_000;
+/// Size of an only message before compression.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+/// Batches of that many bytes are held to be written as one exposition: 200,000 samples.
+const GROUP_BYTES_MAX: usize = 5 << 20;
+/// Families that a later group does not declare again.
+const DECLARED_MAX: usize = 100_000;
+const EOF_LINE: &[u8] = b"# EOF\n";
+
+/// Writes one format.
+pub(super) trait Target {
+    /// Takes a batch and writes what is finished by it.
+    fn take(&mut self, input: &Arc<Decoded>, sink: &mut Sink<'_>) -> io::Result<()>;
+    /// Writes the rest.
+    fn end(&mut self, sink: &mut Sink<'_>) -> io::Result<()>;
+    /// What became of the samples.
+    fn account(&self) -> &Account;
+}
+
+/// The pieces that a body of samples is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pieces {
+    /// All that a batch brought: lines.
+    Batches,
+    /// Snappy blocks of [`MESSAGE_SAMPLES`] or somewhat more.
+    Messages,
+    /// One Snappy block.
+    Message,
+}
+
+/// The target of a filter, which leaves samples without a timestamp as they came. `pieces` is how protobuf is written.
+pub(super) fn filter(to: Format, pieces: Pieces) -> Box<dyn Target> {
+    match to {
+        Format::PrometheusText | Format::OpenMetrics => Box::new(Exposition::new(to)),
+        Format::InfluxLine => {
+            influx_line(influx_line::encode::Options { stamps: false, ..influx_line::encode::Options::default() })
+        }
+        Format::Wavefront => {
+            let mut options = wavefront::encode::Options::new(NO_SOURCE.to_owned());
+            options.stamps = false;
+            Box::new(Streamed::<wavefront::encode::Encoder>::new(options, Pieces::Batches))
+        }
+        Format::RemoteWrite => {
+            let options = remote_write::encode::Options::default();
+            Box::new(Streamed::<remote_write::encode::Encoder>::new(options, pieces))
+        }
+        Format::RemoteWrite2 => {
+            let options = remote_write2::encode::Options::default();
+            Box::new(Streamed::<remote_write2::encode::Encoder>::new(options, pieces))
+        }
+    }
+}
+
+/// Line protocol with options of its own.
+pub(super) fn influx_line(options: influx_line::encode::Options) -> Box<dyn Target> {
+    Box::new(Streamed::<influx_line::encode::Encoder>::new(options, Pieces::Batches))
+}
+
+/// A format that an output's encoder writes.
+struct Streamed<E: Encoding> {
+    options: E::Options,
+    pieces: Pieces,
+    encoder: E,
+    /// Of the series of one table.
+    memo: Option<(Memo<E>, Arc<SeriesTable>)>,
+    /// Metadata for the open message, and whether it came without series.
+    families: BTreeMap<Box<str>, (Arc<Metadata>, bool)>,
+    account: Account,
+}
+
+impl<E: Encoding> Streamed<E> {
+    fn new(options: E::Options, pieces: Pieces) -> Self {
+        let encoder = E::new(&options);
+        Self { options, pieces, encoder, memo: None, families: BTreeMap::new(), account: Account::default() }
+    }
+
+    fn encode(&mut self, input: &Decoded) {
+        let (batch, table) = (&input.batch, &input.table);
+        let known = self.memo.take().filter(|(_, known)| Arc::ptr_eq(known, table));
+        let (memo, _) = self.memo.insert(known.unwrap_or_else(|| {
+            let memo = Memo::new(self.options.clone(), Arc::clone(table), Vec::new(), 1);
+            (memo, Arc::clone(table))
+        }));
+        let Account { taken, dropped, altered, .. } = &mut self.account;
+        *taken += batch.samples.len() as u64;
+        // Else series keep their rendering: under another one they would stand twice in the open message.
+        if !batch.metadata.is_empty() {
+            memo.refresh();
+        }
+        let mut starts = batch.starts.iter().peekable();
+        for (index, sample) in batch.samples.iter().enumerate() {
+            let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
+            let out = SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags };
+            let pushed = match memo.slot(sample.series) {
+                Ok((rendered, _)) => self.encoder.push(rendered, &out, altered),
+                Err(loss) => Err(*loss),
+            };
+            if let Err(loss) = pushed {
+                dropped.count(loss);
+            }
+        }
+        for exemplar in &batch.exemplars {
+            match memo.slot(exemplar.series) {
+                Ok((rendered, _)) => self.encoder.exemplar(rendered, exemplar, altered),
+                Err(_) => altered.count(Loss::Exemplar),
+            }
+        }
+        for metadata in memo.learned() {
+            table.learn((*metadata).clone());
+            self.families.insert(metadata.family.clone(), (metadata, false));
+        }
+        for metadata in &batch.metadata {
+            self.families.insert(metadata.family.clone(), (Arc::clone(metadata), true));
+        }
+    }
+
+    fn flush(&mut self, sink: &mut Sink<'_>) -> io::Result<()> {
+        for (metadata, alone) in std::mem::take(&mut self.families).into_values() {
+            if !self.encoder.metadata(&metadata) && alone {
+                self.account.altered.count(Loss::Metadata);
+            }
+        }
+        for (_, body) in self.encoder.finish(&mut self.account.dropped) {
+            let bytes = body.part(0, body.cuts.len());
+            match self.pieces {
+                Pieces::Batches => sink(&bytes)?,
+                Pieces::Messages | Pieces::Message => sink(&compression::snappy(&bytes))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn locate(&mut self, since: &Mark, input: &Decoded) {
+        let (Some((memo, _)), options) = (&mut self.memo, &self.options) else { return };
+        self.account.locate(since, std::iter::once(input), |input, index, exemplar| {
+            let sample = &input.batch.samples[index];
+            if let Err(loss) = memo.slot(sample.series) {
+                return LossSet::of(*loss);
+            }
+            // A rendering of its own: one in use by two encoders would stand twice in the open body.
+            let series = input.table.series(sample.series).ok_or(Loss::LogDamaged);
+            let rendered = series.and_then(|series| E::render(&series, options, &input.table)).map(Arc::new);
+            let (mut encoder, mut losses) = (E::new(options), Losses::default());
+            let pushed = rendered.and_then(|rendered| {
+                encoder.push(&rendered, &sample_of(&input.batch, index), &mut losses)?;
+                Ok(rendered)
+            });
+            match (pushed, exemplar) {
+                (Err(loss), _) => losses.count(loss),
+                (Ok(rendered), Some(exemplar)) => encoder.exemplar(&rendered, exemplar, &mut losses),
+                (Ok(_), None) => {}
+            }
+            set_of(&losses)
+        });
+    }
+}
+
+impl<E: Encoding> Target for Streamed<E> {
+    fn take(&mut self, input: &Arc<Decoded>, sink: &mut Sink<'_>) -> io::Result<()> {
+        let since = self.account.mark();
+        self.encode(input);
+        match self.pieces {
+            Pieces::Batches => self.flush(sink)?,
+            Pieces::Messages if self.encoder.samples() >= MESSAGE_SAMPLES => self.flush(sink)?,
+            Pieces::Message if self.encoder.bytes() > MESSAGE_BYTES_MAX => {
+                return Err(io::Error::other("the message would be larger than 1 GiB: `--split DIR` writes several"));
+            }
+            Pieces::Messages | Pieces::Message => {}
+        }
+        self.locate(&since, input);
+        Ok(())
+    }
+
+    fn end(&mut self, sink: &mut Sink<'_>) -> io::Result<()> {
+        // Nothing at all is a message, too.
+        let open = self.encoder.bytes() > 0 || !self.families.is_empty();
+        if self.pieces == Pieces::Message || open { self.flush(sink) } else { Ok(()) }
+    }
+
+    fn account(&self) -> &Account {
+        &self.account
+    }
+}
+
+/// Text or OpenMetrics. Families stand together within a group of batches; up to [`GROUP_BYTES_MAX`], all is one group. A
+/// family that comes again in a later group is not declared again.
+struct Exposition {
+    to: Format,
+    group: Vec<Arc<Decoded>>,
+    bytes: usize,
+    declared: HashSet<Box<[u8]>>,
+    account: Account,
+}
+
+impl Exposition {
+    fn new(to: Format) -> Self {
+        Self { to, group: Vec::new(), bytes: 0, declared: HashSet::new(), account: Account::default() }
+    }
+
+    fn write(&mut self, sink: &mut Sink<'_>, last: bool) -> io::Result<()> {
+        let group = std::mem::take(&mut self.group);
+        self.bytes = 0;
+        let since = self.account.mark();
+        let mut known: IdMap<_, Arc<Series>> = IdMap::default();
+        for input in &group {
+            for sample in &input.batch.samples {
+                if !known.contains_key(&sample.series)
+                    && let Some(series) = input.table.series(sample.series)
+                {
+                    if let Some(metadata) = &series.metadata {
+                        input.table.learn((**metadata).clone());
+                    }
+                    known.insert(sample.series, series);
+                }
+            }
+        }
+        let mut exposed = Vec::new();
+        for input in &group {
+            let (exemplars, homeless) = input.exemplars();
+            self.account.altered.add(Loss::Exemplar, homeless);
+            self.account.taken += input.batch.samples.len() as u64;
+            for (index, sample) in input.batch.samples.iter().enumerate() {
+                let Some(series) = known.get(&sample.series) else {
+                    self.account.dropped.count(Loss::LogDamaged);
+                    continue;
+                };
+                let exemplar = exemplars.get(&index).copied();
+                exposed.push(Exposed { series, sample: sample_of(&input.batch, index), exemplar });
+            }
+        }
+        let table = group.last().map(|input| Arc::clone(&input.table));
+        let mut out = Vec::new();
+        let Account { altered, dropped, .. } = &mut self.account;
+        encode(self.to, &mut exposed, table.as_deref(), &mut out, altered, dropped);
+        drop(exposed);
+        if !last && out.ends_with(EOF_LINE) {
+            out.truncate(out.len() - EOF_LINE.len());
+        }
+        self.declare_once(&mut out);
+        sink(&out)?;
+        self.locate(&since, &group, &known);
+        Ok(())
+    }
+
+    /// Removes the declarations of families that an earlier group had.
+    fn declare_once(&mut self, out: &mut Vec<u8>) {
+        let mut fresh: HashSet<Box<[u8]>> = HashSet::new();
+        let mut kept = Vec::with_capacity(if self.declared.is_empty() { 0 } else { out.len() });
+        for line in out.split_inclusive(|byte| *byte == b'\n') {
+            let family = line.strip_prefix(b"# ").and_then(|words| words.split(|byte| *byte == b' ').nth(1));
+            if family.is_some_and(|family| self.declared.contains(family)) {
+                continue;
+            }
+            if let Some(family) = family.filter(|_| fresh.len() + self.declared.len() < DECLARED_MAX) {
+                fresh.insert(family.into());
+            }
+            if !self.declared.is_empty() {
+                kept.extend_from_slice(line);
+            }
+        }
+        if !self.declared.is_empty() {
+            *out = kept;
+        }
+        self.declared.extend(fresh);
+    }
+
+    fn locate(&mut self, since: &Mark, group: &[Arc<Decoded>], known: &IdMap<SeriesId, Arc<Series>>) {
+        let to = self.to;
+        self.account.locate(since, group.iter().map(|input| &**input), |input, index, exemplar| {
+            let Some(series) = known.get(&input.batch.samples[index].series) else { return LossSet::NONE };
+            let mut alone = vec![Exposed { series, sample: sample_of(&input.batch, index), exemplar }];
+            let (mut losses, mut dropped) = (Losses::default(), Losses::default());
+            encode(to, &mut alone, Some(&input.table), &mut Vec::new(), &mut losses, &mut dropped);
+            losses.merge(&dropped);
+            set_of(&losses)
+        });
+    }
+}
+
+impl Target for Exposition {
+    fn take(&mut self, input: &Arc<Decoded>, sink: &mut Sink<'_>) -> io::Result<()> {
+        // Ids are of one table.
+        if self.group.last().is_some_and(|before| !Arc::ptr_eq(&before.table, &input.table)) {
+            self.write(sink, false)?;
+        }
+        self.bytes += input.batch.bytes();
+        self.group.push(Arc::clone(input));
+        if self.bytes >= GROUP_BYTES_MAX { self.write(sink, false) } else { Ok(()) }
+    }
+
+    fn end(&mut self, sink: &mut Sink<'_>) -> io::Result<()> {
+        self.write(sink, true)
+    }
+
+    fn account(&self) -> &Account {
+        &self.account
+    }
+}
+
+fn encode(
+    to: Format,
+    exposed: &mut Vec<Exposed<'_>>,
+    table: Option<&SeriesTable>,
+    out: &mut Vec<u8>,
+    altered: &mut Losses,
+    dropped: &mut Losses,
+) {
+    let families = |family: &str| table?.family(family);
+    match to {
+        Format::OpenMetrics => openmetrics::encode::encode(exposed, &families, out, altered, dropped),
+        _ => prometheus_text::encode::encode(exposed, &families, out, altered, dropped),
+    }
+}
+
+fn sample_of(batch: &Batch, index: usize) -> SampleRef<'_> {
+    let sample = &batch.samples[index];
+    let start = batch.start_of(index);
+    SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags }
+}
+
+fn set_of(losses: &Losses) -> LossSet {
+    losses.iter().fold(LossSet::NONE, |set, (loss, _)| set | LossSet::of(loss))
+}

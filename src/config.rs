@@ -18,7 +18,7 @@ mod gateway;
 mod http;
 mod mistakes;
 mod output;
-mod units;
+pub(crate) mod units;
 mod walk;
 
 pub use mistakes::{Mistake, Mistakes};

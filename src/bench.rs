@@ -25,3 +25,5 @@ pub mod shape;
 pub mod sink;
 mod snappy;
 pub mod table;
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 //! | `POST /write`, `/api/v2/write`, `/api/v3/write_lp` | line protocol, nanoseconds |
 //! | `POST /report` | Wavefront lines |
 //! | `GET /digest` | what has arrived, as JSON |
-//! | any other | 204, so that gateways that look at their destination first are content |
+//! | any other `GET`, `POST /query` | 204, so that gateways that look at their destination first are content |
 //!
 //! A body that cannot be read is answered with 400 and counted; the first such error is kept.
 
@@ -173,6 +173,7 @@ async fn answer(request: Request<Incoming>, state: &State, scratch: &Mutex<Scrat
         (&Method::POST, "/api/v1/write" | "/api/v1/push") => Format::RemoteWrite,
         (&Method::POST, "/write" | "/api/v2/write" | "/api/v3/write_lp") => Format::InfluxLine,
         (&Method::POST, "/report") => Format::Wavefront,
+        (&Method::POST, path) if path != "/query" => return response(StatusCode::NOT_FOUND, Vec::new()),
         _ => return response(StatusCode::NO_CONTENT, Vec::new()),
     };
     let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {

@@ -127,7 +127,7 @@ fn a_comparison_tells_every_path_with_its_ratio() {
     let output = bench(&[&["compare", "--gateways", "vmagent,sluicegate", "--json", &path][..], &size].concat());
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{table}\n{}", String::from_utf8_lossy(&output.stderr));
-    let rows: Vec<_> = table.lines().filter(|line| line.contains(" -> ")).collect();
+    let rows: Vec<_> = table.lines().filter(|line| line.contains(" -> remote_write")).collect();
     assert_eq!(rows.len(), 9, "{table}");
     assert_eq!(rows.iter().filter(|row| row.contains("| vmagent ")).count(), 3, "{table}");
     let result: Value = serde_json::from_reader(file).unwrap();

@@ -170,6 +170,7 @@ fn line(line: &[u8], scratch: &mut Scratch, digest: &mut Digest) -> Option<()> {
     let mut labels = Labels::default();
     name.clear();
     unescape(line, &mut at, b", ", name);
+    undot(name);
     while line.get(at) == Some(&b',') {
         at += 1;
         key.clear();
@@ -196,6 +197,11 @@ fn line(line: &[u8], scratch: &mut Scratch, digest: &mut Digest) -> Option<()> {
     Some(())
 }
 
+/// Names of Wavefront are dotted, and stay so in line protocol.
+fn undot(name: &mut [u8]) {
+    name.iter_mut().filter(|byte| **byte == b'.').for_each(|byte| *byte = b'_');
+}
+
 /// Copies what stands before the next unescaped byte of `ends`, without escapes.
 fn unescape(line: &[u8], at: &mut usize, ends: &[u8], out: &mut Vec<u8>) {
     while let Some(byte) = line.get(*at).filter(|byte| !ends.contains(byte)) {
@@ -211,7 +217,7 @@ fn point(line: &[u8], scratch: &mut Scratch, digest: &mut Digest) -> Option<()> 
     let mut at = 0;
     name.clear();
     unquote(line, &mut at, name)?;
-    name.iter_mut().filter(|byte| **byte == b'.').for_each(|byte| *byte = b'_');
+    undot(name);
     let mut number = |word: &mut Vec<u8>| {
         at += 1;
         word.clear();
@@ -312,6 +318,7 @@ mod tests {
         };
         let expected = read_one(Format::InfluxLine, "cpu,a=1\\ 2,host=x usage=5 1700000000123000000\n").unwrap();
         for (format, body) in [
+            (Format::InfluxLine, "cpu.usage,source=x,a=1\\ 2 value=5 1700000000123000000\n"),
             (Format::InfluxLine, "cpu_usage,instance=x,a=1\\ 2 value=5i 1700000000123000000"),
             (Format::Wavefront, "\"cpu.usage\" 5 1700000000123 source=\"x\" \"a\"=\"1 2\"\n"),
             (Format::Wavefront, "cpu_usage 5.0 1700000000123 source=x \"instance\"=\"x\" a=\"1 2\"\n"),

@@ -300,3 +300,33 @@ async fn await_all(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sample_that_comes_twice_fails_the_round() {
+        let sink = Sink::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+        let plan = Plan {
+            contenders: Vec::new(),
+            inputs: Vec::new(),
+            rounds: 1,
+            series: 100,
+            samples: 100,
+            samples_per_request: 10,
+            connections: 2,
+            rate: None,
+            seed: 7,
+        };
+        let target = format!("http://{}", sink.address()).parse().unwrap();
+        let mut load = Load::try_new(plan.options(target, Format::RemoteWrite), false).unwrap();
+        load.run(Bound::Requests(10)).await.unwrap();
+        let course = Course { input: Format::RemoteWrite, outputs: OUTPUTS[0], contenders: Vec::new() };
+        let (sinks, first) = ([(Format::RemoteWrite, sink)], load.sent().clone());
+        await_all(Contender::Vmagent, &course, &sinks, &first).await.unwrap();
+        load.run(Bound::Requests(10)).await.unwrap();
+        let error = await_all(Contender::Vmagent, &course, &sinks, &first).await.unwrap_err().to_string();
+        assert!(error.contains("of 100 samples 200 arrived: at least 0 samples missing, 100 extra"), "{error}");
+    }
+}

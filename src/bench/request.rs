@@ -304,14 +304,18 @@ impl Target {
     fn new(labels: shape::Labels) -> Self {
         let hash =
             labels.iter().fold(Labels::default(), |hash, (name, value)| hash.with(name.as_bytes(), value.as_bytes()));
-        let tags = labels.iter().map(|(name, value)| format!(",{name}={}", value.replace(' ', "\\ "))).collect();
+        let tags: Vec<_> =
+            labels.iter().map(|(name, value)| format!(",{name}={}", value.replace(' ', "\\ "))).collect();
         let pairs: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-        let point_tags = labels.iter().map(|(name, value)| match SOURCE_LABELS.contains(&name.as_bytes()) {
-            true => format!(" source=\"{value}\""),
-            false => format!(" \"{name}\"=\"{value}\""),
-        });
-        let point_tags = point_tags.chain(["\n".to_owned()]).collect();
-        Self { hash, tags, braces: format!("{{{}}} ", pairs.join(",")), point_tags, labels }
+        let point_tags: Vec<_> = labels
+            .iter()
+            .map(|(name, value)| {
+                let is_source = SOURCE_LABELS.contains(&name.as_bytes());
+                if is_source { format!(" source=\"{value}\"") } else { format!(" \"{name}\"=\"{value}\"") }
+            })
+            .collect();
+        let (braces, point_tags) = (format!("{{{}}} ", pairs.join(",")), point_tags.concat() + "\n");
+        Self { hash, tags: tags.concat(), braces, point_tags, labels }
     }
 
     fn labels(&self) -> impl Iterator<Item = (&'static str, &String)> {

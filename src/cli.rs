@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod bench;
 mod check;
 mod log;
 mod run;
@@ -28,6 +29,9 @@ enum Command {
     Check(check::Arguments),
     /// Translates standard input (or FILE) to standard output
     Translate(translate::Arguments),
+    /// Generates loads, counts what arrives, compares gateways
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Looks into the log while the gateway is down
     #[command(subcommand)]
     Log(log::Command),
@@ -50,6 +54,7 @@ pub fn main() -> ExitCode {
         },
         Command::Check(arguments) => check::check(&arguments),
         Command::Translate(arguments) => translate::translate(&arguments),
+        Command::Bench(command) => bench::bench(command),
         Command::Log(command) => log::log(&command),
     }
 }

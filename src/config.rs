@@ -19,7 +19,7 @@ mod gateway;
 mod http;
 mod mistakes;
 mod output;
-mod units;
+pub(crate) mod units;
 mod walk;
 
 pub use budget::MEMORY_LIMIT_MIN;

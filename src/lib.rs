@@ -3,6 +3,7 @@
 //! A sample's walk: [`ingest`] reads a request, [`wire`] decodes it into a [`model`] batch, the [`log`] keeps it and the
 //! client is answered, and each [`output`] encodes it again and sends it at its own pace. ARCHITECTURE.md tells the rest.
 
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;

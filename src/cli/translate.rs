@@ -59,7 +59,7 @@ pub(super) struct Arguments {
     files: Vec<PathBuf>,
 }
 
-fn format_of(name: &str) -> Result<Format, String> {
+pub(super) fn format_of(name: &str) -> Result<Format, String> {
     Format::from_name(name).ok_or_else(|| format!("expected one of {}", Format::ALL.map(Format::as_str).join(", ")))
 }
 

@@ -15,7 +15,7 @@ use nom::{IResult, Parser};
 use std::time::Duration;
 
 /// What a duration looks like, for messages.
-pub(super) const DURATION: &str = "a duration such as 30s, 1m30s or 100ms";
+pub(crate) const DURATION: &str = "a duration such as 30s, 1m30s or 100ms";
 /// What a size looks like, for messages.
 pub(super) const SIZE: &str = "a size such as 10GiB, 512MiB, 2GB or 1000";
 
@@ -23,7 +23,7 @@ pub(super) const SIZE: &str = "a size such as 10GiB, 512MiB, 2GB or 1000";
 const DURATION_MS_MAX: u64 = i64::MAX as u64 / 1_000_000;
 
 /// Reads a duration of Prometheus.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

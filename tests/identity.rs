@@ -1,7 +1,7 @@
 //! A -> model -> A loses nothing: bodies are generated in the form that sluicegate writes, translated to their own format,
 //! and compared as they are (texts) or fact by fact (remote write, whose messages have no one form).
 
-#![allow(clippy::unwrap_used, reason = "a translation that fails shall fail the test")]
+#![allow(clippy::unwrap_used, clippy::format_push_string, reason = "a failure shall fail the test, which may allocate")]
 
 use proptest::prelude::*;
 use prost::Message;
@@ -92,8 +92,11 @@ fn families() -> impl Strategy<Value = Vec<Family>> {
     prop::collection::vec(family, 0..5)
 }
 
-/// The lines of a point: what stands behind the family's name, a label of its own, whether it may have an exemplar.
-fn lines(family: &Family, openmetrics: bool) -> Vec<(&'static str, Option<(&'static str, &'static str)>, bool)> {
+/// What stands behind the family's name, a label of its own, whether it may have an exemplar.
+type Line = (&'static str, Option<(&'static str, &'static str)>, bool);
+
+/// The lines of a point.
+fn lines(family: &Family, openmetrics: bool) -> Vec<Line> {
     let buckets = || family.bounds.iter().chain([&"+Inf"]).map(|bound| ("_bucket", Some(("le", *bound)), true));
     match family.metric_type {
         "counter" => vec![(if openmetrics { "_total" } else { "" }, None, true)],

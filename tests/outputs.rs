@@ -147,13 +147,24 @@ fn a_fallback_counts_losses_once() {
 }
 
 #[test]
+fn success_without_written_headers_is_no_delivery_where_version_2_is_pinned() {
+    let sink = destination::remote_write().rule(|_| Some(status(204)));
+    let gw = gateway().to_kind("prom", RW, &sink, "version: 2").start();
+    gw.post_influx(&format!("cpu v=1 {T}"));
+    gw.await_output("prom", "sluicegate_output_misconfigured", 1.0);
+    let error = &gw.status()["outputs"][0]["last_error"];
+    assert!(error.as_str().is_some_and(|error| error.contains("does not speak remote write 2.0")), "{error}");
+    assert_eq!((gw.delivered("prom"), gw.dropped("prom")), (0.0, Vec::new()));
+}
+
+#[test]
 fn a_pinned_version_is_the_only_one_spoken() {
     for (version, number) in [("1", "0.1.0"), ("2", "2.0.0")] {
         let sink = destination::remote_write().rule(|_| Some(status(415)));
         let gw = gateway().to_kind("prom", RW, &sink, &format!("version: {version}")).start();
         gw.post_influx(&format!("cpu v=1 {T}"));
-        gw.drained();
-        assert_eq!(refused(&gw, "prom"), 1.0);
+        gw.await_output("prom", "sluicegate_output_misconfigured", 1.0);
+        sink.await_requests(2);
         assert!(sink.requests().iter().all(|request| request.header("x-prometheus-remote-write-version") == number));
     }
 }
@@ -305,6 +316,8 @@ fn mistakes_of_configuration_keep_the_samples_and_say_so_until_they_are_mended()
         (RW, "", 403),
         (RW, "", 404),
         (RW, "version: 2", 405),
+        (RW, "version: 1", 410),
+        (RW, "version: 2", 415),
         (RW, "", 407),
         (RW, "", 302),
         ("influxdb", "database: d", 401),

@@ -173,7 +173,13 @@ impl Lane {
                         (State::Retrying, backoff.pause(after), described(answer.status, &answer.body))
                     }
                     Verdict::Misconfigured { after } => {
-                        (State::Misconfigured, seldom.pause(after), described(answer.status, &answer.body))
+                        let mut words = described(answer.status, &answer.body);
+                        if answer.status < 300 {
+                            // Who knows what it did with a message that it may not have understood.
+                            doubtful = true;
+                            words += " without Written headers: it does not speak remote write 2.0";
+                        }
+                        (State::Misconfigured, seldom.pause(after), words)
                     }
                     verdict => {
                         self.account.end_request(samples, false);

@@ -48,15 +48,16 @@ pub fn compress(body: &[u8]) -> Vec<u8> {
 ///
 /// * 4xx "MUST NOT be retried", except 429, which may ([`retry_on_429`](super::lane)). A 400 may have stored the valid
 ///   part: 2.0 says how much of it, for 1.0 a search shows what is refused.
-/// * One deviation from that MUST NOT: 401, 403, 404, 405 and 407 are repeated, seldom ([`Verdict::Misconfigured`]). The rule
-///   is there so that a sample which can never be taken does not hold up the others. These answers say nothing of the
-///   samples: they come from a mistyped URL, an expired token, a receiver that is not switched on, and to drop what was
-///   acknowledged to a client because of a typing mistake is loss.
-/// * 415 to a 2.0 request, or success without any `Written` header, is a receiver that only knows 1.0.
+/// * One deviation from that MUST NOT: a 4xx that says nothing of the samples is repeated, seldom
+///   ([`Verdict::Misconfigured`]; 408 and 425 as what passes). The rule is there so that a sample which can never be taken
+///   does not hold up the others. These answers come from a mistyped URL, an expired token, a receiver that is not switched
+///   on, and to drop what was acknowledged to a client because of a typing mistake is loss.
+/// * 415 to a 2.0 request, or success without any `Written` header, is a receiver that only knows 1.0: one to speak 1.0 to,
+///   or a mistake of configuration where it insists on 2.0.
 pub fn verdict(version: Version, fallback: Fallback, samples: u64, retry_on_429: bool, answer: &Answer) -> Verdict {
     let older = match fallback {
         Fallback::Allowed => Verdict::OlderVersion,
-        Fallback::Forbidden => Verdict::Refused,
+        Fallback::Forbidden => Verdict::Misconfigured { after: answer.retry_after },
     };
     match (answer.status, version) {
         (200..=299, Version::V2) => match answer.written {
@@ -72,8 +73,6 @@ pub fn verdict(version: Version, fallback: Fallback, samples: u64, retry_on_429:
             _ => Verdict::in_general(answer),
         },
         (429, _) if !retry_on_429 => Verdict::Refused,
-        // The specification allows repeating 429 and 5xx only.
-        (408 | 425, _) => Verdict::Refused,
         _ => Verdict::in_general(answer),
     }
 }
@@ -95,11 +94,8 @@ mod tests {
                 200..=299 => Verdict::Delivered,
                 400 | 409 | 422 => Verdict::Suspect,
                 413 => Verdict::TooLarge,
-                300..=399 | 401 | 403 | 404 | 405 | 407 => {
-                    Verdict::Misconfigured { after: Some(Duration::from_secs(7)) }
-                }
-                429 | 500..=599 => Verdict::Retry { after: Some(Duration::from_secs(7)) },
-                _ => Verdict::Refused,
+                408 | 425 | 429 | 500..=599 => Verdict::Retry { after: Some(Duration::from_secs(7)) },
+                _ => Verdict::Misconfigured { after: Some(Duration::from_secs(7)) },
             };
             assert_eq!(judge(Version::V1, Fallback::Forbidden, status, None), expected, "{status}");
         }
@@ -112,9 +108,9 @@ mod tests {
             (204, Some(10), Allowed, Verdict::Delivered),
             (204, Some(7), Allowed, Verdict::PartlyRefused(Refused::Samples(3))),
             (204, None, Allowed, Verdict::OlderVersion),
-            (204, None, Forbidden, Verdict::Refused),
+            (204, None, Forbidden, Verdict::Misconfigured { after: Some(Duration::from_secs(7)) }),
             (415, None, Allowed, Verdict::OlderVersion),
-            (415, None, Forbidden, Verdict::Refused),
+            (415, None, Forbidden, Verdict::Misconfigured { after: Some(Duration::from_secs(7)) }),
             (400, Some(9), Allowed, Verdict::PartlyRefused(Refused::Samples(1))),
             (400, Some(0), Allowed, Verdict::Suspect),
             (400, None, Allowed, Verdict::OlderVersion),

@@ -68,18 +68,16 @@ impl Verdict {
     ///
     /// * success is delivery; 408, 425, 429 and 5xx pass; 413 is size;
     /// * 400, 409 and 422 are something in the request, and a search shows what;
-    /// * 401, 403, 404, 405, 407 and a redirect that was not followed say nothing of the samples: they are mistakes of
-    ///   configuration;
-    /// * everything else is final.
+    /// * everything else (401, 403, 404, 415, a redirect that was not followed) says nothing of the samples: it is a mistake
+    ///   of configuration.
     pub fn in_general(answer: &Answer) -> Self {
         let after = answer.retry_after;
         match answer.status {
             200..=299 => Self::Delivered,
             413 => Self::TooLarge,
             400 | 409 | 422 => Self::Suspect,
-            300..=399 | 401 | 403 | 404 | 405 | 407 => Self::Misconfigured { after },
             408 | 425 | 429 | 500..=599 => Self::Retry { after },
-            _ => Self::Refused,
+            _ => Self::Misconfigured { after },
         }
     }
 }

@@ -32,9 +32,8 @@ mod tests {
                 200..=299 => Verdict::Delivered,
                 400 | 409 | 422 => Verdict::Suspect,
                 413 => Verdict::TooLarge,
-                300..=399 | 401 | 403 | 404 | 405 | 407 => Verdict::Misconfigured { after: None },
                 406 | 408 | 425 | 429 | 500..=599 => Verdict::Retry { after: None },
-                _ => Verdict::Refused,
+                _ => Verdict::Misconfigured { after: None },
             };
             assert_eq!(verdict(&Answer::status(status)), expected, "{status}");
         }

@@ -209,13 +209,10 @@ fn a_piece_that_is_too_large_alone_is_kept() {
 
 #[test]
 fn whatever_is_refused_is_kept() {
-    // Statuses that are final whatever is in the request, and a destination that refuses everything.
-    for (kind, keys, code) in [
-        (RW, "version: 1", 410),
-        (RW, "version: 2", 415),
-        ("wavefront", "source: me", 400),
-        ("influxdb", "database: d", 400),
-    ] {
+    // A destination that refuses everything.
+    for (kind, keys, code) in
+        [(RW, "version: 1", 422), ("wavefront", "source: me", 400), ("influxdb", "database: d", 400)]
+    {
         let sink = destination::of(kind).rule(move |_| Some(status(code).body("no")));
         let gw = gateway().to_kind("out", kind, &sink, &format!("{keys}, {ONE}")).start();
         gw.post_influx(&rows(500));
@@ -227,7 +224,7 @@ fn whatever_is_refused_is_kept() {
         assert_eq!(samples.len(), 500, "{kind} {code}");
         assert!(letters.iter().all(|letter| letter.ends_with(&format!("{code} no"))), "{letters:?}");
         let given_up = letters.iter().any(|letter| letter.contains("the search was given up"));
-        assert_eq!(given_up, code == 400, "{letters:?}");
+        assert!(given_up, "{letters:?}");
         assert_eq!(gw.metric("sluicegate_dead_letter_samples", &[("output", "out")]), 500.0);
     }
 }

@@ -6,6 +6,7 @@ use crate::wire::{
     Report, influx_line, metric_families, openmetrics, prometheus_text, remote_write, remote_write2, wavefront,
 };
 use memchr::memchr_iter;
+use remote_write::decode::Decoded;
 pub(super) use remote_write::decode::Written;
 
 /// What a body is, and what its request says about reading it.
@@ -43,7 +44,7 @@ impl Decoder {
     }
 
     /// Decodes a body. An error says why nothing in it could be told apart.
-    pub(super) fn decode(&self, body: &[u8], out: &mut BatchBuilder<'_>) -> Result<(Report, Written), String> {
+    pub(super) fn decode(&self, body: &[u8], out: &mut BatchBuilder<'_>) -> Result<Decoded, String> {
         let now = clock::now();
         let report = match self {
             Self::PrometheusText { timestamp } => prometheus_text::decode::decode(
@@ -57,14 +58,12 @@ impl Decoder {
             Self::MetricFamilies => metric_families::decode(body, &metric_families::Options { now }, out)
                 .map_err(|error| error.to_string())?,
             Self::RemoteWrite => {
-                let decoded = remote_write::decode::decode(body, &remote_write::decode::Options::default(), out)
-                    .map_err(|error| error.to_string())?;
-                return Ok((decoded.report, decoded.written));
+                return remote_write::decode::decode(body, &remote_write::decode::Options::default(), out)
+                    .map_err(|error| error.to_string());
             }
             Self::RemoteWrite2 => {
-                let decoded = remote_write2::decode::decode(body, &remote_write2::decode::Options::default(), out)
-                    .map_err(|error| error.to_string())?;
-                return Ok((decoded.report, decoded.written));
+                return remote_write2::decode::decode(body, &remote_write2::decode::Options::default(), out)
+                    .map_err(|error| error.to_string());
             }
             Self::InfluxLine { precision } => {
                 influx_line::decode::decode(body, &influx_line::decode::Options { precision: *precision, now }, out)
@@ -77,7 +76,7 @@ impl Decoder {
             }
             Self::WavefrontOther => not_metrics(body),
         };
-        Ok((report, Written::default()))
+        Ok(Decoded { report, ..Decoded::default() })
     }
 
     /// The text of a refused line, for answers that quote it.

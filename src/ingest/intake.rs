@@ -438,8 +438,16 @@ impl Gate {
         let mut builder = BatchBuilder::new(&self.table, format, delivery.extra_labels)
             .sent_by(self.table.source(peer), self.series_limits());
         let start = builder.mark();
-        let (mut report, written) = delivery.decoder.decode(plain, &mut builder).map_err(IntakeError::Corrupt)?;
+        let read = delivery.decoder.decode(plain, &mut builder).map_err(IntakeError::Corrupt)?;
+        let (mut report, written) = (read.report, read.written);
         self.ledger.reject_all(format, &report);
+        if read.foreign > 0 {
+            self.ledger.reject(format, Refusal::OtherVersion, read.foreign);
+            if self.warnings.now() {
+                let (input, series) = (format.as_str(), read.foreign);
+                tracing::warn!(%peer, input, series, "series of another version of remote write than the Content-Type says");
+            }
+        }
         if delivery.all_or_nothing && report.refused() > 0 {
             builder.take_back(start);
             self.ledger.reject(format, Refusal::AllOrNothing, std::mem::take(&mut report.accepted));

@@ -240,6 +240,17 @@ async fn what_a_head_refuses_is_counted_by_its_format() {
 }
 
 #[tokio::test]
+async fn series_of_the_other_version_of_remote_write_are_counted() {
+    let fixture = Fixture::start().await;
+    let answer = fixture.exchange("POST /api/v1/write", "", &snappy(&write_request2(&["a", "b"]))).await;
+    assert_eq!(answer.status, 204, "an empty message, by the rules of protobuf");
+    assert_eq!(fixture.rejected(Format::RemoteWrite, Refusal::OtherVersion), 2);
+    let answer = fixture.exchange("POST /api/v1/write", V2, &snappy(&write_request(&["a"]))).await;
+    assert!(answer.status == 204 && answer.contains("samples-written: 0"), "{answer:?}");
+    assert_eq!(fixture.rejected(Format::RemoteWrite2, Refusal::OtherVersion), 1);
+}
+
+#[tokio::test]
 async fn a_bug_in_a_decoder_costs_the_body_that_meets_it() {
     let fixture = Fixture::start().await;
     let answer = fixture.exchange("POST /write?db=d", "", MEETS_A_BUG).await;

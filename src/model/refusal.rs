@@ -64,6 +64,9 @@ refusals! {
     Memory = "memory",
     /// The decoder met a bug of the gateway's; the samples cannot be told apart and are counted as one.
     Bug = "bug",
+    /// A series as another version of remote write writes it than the one its request names: it cannot be read, and is
+    /// counted as one.
+    OtherVersion = "other_version",
     /// The log takes no more.
     Log = "log",
 }

@@ -81,16 +81,23 @@ fn decode(from: Format, input: &[u8], now: TimestampNs, out: &mut BatchBuilder<'
             wavefront::decode::decode(input, &options, out)
         }
         Format::RemoteWrite => {
-            remote_write::decode::decode(&plain(input)?, &remote_write::decode::Options::default(), out)
-                .map_err(|error| error.to_string())?
-                .report
+            own_version(remote_write::decode::decode(&plain(input)?, &remote_write::decode::Options::default(), out))?
         }
         Format::RemoteWrite2 => {
-            remote_write2::decode::decode(&plain(input)?, &remote_write2::decode::Options::default(), out)
-                .map_err(|error| error.to_string())?
-                .report
+            own_version(remote_write2::decode::decode(&plain(input)?, &remote_write2::decode::Options::default(), out))?
         }
     })
+}
+
+/// What was read of a message, unless it holds series of the other version.
+fn own_version<E: ToString>(decoded: Result<remote_write::decode::Decoded, E>) -> Result<Report, String> {
+    let decoded = decoded.map_err(|error| error.to_string())?;
+    match decoded.foreign {
+        0 => Ok(decoded.report),
+        series => {
+            Err(format!("expected a message of this version of remote write, found {series} series of the other"))
+        }
+    }
 }
 
 fn plain(input: &[u8]) -> Result<Vec<u8>, String> {

@@ -38,6 +38,9 @@ pub struct Decoded {
     pub report: Report,
     /// The same by kind.
     pub written: Written,
+    /// Series as the other version writes them: fields that this one does not know. By the rules of protobuf they are
+    /// skipped, and the message may be answered with success; whoever does so counts them.
+    pub foreign: u64,
 }
 
 /// A label's name and value, perhaps not UTF-8.
@@ -86,6 +89,7 @@ impl Request<'_, '_> {
                     self.index += 1;
                 }
                 3 => self.metadata(field.bytes()?)?,
+                5 => self.decoded.foreign += 1,
                 _ => {}
             }
         }

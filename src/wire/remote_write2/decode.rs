@@ -30,9 +30,13 @@ fn decode_request(body: &[u8], out: &mut BatchBuilder<'_>) -> Result<Decoded, De
     let mut request = Request { out, symbols, types, references: Vec::new(), decoded: Decoded::default(), index: 0 };
     let mut fields = Fields::new(body);
     while let Some(field) = fields.next()? {
-        if field.number == 5 {
-            request.series(field.bytes()?)?;
-            request.index += 1;
+        match field.number {
+            5 => {
+                request.series(field.bytes()?)?;
+                request.index += 1;
+            }
+            1 => request.decoded.foreign += 1,
+            _ => {}
         }
     }
     Ok(request.decoded)

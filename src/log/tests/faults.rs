@@ -290,7 +290,9 @@ fn a_cursor_file_that_cannot_be_replaced_stops_no_other() {
     let cursors = ["a", "b", "c"].map(|name| log.cursor(name).unwrap());
     run(log.append(batch(&log, 0, 5))).unwrap();
     let no_upkeep_meanwhile = log.shared.upkeep.lock();
-    cursors.iter().for_each(|cursor| move_to_end(&log, cursor));
+    for cursor in &cursors {
+        move_to_end(&log, cursor);
+    }
     storage.fail_once(0, EIO);
     let failed = cursor::save_moved(&log.shared).unwrap_err().to_string();
     assert!(failed.contains("a.json"), "{failed}");

@@ -131,7 +131,7 @@ pub enum OnFull {
     /// Appends are refused until cursors move.
     #[default]
     Reject,
-    /// The oldest segment goes; readers are told how many samples it held.
+    /// The oldest segment goes, also when the disk is full; readers are told how many samples it held.
     DropOldest,
 }
 
@@ -325,6 +325,11 @@ impl State {
     /// The oldest position on disk.
     fn oldest(&self) -> Position {
         self.segments.front().map_or(self.end, |segment| segment.first)
+    }
+
+    /// Whether nothing in the log holds back a batch that needs room.
+    fn is_expendable(&self, on_full: OnFull) -> bool {
+        on_full == OnFull::DropOldest || self.cursors.values().all(|slot| slot.saved_seq() >= self.end.seq)
     }
 
     /// Forgets the oldest batches in memory, down to so many bytes and so young. Readers that lag find them on disk.

@@ -406,7 +406,8 @@ pub(super) fn replace(
     storage.sync_dir(&cursors_dir(dir))
 }
 
-/// Saves every cursor whose file is behind. The caller holds the upkeep lock.
+/// Saves every cursor whose file is behind, whatever becomes of the others; the first error. The caller holds the upkeep
+/// lock.
 pub(super) fn save_moved(shared: &Shared) -> Result<(), LogError> {
     let (moved, end) = {
         let state = shared.state.lock();
@@ -417,12 +418,17 @@ pub(super) fn save_moved(shared: &Shared) -> Result<(), LogError> {
         let moved: Vec<_> = moved.map(|(name, slot)| (name.clone(), slot.state.clone())).collect();
         (moved, state.end)
     };
+    let mut saved = Ok(());
     for (name, state) in moved {
         let path = path_of(&shared.config.dir, &name);
-        replace(&*shared.storage, &shared.config.dir, &name, &state, end).map_err(LogError::at(&path))?;
-        if let Some(slot) = shared.state.lock().cursors.get_mut(&name) {
-            (slot.saved, slot.saved_end, slot.unsound) = (state, end, false);
+        match replace(&*shared.storage, &shared.config.dir, &name, &state, end).map_err(LogError::at(&path)) {
+            Ok(()) => {
+                if let Some(slot) = shared.state.lock().cursors.get_mut(&name) {
+                    (slot.saved, slot.saved_end, slot.unsound) = (state, end, false);
+                }
+            }
+            Err(error) => saved = saved.and(Err(error)),
         }
     }
-    Ok(())
+    saved
 }

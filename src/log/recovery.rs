@@ -135,7 +135,7 @@ impl Recovered {
         Ok(())
     }
 
-    /// Walks through the segment written last and cuts off its torn end.
+    /// Walks through the segment written last, cuts off its torn end, and makes the rest safe.
     fn mend(&mut self, storage: &dyn Storage, path: &Path, mut walk: Walk, len: u64) -> io::Result<()> {
         let mut sound_bytes = sound_end(&mut walk)?;
         let unreadable = walk.met_unreadable();
@@ -168,9 +168,12 @@ impl Recovered {
             } else {
                 storage.remove(path)?;
             }
-        } else if sound_bytes < len {
+        } else {
+            // What a process that died has written may be with the operating system only: it is safe before anybody sees it.
             let mut file = storage.open(path, true)?;
-            file.truncate(sound_bytes)?;
+            if sound_bytes < len {
+                file.truncate(sound_bytes)?;
+            }
             file.sync()?;
             self.segments.iter_mut().next_back().into_iter().for_each(|segment| segment.bytes = sound_bytes);
         }

@@ -474,6 +474,56 @@ fn drop_oldest_tells_how_many_samples_went() {
 }
 
 #[test]
+fn drop_oldest_makes_room_on_a_full_disk_too() {
+    let storage = Memory::default();
+    let log = open(&storage, LogConfig { segment_bytes: 3000, on_full: OnFull::DropOldest, ..config() });
+    let cursor = log.cursor("dead").unwrap();
+    storage.resize(Some(20_000));
+    for number in 0..200 {
+        assert_eq!(run(log.append(batch(&log, number, 5))), Ok(number));
+    }
+    assert_eq!(log.healthy(), Ok(()));
+    let (records, losses) = drain(&log, cursor.state().position());
+    let kept = records.len() as u64;
+    assert!((10..150).contains(&kept), "{kept}");
+    assert_eq!(losses, [(0, 200 - kept, (200 - kept) * 5)]);
+    let after = open(&Memory::from_image(&storage.survivors()), config());
+    assert_eq!(drain(&after, log.stats().first).0, records, "and it is safe");
+}
+
+#[test]
+fn a_log_made_smaller_than_its_last_segment_takes_again() {
+    for (on_full, delivered) in [(OnFull::Reject, true), (OnFull::DropOldest, true), (OnFull::DropOldest, false)] {
+        let storage = Memory::default();
+        let log = open(&storage, config());
+        let cursor = log.cursor("a").unwrap();
+        for number in 0..40 {
+            run(log.append(batch(&log, number, 1000))).unwrap();
+        }
+        if delivered {
+            move_to_end(&log, &cursor);
+        }
+        run(log.close());
+        drop((cursor, log));
+        let small = LogConfig { bytes_max: 200_000, segment_bytes: 50_000, on_full, ..config() };
+        let log = open(&storage, small);
+        let cursor = log.cursor("a").unwrap();
+        assert!(log.stats().bytes > 200_000 && log.stats().segments.len() == 1);
+        for number in 40..140 {
+            assert_eq!(run(log.append(batch(&log, number, 100))), Ok(number), "{on_full:?}");
+            if delivered {
+                move_to_end(&log, &cursor);
+            }
+        }
+        assert!(log.stats().bytes <= 200_000, "{on_full:?}: {}", log.stats().bytes);
+        let (records, losses) = drain(&log, cursor.state().position());
+        let lost: u64 = losses.iter().map(|(first, next, _)| next - first).sum();
+        assert_eq!(cursor.state().seq + records.len() as u64 + lost, 140, "{on_full:?}");
+        assert_eq!(lost > 0, !delivered, "{on_full:?}: {losses:?}");
+    }
+}
+
+#[test]
 fn cursors_survive_restarts_and_hold_the_log() {
     let storage = Memory::default();
     let log = open(&storage, LogConfig { segment_bytes: 2000, ..config() });

@@ -8,8 +8,8 @@ use super::record::{HEADER_BYTES, Header, Kind};
 use super::segment::{Segment, segments_dir};
 use super::storage::{StorageFile, is_full};
 use super::{
-    Ack, AppendError, DISK_FULL, OnFull, Position, RECORD_BYTES_MAX, RETRY_AFTER, Record, SYNC_INTERVAL, Seq, Shared,
-    UPKEEP_INTERVAL,
+    Ack, AppendError, DISK_FULL, LogConfig, OnFull, Position, RECORD_BYTES_MAX, RETRY_AFTER, Record, SYNC_INTERVAL,
+    Seq, Shared, UPKEEP_INTERVAL,
 };
 use crate::clock;
 use crate::model::{Batch, Format, TimestampNs};
@@ -320,7 +320,11 @@ impl Writer {
         if !fresh_segment && written + group > segment_bytes_max {
             return Err(Refused::Segment);
         }
-        if self.shared.state.lock().bytes() + group > self.shared.config.bytes_max {
+        let state = self.shared.state.lock();
+        // A log that was larger once may be down to one segment that is too large: it goes as soon as there is another.
+        let leaves = fresh_segment && state.segments.len() == 1 && state.is_expendable(self.shared.config.on_full);
+        let kept = if leaves { 0 } else { state.bytes() };
+        if kept + group > self.shared.config.bytes_max {
             return Err(Refused::Log(added + 2 * CHECKPOINT_BYTES as u64));
         }
         Ok(())
@@ -377,7 +381,13 @@ impl Writer {
         }
         self.define_again();
         self.checkpoint(clock::now());
-        let written = self.write();
+        let written = loop {
+            match self.write() {
+                // The write was taken back whole, so it may be done again.
+                Err(Failure::DiskFull) if self.drop_oldest() => {}
+                written => break written,
+            }
+        };
         self.buffer.clear();
         let waiting = std::mem::take(&mut self.waiting);
         let error = match written {
@@ -410,7 +420,11 @@ impl Writer {
         let before = active.bytes;
         if let Err(error) = file.append(&self.buffer) {
             let undo = || if created { shared.storage.remove(&path) } else { file.truncate(before) };
-            return Err(Failure::of_write(error, undo));
+            let failure = Failure::of_write(error, undo);
+            if created {
+                active.file = None;
+            }
+            return Err(failure);
         }
         active.bytes += self.buffer.len() as u64;
         // The first group always: from now on older segments may go, and this one alone tells how far the log has come.
@@ -492,17 +506,24 @@ impl Writer {
         why
     }
 
+    /// Makes room on a disk that is full, if the configuration says so and there is more than one segment.
+    fn drop_oldest(&self) -> bool {
+        let drops = self.shared.config.on_full == OnFull::DropOldest;
+        let oldest = drops.then(|| self.shared.state.lock().take_oldest(|_| true)).flatten();
+        self.shared.delete(oldest.as_slice());
+        oldest.is_some()
+    }
+
     /// Makes room for so many bytes, if cursors or the configuration allow it. The group at hand is written before.
     fn make_room(&mut self, needed: u64) -> bool {
         self.shared.upkeep();
-        let drop_oldest = self.shared.config.on_full == OnFull::DropOldest;
+        let LogConfig { bytes_max, on_full, .. } = self.shared.config;
         loop {
             let mut state = self.shared.state.lock();
-            if state.bytes() + needed <= self.shared.config.bytes_max {
+            if state.bytes() + needed <= bytes_max {
                 return true;
             }
-            let all_read = state.cursors.values().all(|slot| slot.saved_seq() >= state.end.seq);
-            if !(drop_oldest || all_read) {
+            if !state.is_expendable(on_full) {
                 return false;
             }
             match state.take_oldest(|_| true) {
@@ -510,8 +531,8 @@ impl Writer {
                     drop(state);
                     self.shared.delete(&[segment]);
                 }
-                // One segment is at most half of the log, so there is room behind it.
-                None => return false,
+                // The last goes once the next has begun.
+                None => return self.active.is_none() && needed <= bytes_max,
             }
         }
     }

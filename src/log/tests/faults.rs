@@ -282,3 +282,22 @@ fn an_output_may_be_new_while_the_disk_is_full() {
     let log = open(&Memory::from_image(&storage.survivors()), small_segments());
     assert_eq!(drain(&log, log.cursor("new").unwrap().state().position()).0.len(), 1);
 }
+
+#[test]
+fn a_cursor_file_that_cannot_be_replaced_stops_no_other() {
+    let storage = Memory::default();
+    let log = open(&storage, config());
+    let cursors = ["a", "b", "c"].map(|name| log.cursor(name).unwrap());
+    run(log.append(batch(&log, 0, 5))).unwrap();
+    let no_upkeep_meanwhile = log.shared.upkeep.lock();
+    for cursor in &cursors {
+        move_to_end(&log, cursor);
+    }
+    storage.fail_once(0, EIO);
+    let failed = cursor::save_moved(&log.shared).unwrap_err().to_string();
+    assert!(failed.contains("a.json"), "{failed}");
+    let saved = cursor::list(&storage, Path::new("/log")).unwrap();
+    let saved: Vec<_> = saved.into_iter().map(|file| file.state.unwrap().seq).collect();
+    assert_eq!(saved, [0, 1, 1]);
+    drop(no_upkeep_meanwhile);
+}

@@ -151,6 +151,23 @@ fn ack_memory_loses_no_more_than_the_end_and_invents_nothing() {
 }
 
 #[test]
+fn what_a_log_shows_after_its_process_was_killed_survives_a_power_failure() {
+    for ack in [Ack::Memory, Ack::Durable] {
+        for (number, (acknowledged, moment)) in life(ack, 8).moments.into_iter().enumerate() {
+            let log = open(&moment, small_segments(ack));
+            assert!(log.end().seq >= acknowledged, "moment {number}");
+            let after = open(&Memory::from_image(&moment.survivors()), small_segments(ack));
+            let first = log.stats().first;
+            assert_eq!(
+                (after.end(), drain(&after, first)),
+                (log.end(), drain(&log, first)),
+                "{ack:?}, moment {number}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_names_of_the_logs_directories_are_safe_before_anything_is_acknowledged() {
     let storage = Memory::default();
     let deep = LogConfig { dir: "/var/lib/deep/log".into(), ..config() };

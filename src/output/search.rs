@@ -5,9 +5,10 @@
 //!
 //! * A request that is refused whole stored nothing. If the answer names pieces, these are asked about apart from the
 //!   others, else the one half apart from the other, until a piece is refused alone.
-//! * A partial write stored the rest. Where it says how many *lines* it dropped (InfluxDB 1 and 2), the lines that its text
-//!   fits are the offenders if they are as many; else some are sent again, which does no harm because a point written twice
-//!   is one point. As soon as as many are found as were dropped, the others need not be sent: they are stored.
+//! * A partial write that says how many *lines* it dropped (InfluxDB 1 and 2) says it of one reason and hides the others: of
+//!   points beyond the retention policy and a conflict of types it counts the conflict alone. The lines that its text fits
+//!   are offenders if they are as many; else the search goes on as if the request were refused whole. No line is believed
+//!   stored before a request with it succeeds, which does no harm because a point written twice is one point.
 //! * Where it says how many *samples* it took (remote write 2.0), that number is the truth and nothing is sent again: a
 //!   receiver may answer a sample that it has with "out of order", so that a second request would make refusals of what was
 //!   delivered. The answer's text tells which series it was, or the whole request is kept.
@@ -87,13 +88,6 @@ impl Pieces {
             first
         })
     }
-
-    /// The samples of each, where all have the same number.
-    fn samples_each(&self, body: &Body) -> Option<u64> {
-        let mut samples = self.iter().map(|piece| body.cuts[piece].samples);
-        let first = samples.next()?;
-        samples.all(|other| other == first).then_some(u64::from(first))
-    }
 }
 
 impl FromIterator<usize> for Pieces {
@@ -136,25 +130,14 @@ pub struct Refusal {
     pub suspect: bool,
 }
 
-#[derive(Debug)]
-enum Task {
-    /// Nothing is known of these pieces.
-    Ask(Pieces),
-    /// Of a partial write whose other pieces are asked about first: so many lines were dropped of all of them, and so many
-    /// had been found before.
-    Rest { pieces: Pieces, dropped: u64, found_before: u64, answer: Answer },
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Search<'a> {
     body: &'a Body,
-    /// What is to be done, the next last.
-    tasks: Vec<Task>,
+    /// Pieces of which nothing is known yet, the next last.
+    unknown: Vec<Pieces>,
     searches: u32,
     fruitless: u32,
-    /// Pieces in refusals so far.
-    found: u64,
     delivered: u64,
     refusals: Vec<Refusal>,
 }
@@ -162,24 +145,12 @@ pub struct Search<'a> {
 impl<'a> Search<'a> {
     /// A search that begins with the whole body.
     pub fn new(body: &'a Body) -> Self {
-        let tasks = vec![Task::Ask(Pieces::all(body))];
-        Self { body, tasks, searches: 0, fruitless: 0, found: 0, delivered: 0, refusals: Vec::new() }
+        Self { body, unknown: vec![Pieces::all(body)], searches: 0, fruitless: 0, delivered: 0, refusals: Vec::new() }
     }
 
     /// The pieces to send next; none when all is decided.
     pub fn ask(&mut self) -> Option<Pieces> {
-        while let Some(task) = self.tasks.pop() {
-            match task {
-                Task::Ask(pieces) if pieces.is_empty() => {}
-                Task::Ask(pieces) => return Some(pieces),
-                Task::Rest { pieces, dropped, found_before, answer } => {
-                    // What a request would answer is known.
-                    let left = dropped.saturating_sub(self.found - found_before);
-                    self.partly_refused(pieces, Refused::Lines(left), &answer, Named::default());
-                }
-            }
-        }
-        None
+        std::iter::from_fn(|| self.unknown.pop()).find(|pieces| !pieces.is_empty())
     }
 
     /// The destination answered the request that was asked for last. `named` are pieces of it.
@@ -200,10 +171,10 @@ impl<'a> Search<'a> {
     }
 
     fn suspect(&mut self, pieces: Pieces, answer: &Answer, named: Named) {
-        if named.quoted && !named.pieces.is_empty() {
+        if named.quoted && !named.pieces.is_empty() && self.may_search() {
             let others = remove(&pieces, &named.pieces);
             self.refuse_all(named.pieces, answer);
-            self.tasks.push(Task::Ask(others));
+            self.unknown.push(others);
         } else if pieces.len() > 1 && self.may_search() {
             self.ask_apart(apart(&pieces, named));
         } else {
@@ -232,20 +203,11 @@ impl<'a> Search<'a> {
             Refused::Quoted if named.pieces.is_empty() => self.suspect(pieces, answer, named),
             Refused::Quoted => self.known(&pieces, named.pieces, answer),
             Refused::Lines(lines) if lines >= pieces.len() as u64 => self.refuse_all(pieces, answer),
-            Refused::Lines(lines) if lines == named.pieces.len() as u64 => self.known(&pieces, named.pieces, answer),
-            Refused::Lines(lines) if self.may_search() => {
-                let (first, rest) = apart(&pieces, named);
-                let answer = answer.clone();
-                self.tasks.push(Task::Rest { pieces: rest, dropped: lines, found_before: self.found, answer });
-                self.tasks.push(Task::Ask(first));
-            }
             Refused::Lines(lines) => {
-                let samples = pieces.samples(self.body);
-                let refused = pieces.samples_each(self.body).map_or(samples, |each| lines * each);
-                let note = format!("{lines} of these {} lines; {}", pieces.len(), self.given_up());
-                self.deliver(samples - refused);
-                self.found += lines;
-                self.refusals.push(refusal(pieces, refused, answer, Some(note)));
+                // What takes other lines does not refuse everything.
+                self.fruitless = 0;
+                let quoted = named.quoted || lines == named.pieces.len() as u64;
+                self.suspect(pieces, answer, Named { quoted, ..named });
             }
         }
     }
@@ -257,7 +219,7 @@ impl<'a> Search<'a> {
     }
 
     fn ask_apart(&mut self, (first, second): (Pieces, Pieces)) {
-        self.tasks.extend([Task::Ask(second), Task::Ask(first)]);
+        self.unknown.extend([second, first]);
     }
 
     /// Whether one more request may be split; counts it.
@@ -286,7 +248,6 @@ impl<'a> Search<'a> {
     }
 
     fn refuse(&mut self, refusal: Refusal) {
-        self.found += refusal.pieces.len() as u64;
         // Metadata travels best effort.
         if refusal.samples > 0 {
             self.refusals.push(refusal);

@@ -27,7 +27,7 @@ impl Answer {
 pub enum Refused {
     /// That many samples.
     Samples(u64),
-    /// That many lines, without saying which.
+    /// That many lines for the reason it tells, without saying which; lines that it refused for another are not counted.
     Lines(u64),
     /// The lines with these numbers, from 1.
     LineNumbers(Vec<u64>),

@@ -58,6 +58,11 @@ impl Pieces {
         self.iter().map(|piece| u64::from(body.cuts[piece].samples)).sum()
     }
 
+    /// What a destination counts in them.
+    pub fn on_wire(&self, body: &Body) -> u64 {
+        self.iter().map(|piece| u64::from(body.cuts[piece].on_wire)).sum()
+    }
+
     /// A request of these pieces alone.
     pub fn bytes<'a>(&self, body: &'a Body) -> Cow<'a, [u8]> {
         match self.0.as_slice() {
@@ -189,24 +194,27 @@ impl<'a> Search<'a> {
         match refused {
             Refused::Samples(refused) => {
                 let samples = pieces.samples(self.body);
-                let refused = refused.min(samples);
-                let kept = if named.pieces.samples(self.body) >= refused { named.pieces } else { pieces };
-                let kept_samples = kept.samples(self.body);
-                let note = (kept_samples > refused).then(|| format!("{refused} of these {kept_samples} samples"));
+                let on_wire = |pieces: &Pieces| pieces.on_wire(self.body);
+                let refused = refused.min(on_wire(&pieces));
+                let kept = if on_wire(&named.pieces) >= refused { named.pieces } else { pieces };
+                let of = on_wire(&kept);
+                let note = (of > refused).then(|| format!("{refused} of these {of} samples"));
+                // Of a distribution, which is two samples there and one here, both are believed refused.
+                let refused = refused.min(kept.samples(self.body));
                 self.deliver(samples - refused);
                 self.refuse(refusal(kept, refused, answer, note));
             }
-            Refused::LineNumbers(numbers) => match numbered(&pieces, &numbers) {
+            Refused::LineNumbers(numbers) => match numbered(self.body, &pieces, &numbers) {
                 Some(offenders) => self.known(&pieces, offenders, answer),
                 None => self.suspect(pieces, answer, named),
             },
             Refused::Quoted if named.pieces.is_empty() => self.suspect(pieces, answer, named),
             Refused::Quoted => self.known(&pieces, named.pieces, answer),
-            Refused::Lines(lines) if lines >= pieces.len() as u64 => self.refuse_all(pieces, answer),
+            Refused::Lines(lines) if lines >= pieces.on_wire(self.body) => self.refuse_all(pieces, answer),
             Refused::Lines(lines) => {
                 // What takes other lines does not refuse everything.
                 self.fruitless = 0;
-                let quoted = named.quoted || lines == named.pieces.len() as u64;
+                let quoted = named.quoted || lines == named.pieces.on_wire(self.body);
                 self.suspect(pieces, answer, Named { quoted, ..named });
             }
         }
@@ -270,15 +278,16 @@ fn apart(pieces: &Pieces, named: Named) -> (Pieces, Pieces) {
     if named.pieces.is_empty() || others.is_empty() { pieces.halves() } else { (named.pieces, others) }
 }
 
-/// The pieces with these numbers, from 1; none when one of them is not there.
-fn numbered(pieces: &Pieces, numbers: &[u64]) -> Option<Pieces> {
+/// The pieces that have lines with these numbers, from 1; none when one of them is not there.
+fn numbered(body: &Body, pieces: &Pieces, numbers: &[u64]) -> Option<Pieces> {
     let numbers: BTreeSet<_> = numbers.iter().copied().collect();
-    let mut number = 0;
-    let (those, _) = pieces.partition(|_| {
-        number += 1;
-        numbers.contains(&number)
+    let mut next = 1;
+    let (those, _) = pieces.partition(|piece| {
+        let lines = next..next + u64::from(body.cuts[piece].on_wire);
+        next = lines.end;
+        numbers.range(lines).next().is_some()
     });
-    (those.len() == numbers.len()).then_some(those)
+    numbers.iter().all(|number| (1..next).contains(number)).then_some(those)
 }
 
 #[cfg(test)]

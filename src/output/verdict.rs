@@ -25,7 +25,7 @@ impl Answer {
 /// How a destination tells what it did not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// That many samples.
+    /// That many samples, as the destination counts them ([`crate::wire::Cut`]).
     Samples(u64),
     /// That many lines for the reason it tells, without saying which; lines that it refused for another are not counted.
     Lines(u64),

@@ -3,12 +3,12 @@ use crate::wire::Cut;
 use proptest::prelude::*;
 use std::cell::RefCell;
 
-/// A body of one byte a piece, each with so many samples.
+/// A body of one byte a piece, each a line with so many samples.
 fn body(samples: &[u32]) -> Body {
     let mut body = Body::default();
     for (at, samples) in samples.iter().enumerate() {
         body.bytes.push(at as u8);
-        body.cuts.push(Cut { end: at + 1, samples: *samples });
+        body.cuts.push(Cut { end: at + 1, samples: *samples, on_wire: 1 });
     }
     body
 }
@@ -119,6 +119,46 @@ fn numbers_of_lines_count_in_the_request_not_in_the_body() {
 }
 
 #[test]
+fn a_piece_of_many_lines_is_counted_as_many() {
+    // Piece 0 is a histogram of four lines.
+    let mut body = body(&[1; 6]);
+    body.cuts[0].on_wire = 4;
+    let lines = |lines: Vec<u64>| {
+        move |_: &[usize]| (Verdict::PartlyRefused(Refused::LineNumbers(lines.clone())), Named::default())
+    };
+    assert_eq!(run(&body, &lines(vec![6])).0, (5, vec![(vec![2], 1)]));
+    assert_eq!(run(&body, &lines(vec![2, 4, 9])).0, (4, vec![(vec![0, 5], 2)]));
+    // Six of its nine lines are not all six pieces.
+    let (outcome, _) = run(&body, &|asked| {
+        let dropped: u64 = asked.iter().map(|piece| [4, 0, 1, 1, 0, 0][*piece]).sum();
+        (
+            if dropped > 0 { Verdict::PartlyRefused(Refused::Lines(dropped)) } else { Verdict::Delivered },
+            Named::default(),
+        )
+    });
+    assert_eq!(outcome.0, 3);
+    // As many as the words fit.
+    let (outcome, _) = run(&body, &|asked| {
+        let dropped = if asked.contains(&0) { Verdict::PartlyRefused(Refused::Lines(4)) } else { Verdict::Delivered };
+        (dropped, named(asked.contains(&0).then_some(0), false))
+    });
+    assert_eq!(outcome, (5, vec![(vec![0], 1)]));
+}
+
+#[test]
+fn of_a_distribution_a_receiver_counts_two_samples() {
+    // Pieces 0 and 1 are count and sum of one distribution.
+    let body = body(&[1, 0, 1, 1]);
+    let refused = |refused, names: &[usize]| {
+        run(&body, &|_| (Verdict::PartlyRefused(Refused::Samples(refused)), named(names.iter().copied(), false))).0
+    };
+    assert_eq!(refused(2, &[2, 3]), (1, vec![(vec![2, 3], 2)]));
+    assert_eq!(refused(2, &[0, 1]), (2, vec![(vec![0, 1], 1)]));
+    assert_eq!(refused(3, &[]), (0, vec![(vec![0, 1, 2, 3], 3)]));
+    assert_eq!(refused(4, &[]), (0, vec![(vec![0, 1, 2, 3], 3)]));
+}
+
+#[test]
 fn numbers_of_lines_that_are_not_there_are_no_help_and_no_harm() {
     for number in [0, 9] {
         let (outcome, _) = run(&body(&[1; 4]), &|asked| {
@@ -149,7 +189,8 @@ fn quoted_lines_are_refused_at_once() {
 
 #[test]
 fn what_a_receiver_has_written_is_never_sent_again() {
-    let body = body(&[1, 3, 1]);
+    let mut body = body(&[1, 3, 1]);
+    body.cuts.iter_mut().for_each(|cut| cut.on_wire = cut.samples);
     let cases = [
         // (refused, named, kept)
         (3, vec![1], vec![1]),

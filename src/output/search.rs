@@ -17,6 +17,7 @@
 //! * At most [`SEARCHES_MAX`] requests of a body are split, and [`FRUITLESS_MAX`] while nothing is delivered; what is left
 //!   then is given up whole, and the refusal says so.
 
+use super::remote_write::series;
 use super::verdict::{Answer, Refused, Verdict};
 use crate::wire::Body;
 use std::borrow::Cow;
@@ -63,8 +64,13 @@ impl Pieces {
         self.iter().map(|piece| u64::from(body.cuts[piece].on_wire)).sum()
     }
 
-    /// A request of these pieces alone.
+    /// A request of these pieces alone, with what they need of the prefix: a part that had all symbols of a body could be
+    /// too large whatever else is in it.
     pub fn bytes<'a>(&self, body: &'a Body) -> Cow<'a, [u8]> {
+        let whole = self.len() == body.cuts.len();
+        if let Some(own) = (!whole && !body.prefix.is_empty()).then(|| series::with_own_symbols(body, self)).flatten() {
+            return Cow::from([own.prefix, own.bytes].concat());
+        }
         match self.0.as_slice() {
             [] => Cow::default(),
             [run] => body.part(run.start, run.end),

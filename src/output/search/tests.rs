@@ -1,6 +1,8 @@
 use super::*;
 use crate::wire::Cut;
+use crate::wire::remote_write2::messages::{Request, TimeSeries};
 use proptest::prelude::*;
+use prost::Message as _;
 use std::cell::RefCell;
 
 /// A body of one byte a piece, each a line with so many samples.
@@ -238,6 +240,32 @@ fn a_request_of_chosen_pieces_has_the_prefix_and_nothing_else() {
     assert_eq!(*pieces(&[0, 2, 3]).bytes(&body), [99, 0, 2, 3]);
     assert_eq!(*pieces(&[1, 2]).bytes(&body), [99, 1, 2]);
     assert_eq!(*Pieces::all(&body).bytes(&body), [99, 0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn halves_of_a_body_that_is_mostly_symbols_are_half_as_large() {
+    let names: Vec<_> = (0..8).map(|at| format!("{at}{}", "x".repeat(100))).collect();
+    let mut body = Body::default();
+    for at in 0..8 {
+        let series = TimeSeries { labels_refs: vec![1, 2 + at], ..TimeSeries::default() };
+        Request { symbols: Vec::new(), timeseries: vec![series] }.encode(&mut body.bytes).unwrap();
+        body.cut(1);
+    }
+    let symbols = ["", "__name__"].map(str::to_owned).into_iter().chain(names.clone()).collect();
+    body.prefix = Request { symbols, timeseries: Vec::new() }.encode_to_vec();
+    let mut search = Search::new(&body);
+    let mut arrived = Vec::new();
+    while let Some(asked) = search.ask() {
+        let bytes = asked.bytes(&body);
+        let is_taken = bytes.len() <= 300;
+        if is_taken {
+            let Request { symbols, timeseries } = Request::decode(&*bytes).unwrap();
+            arrived.extend(timeseries.iter().map(|series| symbols[series.labels_refs[1] as usize].clone()));
+        }
+        let verdict = if is_taken { Verdict::Delivered } else { Verdict::TooLarge };
+        search.answered(asked, verdict, &Answer::status(413), Named::default());
+    }
+    assert_eq!((search.finish(), arrived), ((8, Vec::new()), names));
 }
 
 proptest! {

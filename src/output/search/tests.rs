@@ -99,13 +99,24 @@ fn a_partial_write_that_tells_one_reason_of_two_hides_no_line() {
 
 #[test]
 fn lines_of_a_partial_write_that_nobody_asked_about_again_are_not_believed_stored() {
-    let body = body(&[1; 5000]);
+    let body = body(&vec![1; 5000]);
     let bad: Vec<_> = (0..5000).step_by(2).collect();
     let ((delivered, refused), requests) = run(&body, &|asked| partial_write(&bad, &[], asked));
     assert!(requests.len() <= 2 * SEARCHES_MAX as usize + 1, "{}", requests.len());
     let refused: Vec<_> = refused.into_iter().flat_map(|(pieces, _)| pieces).collect();
     assert_eq!(delivered + refused.len() as u64, 5000);
     assert_eq!(refused.iter().filter(|piece| **piece % 2 == 0).count(), bad.len());
+}
+
+#[test]
+fn a_partial_write_is_not_a_destination_that_refuses_everything() {
+    // Each answer tells of one line more, the first.
+    let bad: Vec<_> = (0..100).collect();
+    let (outcome, _) = run(&body(&[1; 200]), &|asked| {
+        let first: Vec<_> = asked.iter().copied().filter(|piece| *piece < 100).take(1).collect();
+        partial_write(&bad, &first, asked)
+    });
+    assert_eq!((outcome.0, outcome.1.len()), (100, 100));
 }
 
 #[test]

@@ -140,15 +140,24 @@ pub struct Cut {
     pub end: usize,
     /// Model samples in the piece.
     pub samples: u32,
+    /// What a destination counts in it where it says how much it took: lines, of which one may have several samples and a
+    /// histogram has many, or samples of remote write, of which a distribution has two.
+    pub on_wire: u32,
 }
 
 impl Body {
     /// Ends the piece that reaches to the present end of `bytes`. A piece without bytes adds its samples to the piece before.
+    /// Destinations count it as it is counted here.
     pub fn cut(&mut self, samples: u32) {
+        self.cut_as(samples, samples);
+    }
+
+    /// The same, where destinations count otherwise.
+    pub fn cut_as(&mut self, samples: u32, on_wire: u32) {
         let end = self.bytes.len();
         match self.cuts.last_mut() {
             Some(last) if last.end == end => last.samples += samples,
-            _ => self.cuts.push(Cut { end, samples }),
+            _ => self.cuts.push(Cut { end, samples, on_wire }),
         }
     }
 

@@ -62,8 +62,8 @@ pub struct Letter {
     /// Bytes at the beginning that every piece needs.
     #[serde(default, skip_serializing_if = "is_zero")]
     prefix: usize,
-    /// Where each piece ends behind them, and its samples.
-    cuts: Vec<(usize, u32)>,
+    /// Where each piece ends behind them, its samples, and how many a destination counts in it.
+    cuts: Vec<(usize, u32, u32)>,
 }
 
 /// Lines as they are, protobuf in base64.
@@ -88,7 +88,7 @@ impl Letter {
         for piece in refusal.pieces.iter() {
             let start = piece.checked_sub(1).map_or(0, |before| body.cuts[before].end);
             end += body.cuts[piece].end - start;
-            cuts.push((end, body.cuts[piece].samples));
+            cuts.push((end, body.cuts[piece].samples, body.cuts[piece].on_wire));
             if own.is_none() {
                 bytes.extend_from_slice(&body.bytes[start..body.cuts[piece].end]);
             }
@@ -96,7 +96,7 @@ impl Letter {
         if let Some(own) = &own {
             prefix = &own.prefix;
             bytes.clone_from(&own.bytes);
-            cuts = own.cuts.iter().map(|cut| (cut.end, cut.samples)).collect();
+            cuts = own.cuts.iter().map(|cut| (cut.end, cut.samples, cut.on_wire)).collect();
         }
         let all = [prefix, &bytes].concat();
         let is_text = matches!(format, Format::InfluxLine | Format::Wavefront);
@@ -133,7 +133,8 @@ impl Letter {
             return None;
         }
         let bytes = prefix.split_off(self.prefix);
-        let cuts: Vec<_> = self.cuts.iter().map(|(end, samples)| Cut { end: *end, samples: *samples }).collect();
+        let cut = |&(end, samples, on_wire): &_| Cut { end, samples, on_wire };
+        let cuts: Vec<_> = self.cuts.iter().map(cut).collect();
         let fits = cuts.is_sorted_by_key(|cut| cut.end) && cuts.last().is_some_and(|last| last.end == bytes.len());
         let is_distributions = self.format() == Some(Format::Wavefront) && bytes.starts_with(b"!");
         let purpose = if is_distributions { Purpose::Distributions } else { Purpose::Samples };

@@ -174,11 +174,11 @@ impl Destination {
         }
     }
 
-    /// What an answer means for a request of that many samples.
-    pub fn verdict(&self, samples: u64, answer: &Answer) -> Verdict {
+    /// What an answer means for a request in which the destination counts that many samples.
+    pub fn verdict(&self, on_wire: u64, answer: &Answer) -> Verdict {
         match self {
             Self::RemoteWrite { version, fallback, retry_on_429, .. } => {
-                remote_write::verdict(*version, *fallback, samples, *retry_on_429, answer)
+                remote_write::verdict(*version, *fallback, on_wire, *retry_on_429, answer)
             }
             Self::Influx { .. } => influxdb::verdict(answer),
             Self::Wavefront { .. } | Self::WavefrontLines(_) => wavefront::verdict(answer),

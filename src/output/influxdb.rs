@@ -39,8 +39,8 @@ pub fn write_url(base: &str, api: &config::InfluxApi) -> String {
 
 /// What an answer means.
 ///
-/// * A 400 or 422 that speaks of a partial write kept every other line and says how many it dropped (versions 1 and 2) or
-///   which (version 3); any other stored nothing and is searched.
+/// * A 400 or 422 that speaks of a partial write says how many lines it dropped for one reason of perhaps several (versions 1
+///   and 2), or which lines, and kept every other (version 3); any other stored nothing. What is not told is searched.
 /// * 401, 403 and 404 are mistakes of configuration (token, database), as everywhere.
 pub fn verdict(answer: &Answer) -> Verdict {
     match answer.status {

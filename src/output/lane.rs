@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 use super::dead_letters::{DeadLetters, Letter};
 use super::destination::Destination;
 use super::dispatch::Event;
-use super::search::{Named, Refusal, Search};
+use super::search::{Named, Pieces, Refusal, Search};
 use super::shipment::{Purpose, Settlement, Shipment};
 use super::transport::SendError;
 use super::verdict::{Answer, Verdict};
@@ -124,7 +124,7 @@ impl Lane {
     async fn search(&self, purpose: Purpose, body: &Body) -> Result<(u64, Vec<Refusal>), OlderVersion> {
         let mut search = Search::new(body);
         while let Some(pieces) = search.ask() {
-            let (verdict, answer) = self.send(purpose, pieces.samples(body), &pieces.bytes(body)).await;
+            let (verdict, answer) = self.send(purpose, body, &pieces).await;
             let named = match verdict {
                 Verdict::OlderVersion => return Err(OlderVersion),
                 Verdict::PartlyRefused(_) | Verdict::Suspect => self.destination.named(body, &pieces, &answer),
@@ -152,10 +152,11 @@ impl Lane {
     }
 
     /// Sends one request until its fate is known. Returns it with the last answer.
-    async fn send(&self, purpose: Purpose, samples: u64, part: &[u8]) -> (Verdict, Answer) {
+    async fn send(&self, purpose: Purpose, body: &Body, pieces: &Pieces) -> (Verdict, Answer) {
+        let (samples, on_wire) = (pieces.samples(body), pieces.on_wire(body));
         let mut backoff = Backoff::new(&self.queue);
         let mut seldom = Backoff::seldom();
-        let request = self.destination.pack(part);
+        let request = self.destination.pack(&pieces.bytes(body));
         let mut attempt = 0;
         // Whether the destination may have taken the request at an earlier attempt.
         let mut doubtful = false;
@@ -167,7 +168,7 @@ impl Lane {
                 doubtful = false;
             }
             let (state, pause, error) = match sent {
-                Ok(answer) => match self.destination.verdict(samples, &answer) {
+                Ok(answer) => match self.destination.verdict(on_wire, &answer) {
                     Verdict::Retry { after } => {
                         doubtful |= is_of_a_go_between(&answer);
                         (State::Retrying, backoff.pause(after), described(answer.status, &answer.body))

@@ -5,9 +5,10 @@
 //!
 //! * A request that is refused whole stored nothing. If the answer names pieces, these are asked about apart from the
 //!   others, else the one half apart from the other, until a piece is refused alone.
-//! * A partial write stored the rest. Where it says how many *lines* it dropped (InfluxDB 1 and 2), the lines that its text
-//!   fits are the offenders if they are as many; else some are sent again, which does no harm because a point written twice
-//!   is one point. As soon as as many are found as were dropped, the others need not be sent: they are stored.
+//! * A partial write that says how many *lines* it dropped (InfluxDB 1 and 2) says it of one reason and hides the others: of
+//!   points beyond the retention policy and a conflict of types it counts the conflict alone. The lines that its text fits
+//!   are offenders if they are as many; else the search goes on as if the request were refused whole. No line is believed
+//!   stored before a request with it succeeds, which does no harm because a point written twice is one point.
 //! * Where it says how many *samples* it took (remote write 2.0), that number is the truth and nothing is sent again: a
 //!   receiver may answer a sample that it has with "out of order", so that a second request would make refusals of what was
 //!   delivered. The answer's text tells which series it was, or the whole request is kept.
@@ -16,6 +17,7 @@
 //! * At most [`SEARCHES_MAX`] requests of a body are split, and [`FRUITLESS_MAX`] while nothing is delivered; what is left
 //!   then is given up whole, and the refusal says so.
 
+use super::remote_write::series;
 use super::verdict::{Answer, Refused, Verdict};
 use crate::wire::Body;
 use std::borrow::Cow;
@@ -57,8 +59,18 @@ impl Pieces {
         self.iter().map(|piece| u64::from(body.cuts[piece].samples)).sum()
     }
 
-    /// A request of these pieces alone.
+    /// What a destination counts in them.
+    pub fn on_wire(&self, body: &Body) -> u64 {
+        self.iter().map(|piece| u64::from(body.cuts[piece].on_wire)).sum()
+    }
+
+    /// A request of these pieces alone, with what they need of the prefix: a part that had all symbols of a body could be
+    /// too large whatever else is in it.
     pub fn bytes<'a>(&self, body: &'a Body) -> Cow<'a, [u8]> {
+        let whole = self.len() == body.cuts.len();
+        if let Some(own) = (!whole && !body.prefix.is_empty()).then(|| series::with_own_symbols(body, self)).flatten() {
+            return Cow::from([own.prefix, own.bytes].concat());
+        }
         match self.0.as_slice() {
             [] => Cow::default(),
             [run] => body.part(run.start, run.end),
@@ -86,13 +98,6 @@ impl Pieces {
             left = left.saturating_sub(1);
             first
         })
-    }
-
-    /// The samples of each, where all have the same number.
-    fn samples_each(&self, body: &Body) -> Option<u64> {
-        let mut samples = self.iter().map(|piece| body.cuts[piece].samples);
-        let first = samples.next()?;
-        samples.all(|other| other == first).then_some(u64::from(first))
     }
 }
 
@@ -136,25 +141,14 @@ pub struct Refusal {
     pub suspect: bool,
 }
 
-#[derive(Debug)]
-enum Task {
-    /// Nothing is known of these pieces.
-    Ask(Pieces),
-    /// Of a partial write whose other pieces are asked about first: so many lines were dropped of all of them, and so many
-    /// had been found before.
-    Rest { pieces: Pieces, dropped: u64, found_before: u64, answer: Answer },
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Search<'a> {
     body: &'a Body,
-    /// What is to be done, the next last.
-    tasks: Vec<Task>,
+    /// Pieces of which nothing is known yet, the next last.
+    unknown: Vec<Pieces>,
     searches: u32,
     fruitless: u32,
-    /// Pieces in refusals so far.
-    found: u64,
     delivered: u64,
     refusals: Vec<Refusal>,
 }
@@ -162,24 +156,12 @@ pub struct Search<'a> {
 impl<'a> Search<'a> {
     /// A search that begins with the whole body.
     pub fn new(body: &'a Body) -> Self {
-        let tasks = vec![Task::Ask(Pieces::all(body))];
-        Self { body, tasks, searches: 0, fruitless: 0, found: 0, delivered: 0, refusals: Vec::new() }
+        Self { body, unknown: vec![Pieces::all(body)], searches: 0, fruitless: 0, delivered: 0, refusals: Vec::new() }
     }
 
     /// The pieces to send next; none when all is decided.
     pub fn ask(&mut self) -> Option<Pieces> {
-        while let Some(task) = self.tasks.pop() {
-            match task {
-                Task::Ask(pieces) if pieces.is_empty() => {}
-                Task::Ask(pieces) => return Some(pieces),
-                Task::Rest { pieces, dropped, found_before, answer } => {
-                    // What a request would answer is known.
-                    let left = dropped.saturating_sub(self.found - found_before);
-                    self.partly_refused(pieces, Refused::Lines(left), &answer, Named::default());
-                }
-            }
-        }
-        None
+        std::iter::from_fn(|| self.unknown.pop()).find(|pieces| !pieces.is_empty())
     }
 
     /// The destination answered the request that was asked for last. `named` are pieces of it.
@@ -200,10 +182,10 @@ impl<'a> Search<'a> {
     }
 
     fn suspect(&mut self, pieces: Pieces, answer: &Answer, named: Named) {
-        if named.quoted && !named.pieces.is_empty() {
+        if named.quoted && !named.pieces.is_empty() && self.may_search() {
             let others = remove(&pieces, &named.pieces);
             self.refuse_all(named.pieces, answer);
-            self.tasks.push(Task::Ask(others));
+            self.unknown.push(others);
         } else if pieces.len() > 1 && self.may_search() {
             self.ask_apart(apart(&pieces, named));
         } else {
@@ -218,34 +200,28 @@ impl<'a> Search<'a> {
         match refused {
             Refused::Samples(refused) => {
                 let samples = pieces.samples(self.body);
-                let refused = refused.min(samples);
-                let kept = if named.pieces.samples(self.body) >= refused { named.pieces } else { pieces };
-                let kept_samples = kept.samples(self.body);
-                let note = (kept_samples > refused).then(|| format!("{refused} of these {kept_samples} samples"));
+                let on_wire = |pieces: &Pieces| pieces.on_wire(self.body);
+                let refused = refused.min(on_wire(&pieces));
+                let kept = if on_wire(&named.pieces) >= refused { named.pieces } else { pieces };
+                let of = on_wire(&kept);
+                let note = (of > refused).then(|| format!("{refused} of these {of} samples"));
+                // Of a distribution, which is two samples there and one here, both are believed refused.
+                let refused = refused.min(kept.samples(self.body));
                 self.deliver(samples - refused);
                 self.refuse(refusal(kept, refused, answer, note));
             }
-            Refused::LineNumbers(numbers) => match numbered(&pieces, &numbers) {
+            Refused::LineNumbers(numbers) => match numbered(self.body, &pieces, &numbers) {
                 Some(offenders) => self.known(&pieces, offenders, answer),
                 None => self.suspect(pieces, answer, named),
             },
             Refused::Quoted if named.pieces.is_empty() => self.suspect(pieces, answer, named),
             Refused::Quoted => self.known(&pieces, named.pieces, answer),
-            Refused::Lines(lines) if lines >= pieces.len() as u64 => self.refuse_all(pieces, answer),
-            Refused::Lines(lines) if lines == named.pieces.len() as u64 => self.known(&pieces, named.pieces, answer),
-            Refused::Lines(lines) if self.may_search() => {
-                let (first, rest) = apart(&pieces, named);
-                let answer = answer.clone();
-                self.tasks.push(Task::Rest { pieces: rest, dropped: lines, found_before: self.found, answer });
-                self.tasks.push(Task::Ask(first));
-            }
+            Refused::Lines(lines) if lines >= pieces.on_wire(self.body) => self.refuse_all(pieces, answer),
             Refused::Lines(lines) => {
-                let samples = pieces.samples(self.body);
-                let refused = pieces.samples_each(self.body).map_or(samples, |each| lines * each);
-                let note = format!("{lines} of these {} lines; {}", pieces.len(), self.given_up());
-                self.deliver(samples - refused);
-                self.found += lines;
-                self.refusals.push(refusal(pieces, refused, answer, Some(note)));
+                // What takes other lines does not refuse everything.
+                self.fruitless = 0;
+                let quoted = named.quoted || lines == named.pieces.on_wire(self.body);
+                self.suspect(pieces, answer, Named { quoted, ..named });
             }
         }
     }
@@ -257,7 +233,7 @@ impl<'a> Search<'a> {
     }
 
     fn ask_apart(&mut self, (first, second): (Pieces, Pieces)) {
-        self.tasks.extend([Task::Ask(second), Task::Ask(first)]);
+        self.unknown.extend([second, first]);
     }
 
     /// Whether one more request may be split; counts it.
@@ -286,7 +262,6 @@ impl<'a> Search<'a> {
     }
 
     fn refuse(&mut self, refusal: Refusal) {
-        self.found += refusal.pieces.len() as u64;
         // Metadata travels best effort.
         if refusal.samples > 0 {
             self.refusals.push(refusal);
@@ -309,15 +284,16 @@ fn apart(pieces: &Pieces, named: Named) -> (Pieces, Pieces) {
     if named.pieces.is_empty() || others.is_empty() { pieces.halves() } else { (named.pieces, others) }
 }
 
-/// The pieces with these numbers, from 1; none when one of them is not there.
-fn numbered(pieces: &Pieces, numbers: &[u64]) -> Option<Pieces> {
+/// The pieces that have lines with these numbers, from 1; none when one of them is not there.
+fn numbered(body: &Body, pieces: &Pieces, numbers: &[u64]) -> Option<Pieces> {
     let numbers: BTreeSet<_> = numbers.iter().copied().collect();
-    let mut number = 0;
-    let (those, _) = pieces.partition(|_| {
-        number += 1;
-        numbers.contains(&number)
+    let mut next = 1;
+    let (those, _) = pieces.partition(|piece| {
+        let lines = next..next + u64::from(body.cuts[piece].on_wire);
+        next = lines.end;
+        numbers.range(lines).next().is_some()
     });
-    (those.len() == numbers.len()).then_some(those)
+    numbers.iter().all(|number| (1..next).contains(number)).then_some(those)
 }
 
 #[cfg(test)]

@@ -25,9 +25,9 @@ impl Answer {
 /// How a destination tells what it did not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// That many samples.
+    /// That many samples, as the destination counts them ([`crate::wire::Cut`]).
     Samples(u64),
-    /// That many lines, without saying which.
+    /// That many lines for the reason it tells, without saying which; lines that it refused for another are not counted.
     Lines(u64),
     /// The lines with these numbers, from 1.
     LineNumbers(Vec<u64>),

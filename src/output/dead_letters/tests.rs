@@ -57,7 +57,8 @@ fn a_letter_comes_back_as_it_was_sent() {
 
 #[test]
 fn what_is_not_text_comes_back_too() {
-    let body = Body { bytes: vec![0xff, 0, b'\n'], cuts: vec![Cut { end: 3, samples: 1 }], ..Body::default() };
+    let body =
+        Body { bytes: vec![0xff, 0, b'\n'], cuts: vec![Cut { end: 3, samples: 1, on_wire: 1 }], ..Body::default() };
     let refusal = Refusal {
         pieces: Pieces::all(&body),
         samples: 1,
@@ -79,7 +80,7 @@ fn a_letter_that_does_not_fit_together_is_no_body() {
     let good = letter(&["a v=1 1\n", "b v=1 1\n"]);
     assert!(good.body().is_some());
     assert_eq!(Letter { prefix: 99, ..good.clone() }.body(), None);
-    assert_eq!(Letter { cuts: vec![(9, 1), (1, 1)], ..good.clone() }.body(), None);
+    assert_eq!(Letter { cuts: vec![(9, 1, 1), (1, 1, 1)], ..good.clone() }.body(), None);
     assert_eq!(Letter { cuts: Vec::new(), ..good.clone() }.body(), None);
     assert_eq!(Letter { bytes: Encoded::Base64("?".to_owned()), ..good }.body(), None);
 }

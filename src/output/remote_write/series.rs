@@ -152,7 +152,8 @@ pub fn with_own_symbols(body: &Body, pieces: &Pieces) -> Option<Body> {
             }
         }
         request.encode(&mut part.bytes).ok()?;
-        part.cut(body.cuts[piece].samples);
+        let cut = body.cuts[piece];
+        part.cut_as(cut.samples, cut.on_wire);
     }
     part.prefix = v2::Request { symbols: own, timeseries: Vec::new() }.encode_to_vec();
     Some(part)

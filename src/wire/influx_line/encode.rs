@@ -329,7 +329,7 @@ impl Encoder {
     fn close(&mut self) {
         if let Some(open) = self.open.take() {
             self.end_line(open.timestamp);
-            self.body.cut(open.samples);
+            self.body.cut_as(open.samples, 1);
         }
     }
 
@@ -424,12 +424,15 @@ impl Encoder {
 
     /// Ends a piece of one sample, unless a line of it is too long.
     fn end_piece(&mut self, start: usize) -> Result<(), Loss> {
-        let too_long = |line: &[u8]| line.len() + 1 > self.options.line_bytes_max;
-        if self.body.bytes[start..].split(|byte| *byte == b'\n').any(too_long) {
-            self.body.bytes.truncate(start);
-            return Err(Loss::TooLong);
+        let mut lines = 0;
+        for line in self.body.bytes[start..].split_inclusive(|byte| *byte == b'\n') {
+            if line.len() > self.options.line_bytes_max {
+                self.body.bytes.truncate(start);
+                return Err(Loss::TooLong);
+            }
+            lines += 1;
         }
-        self.body.cut(1);
+        self.body.cut_as(1, lines);
         Ok(())
     }
 }
@@ -693,6 +696,12 @@ mod tests {
             h_bucket,a=b,le=2 value=6 5\nh_bucket,a=b,le=4 value=9 5\nh_bucket,a=b,le=16 value=11 5\n\
             h_bucket,a=b,le=+Inf value=11 5\nh_sum,a=b value=21.5 5\nh_count,a=b value=11 5\n";
         assert_eq!(line(&tagged, Value::Histogram(&histogram)), written(lines, &[Loss::NativeHistogram]));
+
+        let mut encoder = Encoder::new(Options::default());
+        let sample = sample(Value::Histogram(&histogram), SampleFlags::NONE);
+        encoder.push(&tagged, &sample, &mut Losses::default()).unwrap();
+        let cuts = encoder.finish(&mut Losses::default()).cuts;
+        assert_eq!((cuts.len(), cuts[0].samples, cuts[0].on_wire), (1, 1, 9), "a server counts lines");
 
         let custom = NativeHistogram {
             schema: CUSTOM_BOUNDS,

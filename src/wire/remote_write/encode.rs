@@ -210,7 +210,7 @@ impl Encoder {
         self.labels_bytes = 0;
         self.gathered.finish(dropped, |_, rendered, samples, messages| {
             put_series(&mut body.bytes, &rendered.labels, samples, messages);
-            body.cut(samples.iter().map(|sample| u32::from(sample.weight)).sum());
+            body.cut_as(samples.iter().map(|sample| u32::from(sample.weight)).sum(), samples.len() as u32);
         });
         body
     }

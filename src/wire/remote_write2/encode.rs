@@ -168,7 +168,7 @@ impl Encoder {
             for samples in [&samples[..floats], &samples[floats..]] {
                 if !samples.is_empty() {
                     put_series(&mut body.bytes, labels, metadata, samples, messages, exemplars.take());
-                    body.cut(samples.iter().map(|sample| u32::from(sample.weight)).sum());
+                    body.cut_as(samples.iter().map(|sample| u32::from(sample.weight)).sum(), samples.len() as u32);
                 }
             }
         });
@@ -339,8 +339,8 @@ mod tests {
     use super::super::messages::Request;
     use super::*;
     use crate::model::{
-        Batch, BatchBuilder, Counts, Format, MetricType, NativeHistogram, ResetHint, SampleFlags, SeriesSpec,
-        SeriesTable, Value,
+        Batch, BatchBuilder, Centroid, Counts, Distribution, Format, Granularity, MetricType, NativeHistogram,
+        ResetHint, SampleFlags, SeriesSpec, SeriesTable, Value,
     };
     use crate::wire::remote_write2::decode;
     use prost::Message as _;
@@ -354,6 +354,20 @@ mod tests {
         let id = builder.define(builder.alias(b"x"), spec).unwrap();
         let families = |family: &str| known.filter(|known| &*known.family == family).cloned().map(Arc::new);
         Arc::new(render(&table.series(id).unwrap(), &Options::default(), &families).unwrap())
+    }
+
+    #[test]
+    fn a_distribution_counts_as_two_samples_on_the_wire() {
+        let distribution =
+            Distribution { granularity: Granularity::Minute, centroids: vec![Centroid { count: 1, mean: 1.0 }] };
+        let mut encoder = Encoder::new(Options::default());
+        for value in [Value::Distribution(&distribution), Value::F64(1.0)] {
+            let sample = SampleRef { timestamp: 1_000_000, value, start: None, flags: SampleFlags::NONE };
+            encoder.push(&rendered("m", &[], None), &sample, &mut Losses::default()).unwrap();
+        }
+        let body = encoder.finish(&mut Losses::default());
+        let counted: Vec<_> = body.cuts.iter().map(|cut| (cut.samples, cut.on_wire)).collect();
+        assert_eq!(counted, [(1, 1), (0, 1), (1, 1)]);
     }
 
     fn read(table: &SeriesTable, body: &[u8]) -> Batch {

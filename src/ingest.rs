@@ -62,6 +62,7 @@ pub struct Gate {
     decoding: Arc<Semaphore>,
     /// One at a time while memory is tight.
     turns: Arc<Semaphore>,
+    page_turns: routes::Turns,
     databases: influx_query::Databases,
     groups: pushgateway::Groups,
     warnings: answer::Seldom,
@@ -97,6 +98,7 @@ impl Gate {
             scratch: Scratch::default(),
             decoding: Arc::new(Semaphore::new(cores)),
             turns: Arc::new(Semaphore::new(1)),
+            page_turns: routes::Turns::default(),
             databases: influx_query::Databases::default(),
             groups: pushgateway::Groups::default(),
             warnings: answer::Seldom::default(),

@@ -143,6 +143,10 @@ impl crate::ingest::Pages for Pages {
     fn page(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
         self.answer(method, path, headers)
     }
+
+    fn is_large(&self, path: &str) -> bool {
+        path == "/scrape"
+    }
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

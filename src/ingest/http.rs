@@ -2,7 +2,7 @@
 //!
 //! A connection is bounded in what a head may weigh ([`HEAD_BYTES_MAX`]), in how long the first head may take
 //! (`limits.read_timeout`), how long every further one together with the silence before it (`limits.idle_timeout`), and in
-//! how long its peer may leave an answer unread ([`STALLED_MAX`]).
+//! how long its peer may leave an answer unread ([`STALLED_MAX`]; less where the answer is a large page: `routes`).
 
 use super::Gate;
 use super::answer::Answer;
@@ -38,6 +38,7 @@ const CONNECTION_WINDOW: u32 = 256 << 10;
 const SEND_BYTES_MAX: usize = 128 << 10;
 /// How often an HTTP/2 peer is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);
+
 /// Serves every HTTP path of every ecosystem, and `pages`, until `shutdown`. Returns when running requests are answered.
 pub async fn serve_http(listener: TcpListener, gate: Arc<Gate>, pages: Arc<dyn Pages>, shutdown: CancellationToken) {
     accept(listener, Arc::clone(&gate), shutdown, move |stream, peer, shutdown| {
@@ -45,11 +46,16 @@ pub async fn serve_http(listener: TcpListener, gate: Arc<Gate>, pages: Arc<dyn P
         async move {
             let stream = Watched::new(stream, STALLED_MAX);
             let patience = Patience::of(&gate.limits);
+            let cut = CancellationToken::new();
+            let cutting = cut.clone();
             let answer = move |request| {
-                let (gate, pages) = (Arc::clone(&gate), Arc::clone(&pages));
-                async move { routes::answer(&gate, &pages, peer, request).await }
+                let (gate, pages, cut) = (Arc::clone(&gate), Arc::clone(&pages), cutting.clone());
+                async move { routes::answer(&gate, &pages, peer, &cut, request).await }
             };
-            serve_connection(stream, patience, shutdown, answer).await;
+            tokio::select! {
+                () = serve_connection(stream, patience, shutdown, answer) => {}
+                () = cut.cancelled() => {}
+            }
         }
     })
     .await;
@@ -66,12 +72,15 @@ where
         fn page(&self, _: &hyper::Method, _: &str, _: &hyper::HeaderMap) -> Option<Answer> {
             None
         }
+        fn is_large(&self, _: &str) -> bool {
+            false
+        }
     }
     let (pages, peer): (Arc<dyn Pages>, _) = (Arc::new(NoPages), ([127, 0, 0, 1], 1).into());
     let patience = Patience::of(&gate.limits);
     let answer = move |request| {
         let (gate, pages) = (Arc::clone(&gate), Arc::clone(&pages));
-        async move { routes::answer(&gate, &pages, peer, request).await }
+        async move { routes::answer(&gate, &pages, peer, &CancellationToken::new(), request).await }
     };
     serve_connection(io, patience, CancellationToken::new(), answer).await;
 }

@@ -178,6 +178,11 @@ impl Flight {
         Self { free_kib: Arc::new(Semaphore::new(kib_max as usize)), kib_max }
     }
 
+    /// How much there is.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.kib_max as usize * 1024
+    }
+
     /// Whether nobody has a share.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn is_free(&self) -> bool {
@@ -208,7 +213,7 @@ pub(super) struct Charge {
 
 impl Charge {
     /// Waits until the share covers that many bytes. It never shrinks; what exceeds all memory is charged as all of it.
-    async fn raise(&mut self, bytes: usize) -> Result<(), IntakeError> {
+    pub(super) async fn raise(&mut self, bytes: usize) -> Result<(), IntakeError> {
         let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.kib_max);
         let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u32;
         if wanted <= held {

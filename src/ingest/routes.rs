@@ -1,28 +1,74 @@
 //! Which path belongs to whom: the one place that knows all of them.
 
-use super::answer::{Answer, text, wrong_method};
-use super::intake::discard;
+use super::answer::{Answer, COME_AGAIN, come_again, text, wrong_method};
+use super::intake::{Charge, discard};
 use super::{Gate, influx, influx_query, prometheus, pushgateway, remote_write, wavefront};
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Pages that are made at a time: they share their threads with decoders and readers of the log.
+const PAGES_MAX: usize = 4;
+/// Large pages (`/scrape`) at a time, from their making until they are written.
+const LARGE_PAGES_MAX: usize = 1;
+/// A page up to this size is part of what a connection may cost.
+const SMALL_PAGE_BYTES_MAX: usize = 64 << 10;
+/// How long a request waits for its turn to have a page made.
+const PAGE_WAIT: Duration = Duration::from_secs(10);
+/// How long a page that is not small may take to be written; then its connection is cut, whose peer holds others up. As
+/// long as a Prometheus server waits for a scrape.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 10 });
 
 /// What the gateway itself serves on the port of the inputs: `/metrics`, `/scrape`, `/api/v1/status`, the web page, health
 /// and reload.
 pub trait Pages: Send + Sync + 'static {
     /// The page at that path; none when there is no such page. Called on a thread that may block.
     fn page(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response<Full<Bytes>>>;
+    /// Whether the page at that path grows with the number of series.
+    fn is_large(&self, path: &str) -> bool;
 }
 
-/// Answers one request.
+/// Turns to have a page made.
+#[derive(Debug)]
+pub(super) struct Turns {
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { small: Arc::new(Semaphore::new(PAGES_MAX)), large: Arc::new(Semaphore::new(LARGE_PAGES_MAX)) }
+    }
+}
+
+/// A page that is being written: the connection drops it with its last byte.
+struct Held {
+    page: Bytes,
+    _charge: Charge,
+    _turn: Option<OwnedSemaphorePermit>,
+    _written: DropGuard,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.page
+    }
+}
+
+/// Answers one request. `cut` ends its connection.
 pub(super) async fn answer(
     gate: &Arc<Gate>,
     pages: &Arc<dyn Pages>,
     peer: SocketAddr,
+    cut: &CancellationToken,
     request: Request<Incoming>,
 ) -> Answer {
     let from = peer.ip();
@@ -40,7 +86,7 @@ pub(super) async fn answer(
         "/query" => "GET, POST",
         "/ping" => "GET, HEAD, POST",
         "/health" => "GET, HEAD",
-        _ => return page(pages, path, request).await,
+        _ => return page(gate, pages, cut, path, request).await,
     };
     if !allowed.split(", ").any(|method| method == request.method().as_str()) {
         return unread(request.into_body(), wrong_method(allowed)).await;
@@ -58,17 +104,50 @@ pub(super) async fn answer(
     }
 }
 
-async fn page(pages: &Arc<dyn Pages>, path: String, request: Request<Incoming>) -> Answer {
-    let pages = Arc::clone(pages);
+async fn page(
+    gate: &Arc<Gate>,
+    pages: &Arc<dyn Pages>,
+    cut: &CancellationToken,
+    path: String,
+    request: Request<Incoming>,
+) -> Answer {
     let (head, body) = request.into_parts();
-    // A scrape of every series takes long; the workers have bodies to read.
-    let made = tokio::task::spawn_blocking(move || pages.page(&head.method, &path, &head.headers)).await;
-    let answer = match made {
-        Ok(Some(page)) => page,
-        Ok(None) => text(StatusCode::NOT_FOUND, "there is nothing here"),
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made"),
+    discard(body).await;
+    let is_large = pages.is_large(&path);
+    let busy = || come_again(text(StatusCode::SERVICE_UNAVAILABLE, "too many pages are asked for at once"), COME_AGAIN);
+    let turns = if is_large { &gate.page_turns.large } else { &gate.page_turns.small };
+    let Ok(Ok(turn)) = timeout(PAGE_WAIT, Arc::clone(turns).acquire_owned()).await else { return busy() };
+    if is_large && gate.memory.is_short() {
+        return busy();
+    }
+    let pages = Arc::clone(pages);
+    // A scrape of every series takes long; the workers have bodies to read. The turn goes along: the page is made to its
+    // end even when its connection ends meanwhile.
+    let making = tokio::task::spawn_blocking(move || (pages.page(&head.method, &path, &head.headers), turn));
+    let (answer, turn) = match making.await {
+        Ok((Some(page), turn)) => (page, turn),
+        Ok((None, _)) => return text(StatusCode::NOT_FOUND, "there is nothing here"),
+        Err(_) => return text(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made"),
     };
-    unread(body, answer).await
+    let turn = is_large.then_some(turn);
+    let (head, body) = answer.into_parts();
+    let Ok(page) = body.collect().await.map(http_body_util::Collected::to_bytes);
+    if page.len() <= SMALL_PAGE_BYTES_MAX {
+        return Response::from_parts(head, Full::new(page));
+    }
+    let mut charge = gate.flight.charge();
+    // At most half of all: scrapers leave room for senders.
+    if charge.raise(page.len().min(gate.flight.bytes_max() / 2)).await.is_err() {
+        return busy();
+    }
+    let (written, cut) = (CancellationToken::new(), cut.clone());
+    let held = Held { page, _charge: charge, _turn: turn, _written: written.clone().drop_guard() };
+    tokio::spawn(async move {
+        if timeout(WRITTEN_WITHIN, written.cancelled()).await.is_err() {
+            cut.cancel();
+        }
+    });
+    Response::from_parts(head, Full::new(Bytes::from_owner(held)))
 }
 
 /// An answer to a request whose body is of no interest: read all the same, so that the sender gets to read the answer.

@@ -524,3 +524,35 @@ async fn line_protocol_comes_over_tcp_and_udp() {
     }
     assert_eq!(fixture.rejected(Format::InfluxLine, Refusal::NoValue), 2);
 }
+
+#[tokio::test]
+async fn scrapers_that_do_not_read_hold_one_page_and_not_for_long() {
+    let fixture = Fixture::start().await;
+    let made = || fixture::PAGES_MADE.load(std::sync::atomic::Ordering::Relaxed);
+    let mut deaf = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(fixture.address).await.unwrap();
+        stream.write_all(b"GET /scrape HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        if deaf.is_empty() {
+            // The answer begins when its page is made.
+            stream.readable().await.unwrap();
+        }
+        deaf.push(stream);
+    }
+    assert_eq!(fixture.exchange("GET /page", "", b"").await.status, 200, "small pages do not wait");
+    assert_eq!((made(), fixture.gate.is_free()), (1, false), "one page is made, held and charged");
+    let mut reader = TcpStream::connect(fixture.address).await.unwrap();
+    reader.write_all(b"GET /scrape HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(20), reader.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200") && answer.len() > fixture::LARGE_PAGE_BYTES, "the others were cut");
+    assert_eq!(made(), 4);
+    for _ in 0..500 {
+        if fixture.gate.is_free() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(fixture.gate.is_free(), "what is written is given back");
+    fixture.stop().await;
+}

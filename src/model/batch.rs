@@ -72,7 +72,8 @@ pub struct Exemplar {
 }
 
 impl Exemplar {
-    fn bytes(&self) -> usize {
+    /// Memory it occupies.
+    pub fn bytes(&self) -> usize {
         const LABEL_BYTES: usize = 48;
         let labels = self.labels.iter().map(|(name, value)| LABEL_BYTES + name.len() + value.len());
         size_of::<Self>() + labels.sum::<usize>()

@@ -24,8 +24,10 @@ pub const BODY_BYTES_MAX: usize = 4 << 20;
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 /// Metadata in one body.
 const METADATA_PER_BODY: usize = 2000;
-/// Families whose metadata an output repeats.
-const FAMILIES_MAX: usize = 100_000;
+/// Bytes of metadata that an output remembers and repeats; further families are neither.
+const FAMILIES_BYTES_MAX: usize = 8 << 20;
+/// Estimated cost of a remembered family beside its texts.
+const FAMILY_BYTES: usize = 96;
 
 /// What a lane tells its dispatcher.
 #[derive(Debug)]
@@ -84,6 +86,7 @@ pub struct Dispatch<'a, E: Encoding> {
     next_seq: u64,
     /// Metadata that came with series or apart from them, to be repeated.
     families: HashMap<Box<str>, Arc<Metadata>>,
+    families_bytes: usize,
     older_version: bool,
 }
 
@@ -108,7 +111,17 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         parts.account.restart(state.delivered, state.dropped.clone());
         let progress = Progress::new(Finished { seq: state.seq, delivered: state.delivered, dropped: state.dropped });
         let families = HashMap::new();
-        Self { parts, memo, bodies, events, progress, next_seq: state.seq, families, older_version: false }
+        Self {
+            parts,
+            memo,
+            bodies,
+            events,
+            progress,
+            next_seq: state.seq,
+            families,
+            families_bytes: 0,
+            older_version: false,
+        }
     }
 
     /// Runs until the drain is done.
@@ -252,7 +265,9 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         let first = &mut self.bodies[0];
         for metadata in record.batch.metadata.iter().cloned().chain(self.memo.learned()) {
             let known = self.families.get(&metadata.family);
-            if known == Some(&metadata) || known.is_none() && self.families.len() >= FAMILIES_MAX {
+            let cost = |metadata: &Metadata| FAMILY_BYTES + metadata.family.len() + metadata.bytes();
+            let bytes = self.families_bytes - known.map_or(0, |known| cost(known)) + cost(&metadata);
+            if known == Some(&metadata) || bytes > FAMILIES_BYTES_MAX {
                 continue;
             }
             if !first.encoder.metadata(&metadata) {
@@ -260,6 +275,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             }
             first.since.get_or_insert_with(Instant::now);
             self.families.insert(metadata.family.clone(), metadata);
+            self.families_bytes = bytes;
         }
     }
 
@@ -417,7 +433,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[tokio::test]
-    async fn metadata_is_sent_when_it_is_new_and_repeated() {
+    async fn metadata_is_sent_when_it_is_new_and_repeated_and_bounded_in_bytes() {
         let dir = tempfile::TempDir::new().unwrap();
         let table = Arc::new(SeriesTable::default());
         let log = Arc::new(Log::open(LogConfig::new(dir.path()), Arc::clone(&table)).unwrap());
@@ -448,5 +464,18 @@ mod tests {
         assert_eq!(sent(&mut dispatch).await, None, "it is known");
         dispatch.repeat_metadata().await;
         assert_eq!(sent(&mut dispatch).await, Some(true), "its time has come");
+
+        for number in 0..20 {
+            let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+            builder.metadata(Metadata {
+                family: format!("wordy_{number}").into(),
+                metric_type: MetricType::Gauge,
+                help: "w".repeat(1 << 20).into(),
+                unit: "".into(),
+            });
+            dispatch.encode(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish() });
+        }
+        let held: usize = dispatch.families.values().map(|metadata| metadata.bytes()).sum();
+        assert!(held <= FAMILIES_BYTES_MAX && dispatch.families.len() == 8, "long help is bounded in bytes: {held}");
     }
 }

@@ -6,7 +6,7 @@
 //! picks the pace, and samples between two scrapes are not shown.
 //!
 //! The table is bounded in bytes, estimated; when it is full, further series are counted and not shown until others are
-//! stale. Those that are shown go on.
+//! stale. Those that are shown go on, unless their value grows beyond what there is room for.
 
 use crate::log::{Entry, ReadError, Reader, Record};
 use crate::model::{
@@ -61,7 +61,7 @@ const SHOWN_BYTES: usize = 384;
 #[derive(Debug)]
 struct Newest {
     series: Arc<Series>,
-    /// What it costs, estimated when it was shown first.
+    /// What it costs, estimated, with its present value and exemplar.
     bytes: usize,
     timestamp: TimestampNs,
     seen: TimestampNs,
@@ -197,7 +197,13 @@ impl Latest {
             self.update_one(&mut shown, record, index, sample, table);
         }
         for exemplar in &batch.exemplars {
-            if let Some(newest) = shown.series.get_mut(&exemplar.series) {
+            let Shown { series, bytes } = &mut *shown;
+            let Some(newest) = series.get_mut(&exemplar.series) else { continue };
+            let freed = newest.exemplar.take().map_or(0, |before| before.bytes());
+            (newest.bytes, *bytes) = (newest.bytes - freed, *bytes - freed);
+            // One that does not fit is not shown; its series is.
+            if *bytes + exemplar.bytes() <= self.bytes_max {
+                (newest.bytes, *bytes) = (newest.bytes + exemplar.bytes(), *bytes + exemplar.bytes());
                 newest.exemplar = Some(exemplar.clone());
             }
         }
@@ -219,11 +225,20 @@ impl Latest {
         let Some(value) = Owned::of(value) else { return };
         let start = record.batch.start_of(index);
         if let Some(newest) = shown.series.get_mut(&sample.series) {
-            if sample.timestamp >= newest.timestamp {
-                let seen = record.appended_at;
-                (newest.timestamp, newest.seen, newest.start) = (sample.timestamp, seen, start);
-                (newest.flags, newest.value) = (sample.flags, value);
+            if sample.timestamp < newest.timestamp {
+                return;
             }
+            let bytes = newest.bytes - newest.value.bytes() + value.bytes();
+            let all = shown.bytes - newest.bytes + bytes;
+            if bytes > newest.bytes && all > self.bytes_max {
+                shown.remove(sample.series);
+                self.hidden.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            shown.bytes = all;
+            let seen = record.appended_at;
+            (newest.timestamp, newest.seen, newest.start) = (sample.timestamp, seen, start);
+            (newest.flags, newest.value, newest.bytes) = (sample.flags, value, bytes);
             return;
         }
         let Some(series) = table.series(sample.series) else { return };
@@ -335,5 +350,34 @@ mod tests {
         for (accept, expected) in cases {
             assert_eq!(Exposition::negotiated(accept), expected, "{accept:?}");
         }
+    }
+
+    #[test]
+    fn values_and_exemplars_that_grow_are_charged_and_hidden_beyond_the_bound() {
+        use crate::model::{BatchBuilder, Centroid, Format, Granularity, SeriesSpec};
+        let table = SeriesTable::default();
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20);
+        let update = |timestamp: i64, centroids: usize, exemplar: usize| {
+            let mut builder = BatchBuilder::new(&table, Format::Wavefront, Vec::new());
+            let spec = SeriesSpec { measurement: "m", field: None, labels: Vec::new(), metadata: None };
+            let id = builder.define(builder.alias(b"m"), spec).unwrap();
+            let centroids = vec![Centroid { count: 1, mean: 1.0 }; centroids];
+            let distribution = Distribution { granularity: Granularity::Minute, centroids };
+            builder.push(id, timestamp, Value::Distribution(&distribution), SampleFlags::NONE);
+            let mut batch = builder.finish();
+            let labels = vec![("trace_id".into(), "x".repeat(exemplar).into())];
+            batch.exemplars.push(Exemplar { series: id, labels, value: 1.0, timestamp: None });
+            latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch }, &table);
+            let shown = latest.shown.lock();
+            let newest = shown.series.values().next();
+            (newest.map(|newest| newest.exemplar.is_some()), shown.bytes)
+        };
+        let (first, small) = update(1, 1, 10);
+        assert_eq!(first, Some(true));
+        assert_eq!(update(2, 1001, 1010), (Some(true), small + 1000 * size_of::<Centroid>() + 1000));
+        assert_eq!(update(3, 1, 10), (Some(true), small), "what shrinks gives back");
+        assert_eq!(update(4, 1, 2 << 20).0, Some(false));
+        assert_eq!((update(5, 1 << 20, 10), latest.hidden()), ((None, 0), 1));
+        assert_eq!(update(6, 1, 10), (Some(true), small), "it comes back when it fits");
     }
 }

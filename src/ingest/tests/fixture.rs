@@ -11,6 +11,7 @@ use hyper::{HeaderMap, Method, Response};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,11 +32,26 @@ pub(super) struct Fixture {
 /// A log that is full after some hundred samples.
 const LOG_BYTES_MAX: u64 = 128 << 10;
 
+/// More than the buffers of a connection.
+pub(super) const LARGE_PAGE_BYTES: usize = 16 << 20;
+/// Large pages that were made.
+pub(super) static PAGES_MADE: AtomicUsize = AtomicUsize::new(0);
+
 struct OnePage;
 
 impl Pages for OnePage {
     fn page(&self, _: &Method, path: &str, _: &HeaderMap) -> Option<Response<Full<Bytes>>> {
-        (path == "/page").then(|| Response::new(Full::from("made by the gateway")))
+        match path {
+            "/page" => Some(Response::new(Full::from("made by the gateway"))),
+            "/scrape" => {
+                PAGES_MADE.fetch_add(1, Ordering::Relaxed);
+                Some(Response::new(Full::from("x".repeat(LARGE_PAGE_BYTES))))
+            }
+            _ => None,
+        }
+    }
+    fn is_large(&self, path: &str) -> bool {
+        path == "/scrape"
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Differences: samples with timestamps are taken (a Pushgateway refuses them, since it would be scraped for ever);
 //! `push_time_seconds` is not made up; groups live in memory only, so after a restart nothing is ended that was pushed
-//! before. Beyond [`SERIES_MAX`] series, groups are passed on but not remembered.
+//! before. Beyond [`BYTES_MAX`], groups are passed on but not remembered.
 
 use super::Gate;
 use super::answer::{Answer, empty, refusals, text};
@@ -35,8 +35,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Series that all groups together remember.
-const SERIES_MAX: usize = 500_000;
+/// Bytes that all groups together remember, estimated.
+const BYTES_MAX: usize = 256 << 20;
+/// The same as a part of `limits.memory_limit`, where that is less.
+const MEMORY_LIMIT_PART: usize = 16;
+/// Estimated cost of a remembered series beside its texts.
+const MEMBER_BYTES: usize = 384;
+/// Estimated cost of a label or a family beside its texts.
+const ENTRY_BYTES: usize = 64;
 /// Groups are locked while their push is appended; so many pushes of different groups run side by side.
 const SHARDS: usize = 32;
 /// Labels of an address.
@@ -57,18 +63,19 @@ type Member = (SeriesId, Arc<Series>);
 #[derive(Debug)]
 pub(super) struct Groups {
     shards: [Mutex<HashMap<Grouping, Group>>; SHARDS],
-    series: AtomicUsize,
+    bytes: AtomicUsize,
+    bytes_max: usize,
     hasher: RandomState,
 }
 
-impl Default for Groups {
-    fn default() -> Self {
-        let shards = std::array::from_fn(|_| Mutex::default());
-        Self { shards, series: AtomicUsize::new(0), hasher: RandomState::new() }
-    }
-}
-
 impl Groups {
+    /// No groups yet, of a process with that limit of memory.
+    pub(super) fn new(memory_limit: Option<usize>) -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        let bytes_max = memory_limit.map_or(BYTES_MAX, |limit| BYTES_MAX.min(limit / MEMORY_LIMIT_PART));
+        Self { shards, bytes: AtomicUsize::new(0), bytes_max, hasher: RandomState::new() }
+    }
+
     async fn lock(&self, grouping: &Grouping) -> MutexGuard<'_, HashMap<Grouping, Group>> {
         let shard = self.hasher.hash_one(grouping) as usize % SHARDS;
         self.shards[shard].lock().await
@@ -76,20 +83,32 @@ impl Groups {
 
     /// Remembers a group's new state in place of its old one; false when there are too many.
     fn remember(&self, shard: &mut HashMap<Grouping, Group>, grouping: Grouping, group: Group) -> bool {
-        let size = |group: &Group| group.values().map(HashMap::len).sum::<usize>();
-        let before = shard.remove(&grouping).map_or(0, |old| size(&old));
-        self.series.fetch_sub(before, Ordering::Relaxed);
-        let after = size(&group);
-        if after == 0 {
+        let before = shard.remove(&grouping).map_or(0, |old| cost(&grouping, &old));
+        self.bytes.fetch_sub(before, Ordering::Relaxed);
+        if group.values().all(HashMap::is_empty) {
             return true;
         }
-        if self.series.fetch_add(after, Ordering::Relaxed) + after > SERIES_MAX {
-            self.series.fetch_sub(after, Ordering::Relaxed);
+        let after = cost(&grouping, &group);
+        if self.bytes.fetch_add(after, Ordering::Relaxed) + after > self.bytes_max {
+            self.bytes.fetch_sub(after, Ordering::Relaxed);
             return false;
         }
         shard.insert(grouping, group);
         true
     }
+}
+
+/// What a group costs, estimated as if nothing else held its series.
+fn cost(grouping: &Grouping, group: &Group) -> usize {
+    let address: usize = grouping.iter().map(|(name, value)| ENTRY_BYTES + name.len() + value.len()).sum();
+    let member = |(_, series): &Member| {
+        let labels: usize = series.labels.iter().map(|pair| ENTRY_BYTES + pair.name.len() + pair.value.len()).sum();
+        let metadata = series.metadata.as_ref().map_or(0, |metadata| metadata.bytes());
+        MEMBER_BYTES + series.name.len() + labels + metadata
+    };
+    let families =
+        group.iter().map(|(family, members)| ENTRY_BYTES + family.len() + members.values().map(member).sum::<usize>());
+    address + families.sum::<usize>()
 }
 
 /// The group that a path addresses; none when the path is not of this API; an error when it is, but wrongly.
@@ -337,6 +356,20 @@ mod tests {
         let mut names: Vec<_> = members.into_iter().map(|(_, series)| series.name.measurement()).collect();
         names.sort_unstable();
         names
+    }
+
+    #[test]
+    fn groups_are_remembered_up_to_a_bound_in_bytes() {
+        let table = SeriesTable::default();
+        let groups = Groups::new(Some(MEMORY_LIMIT_PART << 10));
+        let (mut shard, grouping) = (HashMap::new(), |job: &str| vec![("job".to_owned(), job.to_owned())]);
+        let long = "l".repeat(1 << 10);
+        assert!(groups.remember(&mut shard, grouping("a"), group(&table, &[("a", &["a"])])));
+        let held = groups.bytes.load(Ordering::Relaxed);
+        assert!(!groups.remember(&mut shard, grouping("b"), group(&table, &[("b", &[&long])])), "one long series");
+        assert_eq!((shard.len(), groups.bytes.load(Ordering::Relaxed)), (1, held));
+        assert!(groups.remember(&mut shard, grouping("a"), Group::new()));
+        assert_eq!((shard.len(), groups.bytes.load(Ordering::Relaxed)), (0, 0), "what is deleted is given back");
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn influxdb_gets_all_but_the_fields_of_another_type() {
     let samples: Vec<_> = text.lines().filter(|line| !line.contains(" samples")).collect();
     assert_eq!(samples.len(), 4, "{text}");
     assert!(samples.iter().all(|line| line.contains("host=\"h7\"") || line.contains("host=\"h70\"")), "{text}");
-    // One request a lane and a post, and none to find out.
-    assert!(gateway.metric("sluicegate_output_requests_total", &[]) <= 5.0);
+    // One request a lane and a post, and where a line was found one more, for the others: the words name only one reason.
+    let requests = gateway.metric("sluicegate_output_requests_total", &[]);
+    assert!(requests <= 7.0, "{requests}");
 }

@@ -15,18 +15,13 @@
 )]
 
 #[path = "../tests/support"]
+#[allow(dead_code, reason = "each program uses its part")]
 mod support {
-    #[allow(dead_code, reason = "each program uses its part")]
     pub(crate) mod counting_sink;
-    #[allow(dead_code, reason = "each program uses its part")]
     pub(crate) mod destination;
-    #[allow(dead_code, reason = "each program uses its part")]
     pub(crate) mod gateway;
-    #[allow(dead_code, reason = "each program uses its part")]
     pub(crate) mod http;
-    #[allow(dead_code, reason = "each program uses its part")]
     pub(crate) mod numbered;
-    #[allow(dead_code, reason = "each program uses its part")]
     pub(crate) mod server;
     pub(crate) mod wavefront_line;
 }

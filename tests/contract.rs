@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "the support modules serve other tests, too")]
 
 #[path = "support"]
+#[allow(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod gateway;
     pub(crate) mod http;

@@ -10,6 +10,7 @@
 )]
 
 #[path = "support"]
+#[allow(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod destination;
     #[allow(dead_code, reason = "the end-to-end tests use the rest")]

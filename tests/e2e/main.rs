@@ -10,12 +10,11 @@
 )]
 
 #[path = "../support"]
+#[allow(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod component;
     pub(crate) mod destinations;
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod gateway;
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) mod http;
     pub(crate) mod server;
     pub(crate) mod wavefront_line;

@@ -45,28 +45,24 @@ impl Setup {
     }
 
     /// The settings of the log, beside its folder, in YAML.
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn log(mut self, settings: &str) -> Self {
         settings.clone_into(&mut self.log);
         self
     }
 
     /// The limits, in YAML.
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn limits(mut self, settings: &str) -> Self {
         self.limits = format!("limits: {{ {settings} }}\n");
         self
     }
 
     /// Keeps the log there instead of beside the configuration.
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn log_dir(mut self, dir: PathBuf) -> Self {
         self.log_dir = Some(dir);
         self
     }
 
     /// Starts it, the first time, by this program, which runs what stands behind its arguments.
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn through(self, program: &'static [&'static str]) -> Self {
         Self { through: program, ..self }
     }
@@ -157,13 +153,11 @@ impl Gateway {
     }
 
     /// What it has written so far.
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn output(&self) -> String {
         self.server.output()
     }
 
     /// The folder of its log, unless it was put elsewhere.
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn log_dir(&self) -> PathBuf {
         self.server.dir().join("log")
     }
@@ -253,7 +247,6 @@ impl Gateway {
     }
 
     /// Ends it as a crash would; [`Stopped::start`] starts another on the same log and ports.
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn crash(self) -> Stopped {
         let port = self.server.port();
         Stopped { dir: self.server.crash(), port, outputs: self.outputs }
@@ -283,14 +276,11 @@ impl Gateway {
 }
 
 /// A gateway that does not run, with all that it left behind.
-#[allow(dead_code, reason = "each test program uses its part")]
 pub(crate) struct Stopped {
     dir: TempDir,
     port: u16,
     outputs: Vec<&'static str>,
 }
-
-#[allow(dead_code, reason = "each test program uses its part")]
 impl Stopped {
     /// The folder of its log.
     pub(crate) fn log_dir(&self) -> PathBuf {

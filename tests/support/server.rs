@@ -119,7 +119,6 @@ impl Server {
     }
 
     /// Its folder.
-    #[allow(dead_code, reason = "each test program uses its part")]
     pub(crate) fn dir(&self) -> &Path {
         self.dir.as_ref().expect("a server has its folder").path()
     }

@@ -76,12 +76,20 @@ pub struct HttpClient {
 impl HttpClient {
     /// The client of a configuration.
     pub fn try_new(config: &config::HttpClient) -> Result<Self, ClientError> {
+        Self::from_builder(config, reqwest::Client::builder())
+    }
+
+    fn from_builder(config: &config::HttpClient, builder: reqwest::ClientBuilder) -> Result<Self, ClientError> {
         let failed = |error: &dyn std::fmt::Display| ClientError::Client(error.to_string());
-        let mut builder = reqwest::Client::builder()
+        let mut builder = builder
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
             .timeout(config.timeout)
             .pool_idle_timeout(POOL_IDLE)
+            // A request that times out takes its connection along in HTTP/1 only. One of HTTP/2 whose peer answers no ping
+            // ends before its request does, and the next request finds another.
+            .http2_keep_alive_interval(config.timeout / 4)
+            .http2_keep_alive_timeout(config.timeout / 2)
             .redirect(Policy::custom(redirect))
             .tls_danger_accept_invalid_certs(config.tls.insecure_skip_verify);
         if let Some(path) = &config.tls.ca_file {
@@ -235,6 +243,39 @@ fn is_closed(stream: &TcpStream) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn a_connection_of_http_2_that_stands_still_is_replaced() {
+        const NO_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let serving = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    stream.write_all(&NO_SETTINGS).await.unwrap();
+                    while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
+                });
+            }
+        });
+        let config = config::HttpClient { timeout: Duration::from_millis(400), ..config::HttpClient::default() };
+        let client = HttpClient::from_builder(&config, reqwest::Client::builder().http2_prior_knowledge()).unwrap();
+        let mut requests = 0;
+        while connections.load(Ordering::Relaxed) < 3 && requests < 30 {
+            let answer = client.post(&url, &HeaderMap::new(), Bytes::from_static(b"x")).await;
+            assert!(answer.is_err(), "{answer:?}");
+            requests += 1;
+        }
+        assert_eq!(connections.load(Ordering::Relaxed), 3, "{requests} requests");
+        serving.abort();
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

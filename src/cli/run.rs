@@ -8,9 +8,13 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// Longest that a file operation may take to finish once everything else has ended.
+const BLOCKING_DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Runs the gateway. Exit code 0 after a drain, 1 when it could not start.
 pub(super) fn run(config: Config, config_file: Option<PathBuf>) -> ExitCode {
@@ -27,7 +31,7 @@ pub(super) fn run(config: Config, config_file: Option<PathBuf>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let gateway = match Gateway::build(config, config_file).await {
             Ok(gateway) => gateway,
             Err(error) => {
@@ -50,7 +54,10 @@ pub(super) fn run(config: Config, config_file: Option<PathBuf>) -> ExitCode {
         }
         report(&gateway.run(stop).await);
         ExitCode::SUCCESS
-    })
+    });
+    // The log is closed. What may block is not waited for: a lookup of a name can take minutes.
+    runtime.shutdown_timeout(BLOCKING_DRAIN_MAX);
+    code
 }
 
 /// Structured logs on standard error: `RUST_LOG` filters them, `SLUICEGATE_LOG_FORMAT=json` makes each line JSON.

@@ -22,8 +22,9 @@
 //!   intact header tells what lay in between. Definitions stand on both sides of the first batch that needs them, and a third
 //!   time further on where those two stand close together, so damage to one record or block never costs others. A segment whose very beginning is damaged is still read.
 //! * A failed write or fsync is not retried: nobody knows what the disk holds then. The log stops to accept and says so in
-//!   [`Log::healthy`]; readers never see what was not safe. One exception: a disk that is full refuses the *write*, which is
-//!   taken back whole, and the log is full ([`AppendError::Full`]) rather than failed.
+//!   [`Log::healthy`]; readers never see what was not safe. One exception: a disk that is full refuses the *write*, and a
+//!   process out of file descriptors the *file*; that is taken back whole, and the log is full ([`AppendError::Full`])
+//!   rather than failed.
 //! * A block that the disk cannot read (EIO, the third time) is damage like any other. A missing segment, the newest too, is
 //!   counted exactly as far as cursor files tell how far the log had come.
 //! * A segment of a later version is set aside, never cut, trimmed or deleted. Its frames still tell its positions: its
@@ -92,6 +93,8 @@ pub const UPKEEP_INTERVAL: Duration = Duration::from_millis(200);
 pub const MEMORY_AGE_MAX: Duration = Duration::from_secs(60);
 /// Why a log is full whose disk has no room.
 const DISK_FULL: &str = "the disk of the log is full";
+/// Why a log is full that may not open another file.
+const OUT_OF_FILES: &str = "too many files and connections are open (ulimit -n)";
 /// What a client is told to wait when the log is full.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The largest record, whatever the size of a segment.

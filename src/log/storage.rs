@@ -49,6 +49,12 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Whether a file was not opened because too many are: nothing has happened, and it passes.
+pub(super) fn is_out_of_files(error: &io::Error) -> bool {
+    // ENFILE and EMFILE.
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
 /// Whether the disk cannot read what it holds, and trying again does not help for long.
 pub(super) fn is_unreadable(error: &io::Error) -> bool {
     // EIO; EBADMSG and EUCLEAN, which file systems answer when their own checksum fails.

@@ -6,10 +6,10 @@
 use super::payload::{Accepted, Locals, encode_batch, encode_checkpoint};
 use super::record::{HEADER_BYTES, Header, Kind};
 use super::segment::{Segment, segments_dir};
-use super::storage::{StorageFile, is_full};
+use super::storage::{StorageFile, is_full, is_out_of_files};
 use super::{
-    Ack, AppendError, DISK_FULL, LogConfig, OnFull, Position, RECORD_BYTES_MAX, RETRY_AFTER, Record, SYNC_INTERVAL,
-    Seq, Shared, UPKEEP_INTERVAL,
+    Ack, AppendError, DISK_FULL, LogConfig, OUT_OF_FILES, OnFull, Position, RECORD_BYTES_MAX, RETRY_AFTER, Record,
+    SYNC_INTERVAL, Seq, Shared, UPKEEP_INTERVAL,
 };
 use crate::clock;
 use crate::model::{Batch, Format, TimestampNs};
@@ -384,7 +384,7 @@ impl Writer {
         let written = loop {
             match self.write() {
                 // The write was taken back whole, so it may be done again.
-                Err(Failure::DiskFull) if self.drop_oldest() => {}
+                Err(Failure::Passing(DISK_FULL)) if self.drop_oldest() => {}
                 written => break written,
             }
         };
@@ -392,9 +392,9 @@ impl Writer {
         let waiting = std::mem::take(&mut self.waiting);
         let error = match written {
             Ok(()) => return self.publish(waiting),
-            Err(Failure::DiskFull) => {
+            Err(Failure::Passing(why)) => {
                 let mut state = self.shared.state.lock();
-                state.full = Some(DISK_FULL);
+                state.full = Some(why);
                 (self.end, self.accepted) = (state.end, state.accepted);
                 drop(state);
                 // The definitions of this group are gone with it.
@@ -433,8 +433,12 @@ impl Writer {
         } else {
             self.unsynced.get_or_insert_with(clock::monotonic);
         }
-        if created {
-            shared.storage.sync_dir(&segments_dir(&shared.config.dir)).map_err(Failure::For)?;
+        if created && let Err(error) = shared.storage.sync_dir(&segments_dir(&shared.config.dir)) {
+            // A directory has to be opened to be synced. Refused so, it was not synced in vain.
+            if is_out_of_files(&error) && shared.storage.remove(&path).is_ok() {
+                return Err(Failure::Passing(OUT_OF_FILES));
+            }
+            return Err(Failure::For(error));
         }
         Ok(())
     }
@@ -540,14 +544,18 @@ impl Writer {
 
 /// Why a group is not on disk.
 enum Failure {
-    /// There was no room, and the write is taken back.
-    DiskFull,
+    /// There was no room for bytes or for another open file, which passes, and the write is taken back.
+    Passing(&'static str),
     For(io::Error),
 }
 
 impl Failure {
     fn of_write(error: io::Error, undo: impl FnOnce() -> io::Result<()>) -> Self {
-        if is_full(&error) && undo().is_ok() { Self::DiskFull } else { Self::For(error) }
+        let why = is_full(&error).then_some(DISK_FULL).or(is_out_of_files(&error).then_some(OUT_OF_FILES));
+        match why {
+            Some(why) if undo().is_ok() => Self::Passing(why),
+            _ => Self::For(error),
+        }
     }
 }
 

@@ -78,6 +78,8 @@ struct Fault {
     after: u64,
     once: bool,
     errno: i32,
+    /// Only of those that open a file or directory.
+    opening: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -159,9 +161,11 @@ impl State {
         assert!(!std::mem::take(&mut self.panics), "a bug");
         // What frees room is not refused for want of it.
         let frees = matches!(change, Change::Truncate | Change::Remove);
+        let opens = matches!(change, Change::Create | Change::SyncDir);
         let verdict = match &mut self.fault {
+            Some(Fault { opening: true, .. }) if !opens => Ok(()),
             Some(Fault { errno: ENOSPC | EDQUOT, .. }) if frees => Ok(()),
-            Some(Fault { after: 0, errno, once }) => {
+            Some(Fault { after: 0, errno, once, .. }) => {
                 let error = io::Error::from_raw_os_error(*errno);
                 if *once {
                     self.fault = None;
@@ -230,12 +234,12 @@ impl Memory {
 
     /// Lets that many changes succeed and refuses all behind them.
     pub(crate) fn fail_after(&self, after: u64, errno: i32) {
-        self.state().fault = Some(Fault { after, once: false, errno });
+        self.state().fault = Some(Fault { after, once: false, errno, opening: false });
     }
 
     /// Lets that many changes succeed and refuses the one behind them.
     pub(crate) fn fail_once(&self, after: u64, errno: i32) {
-        self.state().fault = Some(Fault { after, once: true, errno });
+        self.state().fault = Some(Fault { after, once: true, errno, opening: false });
     }
 
     /// Refuses nothing any more.
@@ -309,6 +313,11 @@ impl Memory {
     /// Every change asked for so far, and whether it succeeded.
     pub(crate) fn changes(&self) -> Vec<(Change, PathBuf, bool)> {
         self.state().changes.clone()
+    }
+
+    /// Lets that many changes succeed that open a file or directory, and refuses the one behind them.
+    pub(crate) fn refuse_opening(&self, after: u64, errno: i32) {
+        self.state().fault = Some(Fault { after, once: true, errno, opening: true });
     }
 
     /// Starts to remember the moments before anything becomes safe.

@@ -111,6 +111,41 @@ fn one_change_refused_at_any_moment_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn a_process_out_of_file_descriptors_is_a_full_log_and_recovers_by_itself() {
+    const EMFILE: i32 = 24;
+    let opens = |(change, ..): &(Change, PathBuf, bool)| matches!(change, Change::Create | Change::SyncDir);
+    for on_full in [OnFull::Reject, OnFull::DropOldest] {
+        let config = || LogConfig { on_full, ..small_segments() };
+        let calm = Memory::default();
+        let log = open(&calm, config());
+        let cursor = log.cursor("a").unwrap();
+        let opened = calm.changes().len();
+        live_through(&log, &cursor);
+        let refusals = calm.changes()[opened..].iter().enumerate().filter(|(_, change)| opens(change)).count() as u64;
+        let mut full = 0;
+        for at in 0..refusals {
+            let what = format!("{on_full:?}, file {at} not opened");
+            let storage = Memory::default();
+            let log = open(&storage, config());
+            let cursor = log.cursor("a").unwrap();
+            storage.refuse_opening(at, EMFILE);
+            let told = live_through(&log, &cursor);
+            assert!(told.iter().all(|(_, answer)| matches!(answer, Ok(_) | Err(AppendError::Full { .. }))), "{what}");
+            full += told.iter().filter(|(_, answer)| answer.is_err()).count();
+            log.upkeep();
+            assert_eq!((log.healthy(), log.full()), (Ok(()), None), "{what}");
+            holds(&log, &cursor, &told, &what);
+            run(log.close());
+            for image in [storage.survivors(), storage.live(), storage.after_power_failure(at)] {
+                let log = open(&Memory::from_image(&image), config());
+                holds(&log, &log.cursor("a").unwrap(), &told, &what);
+            }
+        }
+        assert!(full >= 4, "segments were refused: {full}");
+    }
+}
+
+#[test]
 fn a_full_disk_whose_refused_write_cannot_be_taken_back_is_a_failed_log() {
     let storage = Memory::default();
     let log = open(&storage, config());

@@ -8,7 +8,7 @@
 use super::damage::{Gap, TimeRange};
 use super::payload::{Definitions, decode_batch};
 use super::record::{Header, Kind};
-use super::segment::Walk;
+use super::segment::{Walk, segments_dir};
 use super::storage::is_unreadable;
 use super::{OnFull, Position, Record, Seq, Shared};
 use crate::model::{Batch, Loss, SeriesTable, TimestampNs};
@@ -210,7 +210,8 @@ impl Reader {
                 self.disk = Some(disk);
                 self.ahead = entries;
             }
-            // Trimmed a moment ago, which the next look will tell; or taken away by somebody, which is damage.
+            // Trimmed a moment ago, which the next look will tell; or taken away by somebody, which is damage, unless the
+            // whole folder is: then it is waited for.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let listed = self.shared.state.lock().segments.iter().any(|segment| segment.name == span.name);
                 if listed {
@@ -300,7 +301,10 @@ impl SegmentReader {
         reached_at: Option<TimestampNs>,
         lenient: bool,
     ) -> io::Result<Self> {
-        let file = shared.storage.open(&shared.segment_path(span.name), false)?;
+        let file = shared.storage.open(&shared.segment_path(span.name), false).map_err(|error| {
+            let folder = shared.storage.list(&segments_dir(&shared.config.dir));
+            folder.err().map_or(error, |error| io::Error::other(format!("the folder of the segments: {error}")))
+        })?;
         let walk = Walk::new(file, span.bytes);
         let walk = if lenient { walk.lenient() } else { walk };
         Ok(Self { name: span.name, walk, position, reached_at, definitions: Definitions::default(), defined: 0 })

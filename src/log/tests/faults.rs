@@ -165,6 +165,22 @@ fn a_full_disk_whose_refused_write_cannot_be_taken_back_is_a_failed_log() {
     }
 }
 
+#[test]
+fn a_folder_that_is_gone_for_a_while_is_waited_for() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let log = Log::open(LogConfig { memory_bytes: 0, ..LogConfig::new(dir.path()) }, table()).unwrap();
+    run(log.append(batch(&log, 0, 3))).unwrap();
+    let (folder, elsewhere) = (segments_dir(dir.path()), dir.path().join("elsewhere"));
+    std::fs::rename(&folder, &elsewhere).unwrap();
+    let mut reader = log.reader(Position::default());
+    for _ in 0..2 * reader::READ_TRIES {
+        let read = run(reader.next());
+        assert!(matches!(read, Err(ReadError::Storage(_))), "a disk that is not mounted is not damage: {read:?}");
+    }
+    std::fs::rename(&elsewhere, &folder).unwrap();
+    assert!(matches!(run(reader.next()), Ok(Entry::Record(_))));
+}
+
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = clock::monotonic();
     while !holds() {

@@ -10,6 +10,7 @@ use crate::ledger::Ledger;
 use crate::log::{self, Log, LogError};
 use crate::memory::Memory;
 use crate::model::{SeriesId, SeriesTable, TableBounds};
+use crate::open_files;
 use crate::output::scrape::Latest;
 use crate::output::{Output, OutputError};
 use crate::telemetry::{Abandoned, Status, Telemetry};
@@ -73,7 +74,13 @@ impl Gateway {
     /// Binds the sockets, recovers the log, sets the outputs up. `config_file` is the file the configuration came from and
     /// its text.
     pub async fn build(config: Config, config_file: Option<(PathBuf, String)>) -> Result<Self, GatewayError> {
-        let Config { listen, log, series, limits, outputs, .. } = config;
+        let Config { listen, log, series, mut limits, outputs, .. } = config;
+        let connections_max = open_files::connections_max(outputs.iter().map(|output| output.queue.lanes));
+        if connections_max < limits.connections_max {
+            let wanted = limits.connections_max;
+            tracing::warn!(wanted, connections_max, "ulimit -n leaves fewer connections than limits.max_connections");
+            limits.connections_max = connections_max;
+        }
 
         // TLS towards destinations; a second call within one process finds it there already.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod log;
 pub mod memory;
 pub mod model;
+pub mod open_files;
 pub mod output;
 pub mod relabel;
 pub mod telemetry;

@@ -256,6 +256,24 @@ fn connections_that_say_nothing_leave_room_for_others() {
     });
 }
 
+#[test]
+fn connections_that_say_nothing_leave_files_for_the_log_and_the_outputs() {
+    let small = &["sh", "-c", "ulimit -n 100 && exec \"$@\"", "sh"];
+    let scene = Scene::of(gateway().through(small).log("max_bytes: 64MiB, segment_bytes: 16KiB"));
+    scene.survives(|gateway| {
+        let held: Vec<_> = (0..200).map(|_| connect(gateway.port()).expect("the kernel accepts it")).collect();
+        eventually(GIVE_UP, || match gateway.metric("sluicegate_connections_refused_total", &[]) {
+            refused if refused >= 100.0 => Ok(()),
+            refused => Err(format!("{refused} connections were refused")),
+        });
+        // Segments begin, are delivered, and go.
+        let first = || gateway.status()["log"]["first_seq"].as_u64().expect("a number");
+        let reached = first();
+        eventually(GIVE_UP, || if first() > reached { Ok(()) } else { Err(format!("the log begins at {reached}")) });
+        drop(held);
+    });
+}
+
 /// A bomb for each encoding.
 fn bombs() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let piece = vec![b'\n'; 1 << 20];

@@ -6,8 +6,10 @@
 //! told to keep. Unit tests replay what once fell and what fuzzing collected (`fuzz/regressions`, `fuzz/corpus`).
 
 mod http;
+mod identity;
 mod influx_line;
 mod log;
+mod metric_families;
 mod openmetrics;
 mod prometheus_text;
 mod remote_write;
@@ -16,8 +18,10 @@ mod translate;
 mod wavefront;
 
 pub use http::http;
+pub use identity::identity;
 pub use influx_line::influx_line;
 pub use log::log;
+pub use metric_families::metric_families;
 pub use openmetrics::openmetrics;
 pub use prometheus_text::prometheus_text;
 pub use remote_write::remote_write;
@@ -35,13 +39,15 @@ mod tests {
     type Body = fn(&[u8]);
 
     /// Every target by its name.
-    const TARGETS: [(&str, Body); 9] = [
+    const TARGETS: [(&str, Body); 11] = [
         ("prometheus_text", prometheus_text),
         ("openmetrics", openmetrics),
         ("remote_write", remote_write),
         ("remote_write2", remote_write2),
         ("influx_line", influx_line),
         ("wavefront", wavefront),
+        ("metric_families", metric_families),
+        ("identity", identity),
         ("translate", translate),
         ("http", http),
         ("log", log),

@@ -69,7 +69,7 @@ pub use verify::{SegmentReport, VerifyReport, verify};
 use crate::clock;
 use crate::model::{Batch, Format, SeriesTable, TimestampNs};
 use cursor::Slot;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use payload::Accepted;
 use segment::{Segment, segment_name, segments_dir};
 use serde::{Deserialize, Serialize};
@@ -281,6 +281,9 @@ pub struct Log {
     requests: mpsc::Sender<Request>,
 }
 
+/// Whose turn it is to save and trim.
+type Turn<'a> = MutexGuard<'a, ()>;
+
 /// What the log's handle, its threads, its readers and its cursors have in common.
 #[derive(Debug)]
 struct Shared {
@@ -316,6 +319,8 @@ struct State {
     cursors_failed: Option<String>,
     /// They could not be saved for want of room, which passes.
     cursors_wait: bool,
+    /// Why the oldest segment could not be deleted the last time.
+    undeletable: Option<String>,
     closed: bool,
     damage: Damage,
 }
@@ -346,13 +351,6 @@ impl State {
         }
         forgotten
     }
-
-    /// Takes the oldest segment off the list if `expendable` says so of the position behind it. Never the last one, even
-    /// when it is sealed: without a segment, a crash now would leave nothing that tells how far the log had come.
-    fn take_oldest(&mut self, expendable: impl Fn(Position) -> bool) -> Option<Segment> {
-        let behind = self.segments.get(1)?.first;
-        if expendable(behind) { self.segments.pop_front() } else { None }
-    }
 }
 
 impl Shared {
@@ -374,9 +372,9 @@ impl Shared {
     /// One exception, or a full disk would stay full: where no cursor fits any more, what all have acknowledged goes first.
     /// Should the process die right then, the cursor counts as lost what was in truth delivered.
     fn upkeep(&self) {
-        let _one_at_a_time = self.upkeep.lock();
+        let turn = self.upkeep.lock();
         let mut saved = cursor::save_moved(self);
-        if saved.as_ref().is_err_and(LogError::is_disk_full) && self.trim(Slot::live_seq) > 0 {
+        if saved.as_ref().is_err_and(LogError::is_disk_full) && self.trim(&turn, Slot::live_seq) > 0 {
             saved = cursor::save_moved(self);
         }
         let (full, failed) = match saved {
@@ -387,36 +385,58 @@ impl Shared {
             let mut state = self.state.lock();
             (state.cursors_wait, state.cursors_failed) = (full, failed.filter(|_| !full));
         }
-        self.trim(Slot::saved_seq);
+        self.trim(&turn, Slot::saved_seq);
         let forgotten = self.state.lock().shorten_tail(self.config.memory_bytes, clock::now());
         drop(forgotten);
     }
 
     /// Deletes the segments before what every cursor needs; how many went.
-    fn trim(&self, needs: impl Fn(&Slot) -> Seq) -> usize {
-        let mut trimmed = Vec::new();
-        let mut state = self.state.lock();
-        if state.trimming {
-            let needed = state.cursors.values().map(needs).min().unwrap_or(Seq::MAX);
-            while let Some(segment) = state.take_oldest(|behind| behind.seq <= needed) {
-                trimmed.push(segment);
+    fn trim(&self, turn: &Turn<'_>, needs: impl Fn(&Slot) -> Seq) -> usize {
+        let needed = {
+            let state = self.state.lock();
+            if !state.trimming {
+                return 0;
             }
-        }
-        drop(state);
-        self.delete(&trimmed);
-        trimmed.len()
+            state.cursors.values().map(needs).min().unwrap_or(Seq::MAX)
+        };
+        std::iter::from_fn(|| self.delete_oldest(turn, |behind| behind.seq <= needed).then_some(())).count()
     }
 
-    /// Deletes files of segments that are off the list, oldest first, each safely before the next: not even a power failure
-    /// leaves a hole, behind which a group that was taken back could pass for the records that are gone.
-    fn delete(&self, segments: &[Segment]) {
-        for segment in segments {
-            let path = self.segment_path(segment.name);
-            if let Err(error) = self.storage.remove(&path) {
-                tracing::warn!(path = %path.display(), %error, "a trimmed segment stays on disk until the next start");
+    /// Deletes the oldest segment if `expendable` says so of the position behind it. Never the last one, even when it is
+    /// sealed: without a segment, a crash now would leave nothing that tells how far the log had come.
+    ///
+    /// Each goes safely before the next: not even a power failure leaves a hole, behind which a group that was taken back
+    /// could pass for the records that are gone. One that cannot be removed stays on the list until it can.
+    fn delete_oldest(&self, _turn: &Turn<'_>, expendable: impl Fn(Position) -> bool) -> bool {
+        let segment = {
+            let mut state = self.state.lock();
+            let Some(behind) = state.segments.get(1) else { return false };
+            if !expendable(behind.first) {
+                return false;
             }
-            // Should the name come back after a power loss, it is trimmed again.
-            let _ = self.storage.sync_dir(&segments_dir(&self.config.dir));
+            state.segments.pop_front()
+        };
+        let Some(segment) = segment else { return false };
+        let path = self.segment_path(segment.name);
+        let removed = self.storage.remove(&path);
+        let mut state = self.state.lock();
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let why = format!("cannot delete {}: {error}", path.display());
+                if state.undeletable.is_none() {
+                    tracing::error!("{why}; the log stays as large as it is until it can");
+                }
+                state.undeletable = Some(why);
+                state.segments.push_front(segment);
+                false
+            }
+            _ => {
+                state.undeletable = None;
+                drop(state);
+                // Should the name come back after a power loss, it is trimmed again.
+                let _ = self.storage.sync_dir(&segments_dir(&self.config.dir));
+                true
+            }
         }
     }
 }
@@ -463,6 +483,7 @@ impl Log {
             full: None,
             cursors_failed: None,
             cursors_wait: false,
+            undeletable: None,
             closed: false,
             damage: recovered.damage,
         };
@@ -548,14 +569,14 @@ impl Log {
         &self.shared.config.dir
     }
 
-    /// Whether the log accepts and its cursors can be saved; else why not.
+    /// Whether the log accepts, its cursors can be saved and its segments deleted; else why not.
     pub fn healthy(&self) -> Result<(), String> {
         let state = self.shared.state.lock();
-        match (&state.failed, &state.cursors_failed) {
-            (Some(why), _) => Err(why.to_string()),
-            (None, Some(why)) => Err(why.clone()),
-            (None, None) => Ok(()),
-        }
+        let failed = state.failed.as_deref();
+        failed
+            .or(state.cursors_failed.as_deref())
+            .or(state.undeletable.as_deref())
+            .map_or(Ok(()), |why| Err(why.to_owned()))
     }
 
     /// Why the last batch was refused or cursors wait to be saved, if the log or its disk is full: not a failure, and it

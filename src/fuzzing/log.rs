@@ -279,10 +279,17 @@ impl World {
                     self.model.push(Kept::Record { text, samples: record.batch.samples.len() as u64 });
                 }
                 Entry::Lost { gap, .. } => {
+                    // What was acknowledged keeps its size: a cursor may stand between two lost records.
+                    let mut rest = gap.samples;
                     for record in gap.first..gap.next {
-                        let samples = if record == gap.first { gap.samples } else { 0 };
+                        let samples = match old.get((record - from.seq) as usize) {
+                            Some(before) => before.samples(),
+                            None => rest,
+                        };
+                        rest = rest.checked_sub(samples).expect("no more is lost than was there");
                         self.model.push(Kept::Lost { samples });
                     }
+                    assert_eq!(rest, 0, "{gap}");
                 }
             }
         }

@@ -513,30 +513,28 @@ impl Writer {
     /// Makes room on a disk that is full, if the configuration says so and there is more than one segment.
     fn drop_oldest(&self) -> bool {
         let drops = self.shared.config.on_full == OnFull::DropOldest;
-        let oldest = drops.then(|| self.shared.state.lock().take_oldest(|_| true)).flatten();
-        self.shared.delete(oldest.as_slice());
-        oldest.is_some()
+        drops && self.shared.delete_oldest(&self.shared.upkeep.lock(), |_| true)
     }
 
     /// Makes room for so many bytes, if cursors or the configuration allow it. The group at hand is written before.
     fn make_room(&mut self, needed: u64) -> bool {
         self.shared.upkeep();
         let LogConfig { bytes_max, on_full, .. } = self.shared.config;
+        let turn = self.shared.upkeep.lock();
         loop {
-            let mut state = self.shared.state.lock();
-            if state.bytes() + needed <= bytes_max {
-                return true;
-            }
-            if !state.is_expendable(on_full) {
-                return false;
-            }
-            match state.take_oldest(|_| true) {
-                Some(segment) => {
-                    drop(state);
-                    self.shared.delete(&[segment]);
+            let segments = {
+                let state = self.shared.state.lock();
+                if state.bytes() + needed <= bytes_max {
+                    return true;
                 }
+                if !state.is_expendable(on_full) {
+                    return false;
+                }
+                state.segments.len()
+            };
+            if !self.shared.delete_oldest(&turn, |_| true) {
                 // The last goes once the next has begun.
-                None => return self.active.is_none() && needed <= bytes_max,
+                return segments <= 1 && self.active.is_none() && needed <= bytes_max;
             }
         }
     }

@@ -352,3 +352,24 @@ fn a_cursor_file_that_cannot_be_replaced_stops_no_other() {
     assert_eq!(saved, [0, 1, 1]);
     drop(no_upkeep_meanwhile);
 }
+
+#[test]
+fn a_segment_that_cannot_be_deleted_stays_on_the_list_until_it_can() {
+    let storage = Memory::default();
+    let log = Arc::new(open(&storage, small_segments()));
+    let cursor = log.cursor("a").unwrap();
+    for number in 0..40 {
+        run(log.append(batch(&log, number, 20))).unwrap();
+    }
+    let before = log.stats();
+    let turn = log.shared.upkeep.lock();
+    move_to_end(&log, &cursor);
+    cursor::save_moved(&log.shared).unwrap();
+    storage.fail_once(0, EIO);
+    assert_eq!(log.shared.trim(&turn, Slot::saved_seq), 0, "none goes before the oldest");
+    assert_eq!((log.stats().first, log.stats().bytes), (before.first, before.bytes));
+    assert!(log.healthy().unwrap_err().contains("cannot delete"));
+    assert!(log.shared.trim(&turn, Slot::saved_seq) > 0);
+    assert_eq!(log.healthy(), Ok(()));
+    assert!(log.stats().bytes < before.bytes);
+}

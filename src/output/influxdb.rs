@@ -44,7 +44,7 @@ pub fn write_url(base: &str, api: &config::InfluxApi) -> String {
 /// * 401, 403 and 404 are mistakes of configuration (token, database), as everywhere.
 pub fn verdict(answer: &Answer) -> Verdict {
     match answer.status {
-        400 | 422 => partial_write(&answer.body).map_or(Verdict::Suspect, Verdict::PartlyRefused),
+        400 | 422 => partial_write(&answer.body).map_or(Verdict::Suspect, Verdict::Refused),
         _ => Verdict::in_general(answer),
     }
 }
@@ -85,14 +85,14 @@ pub fn named(body: &Body, pieces: &Pieces, answer: &Answer) -> Named {
         let (quoted, _) = pieces.partition(|piece| {
             memmem::find(text.as_bytes(), &[quotes.as_bytes(), line(piece), b"'"].concat()).is_some()
         });
-        return Named { pieces: quoted, quoted: true };
+        return Named { pieces: quoted, quoted: true, ..Named::default() };
     }
     let conflicts: HashSet<_> = text.split("input field \"").skip(1).filter_map(Conflict::parse).collect();
     if conflicts.is_empty() {
         return Named::default();
     }
     let (fitting, _) = pieces.partition(|piece| conflicts.iter().any(|conflict| conflict.fits(line(piece))));
-    Named { pieces: fitting, quoted: false }
+    Named { pieces: fitting, ..Named::default() }
 }
 
 /// `field type conflict: input field "v" on measurement "m" is type float, already exists as type integer`
@@ -257,7 +257,7 @@ mod tests {
         ];
         for (text, expected, is_quoted) in cases {
             let answer = Answer { body: text.clone(), ..Answer::status(400) };
-            let Named { pieces, quoted } = named(&body, &Pieces::all(&body), &answer);
+            let Named { pieces, quoted, .. } = named(&body, &Pieces::all(&body), &answer);
             assert_eq!((pieces.iter().collect::<Vec<_>>(), quoted), (expected, is_quoted), "{text}");
         }
     }

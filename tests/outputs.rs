@@ -29,6 +29,8 @@ mod duplicates;
 mod names;
 #[path = "outputs/poison.rs"]
 mod poison;
+#[path = "outputs/wrong_place.rs"]
+mod wrong_place;
 
 use sluicegate::clock;
 use std::collections::BTreeMap;

@@ -125,6 +125,9 @@ mod tests {
 
     #[test]
     fn too_many_requests_are_final_where_the_configuration_says_so() {
-        assert_eq!(verdict(Version::V1, Fallback::Forbidden, 1, false, &Answer::status(429)), Verdict::Refused(Refused::All));
+        assert_eq!(
+            verdict(Version::V1, Fallback::Forbidden, 1, false, &Answer::status(429)),
+            Verdict::Refused(Refused::All)
+        );
     }
 }

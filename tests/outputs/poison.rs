@@ -8,7 +8,7 @@ use std::sync::Mutex;
 const ONE: &str = "queue_config: { max_shards: 1, batch_send_deadline: 100ms, min_backoff: 20ms }";
 
 /// The samples of the dead letters, as `log inspect` prints them, and its lines about the letters.
-fn dead_letters(gw: &Gateway, output: &str) -> (Vec<String>, Vec<String>) {
+pub(super) fn dead_letters(gw: &Gateway, output: &str) -> (Vec<String>, Vec<String>) {
     let text = gw.log(&["inspect", "--dead-letters", output]);
     let (letters, samples): (Vec<_>, Vec<_>) =
         text.lines().map(str::to_owned).partition(|line| line.contains(" samples"));
@@ -218,7 +218,8 @@ fn whatever_is_refused_is_kept() {
     for (kind, keys, code) in
         [(RW, "version: 1", 422), ("wavefront", "source: me", 400), ("influxdb", "database: d", 400)]
     {
-        let sink = destination::of(kind).rule(move |request| (!request.lines().is_empty()).then(|| status(code).body("no")));
+        let sink =
+            destination::of(kind).rule(move |request| (!request.lines().is_empty()).then(|| status(code).body("no")));
         let gw = gateway().to_kind("out", kind, &sink, &format!("{keys}, {ONE}")).start();
         gw.post_influx(&rows(500));
         gw.drained();

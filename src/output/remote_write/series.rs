@@ -296,10 +296,8 @@ mod tests {
             let id = builder.define(builder.alias(name.as_bytes()), spec).unwrap();
             builder.push(id, seconds * 1_000_000_000, value, SampleFlags::NONE);
         };
-        let distribution = |count| Distribution {
-            granularity: Granularity::Minute,
-            centroids: vec![Centroid { count, mean: 2.5 }],
-        };
+        let distribution =
+            |count| Distribution { granularity: Granularity::Minute, centroids: vec![Centroid { count, mean: 2.5 }] };
         push("a", 60, Value::F64(1.0));
         push("lat", 60, Value::Distribution(&distribution(1)));
         push("z", 60, Value::F64(1.0));

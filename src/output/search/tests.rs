@@ -153,18 +153,14 @@ fn a_piece_of_many_lines_is_counted_as_many() {
     // Piece 0 is a histogram of four lines.
     let mut body = body(&[1; 6]);
     body.cuts[0].on_wire = 4;
-    let lines = |lines: Vec<u64>| {
-        move |_: &[usize]| (Verdict::Refused(Refused::LineNumbers(lines.clone())), Named::default())
-    };
+    let lines =
+        |lines: Vec<u64>| move |_: &[usize]| (Verdict::Refused(Refused::LineNumbers(lines.clone())), Named::default());
     assert_eq!(run(&body, &lines(vec![6])).0, (5, vec![(vec![2], 1)]));
     assert_eq!(run(&body, &lines(vec![2, 4, 9])).0, (4, vec![(vec![0, 5], 2)]));
     // Six of its nine lines are not all six pieces.
     let (outcome, _) = run(&body, &|asked| {
         let dropped: u64 = asked.iter().map(|piece| [4, 0, 1, 1, 0, 0][*piece]).sum();
-        (
-            if dropped > 0 { Verdict::Refused(Refused::Lines(dropped)) } else { Verdict::Delivered },
-            Named::default(),
-        )
+        (if dropped > 0 { Verdict::Refused(Refused::Lines(dropped)) } else { Verdict::Delivered }, Named::default())
     });
     assert_eq!(outcome.0, 3);
     // As many as the words fit.
@@ -195,8 +191,7 @@ fn numbers_of_lines_that_are_not_there_are_no_help_and_no_harm() {
     for number in [0, 9] {
         let (outcome, _) = run(&body(&[1; 4]), &|asked| {
             let bad = asked.contains(&2);
-            let verdict =
-                if bad { Verdict::Refused(Refused::LineNumbers(vec![number])) } else { Verdict::Delivered };
+            let verdict = if bad { Verdict::Refused(Refused::LineNumbers(vec![number])) } else { Verdict::Delivered };
             (verdict, Named::default())
         });
         assert_eq!(outcome, (3, vec![(vec![2], 1)]), "{number}");

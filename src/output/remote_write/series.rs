@@ -116,8 +116,7 @@ pub fn by_sample(version: Version, body: &Body, piece: usize) -> Option<Body> {
             }
         }
         Version::V2 => {
-            let mut series = v2::Request::decode(bytes_of(body, piece)).ok()?.timeseries;
-            series.iter_mut().for_each(|series| series.exemplars.clear());
+            let series = v2::Request::decode(bytes_of(body, piece)).ok()?.timeseries;
             for at in 0..samples {
                 let alone = |series: &v2::TimeSeries| {
                     let (samples, histograms) = only(at, samples, &series.samples, &series.histograms)?;

@@ -209,12 +209,18 @@ mod tests {
                 r#"{"error":"partial write of line protocol occurred","data":[{"error_message":"x","line_number":2},{"line_number":3}]}"#,
                 Some(Refused::LineNumbers(vec![2, 3])),
             ),
+            (r#"{"error":"partial write of line protocol occurred","data":[]}"#, None),
+            (r#"{"error":"partial write of line protocol occurred","data":[{"line_number":2},{}]}"#, None),
             (r#"{"error":"unable to parse 'partial write dropped=1'"}"#, None),
             (r#"{"error":"database not found"}"#, None),
             ("not JSON", None),
         ];
         for (body, expected) in cases {
             assert_eq!(partial_write(body), expected, "{body}");
+            for status in [400, 422] {
+                let answer = Answer { body: body.to_owned(), ..Answer::status(status) };
+                assert_eq!(verdict(&answer), expected.clone().map_or(Verdict::Suspect, Verdict::Refused), "{body}");
+            }
         }
     }
 
@@ -227,6 +233,7 @@ mod tests {
             "cpu2 v=1 1",
             "my\\ m,a\\ b=c\\,\\ v=1 w=1i,the\\ v=t 1",
             "cpu w=1",
+            "cpu w=1u",
         ];
         let mut body = Body::default();
         for line in lines {
@@ -247,6 +254,7 @@ mod tests {
             (conflict("v", "cpu", "string"), vec![2], false),
             (conflict("w", "cpu", "string"), vec![2], false),
             (conflict("w", "cpu", "float"), vec![5], false),
+            (conflict("w", "cpu", "unsigned"), vec![6], false),
             (conflict("the v", "my m", "boolean"), vec![4], false),
             (conflict("v", "my", "float"), vec![], false),
             (quoted("cpu2 v=1 1"), vec![3], true),
@@ -267,5 +275,8 @@ mod tests {
         let v1 =
             config::InfluxApi::V1 { database: "my db".into(), retention_policy: Some("a&b".into()), consistency: None };
         assert_eq!(write_url("http://h:8086/", &v1), "http://h:8086/write?db=my+db&precision=ns&rp=a%26b");
+        let v1 =
+            config::InfluxApi::V1 { database: "d".into(), retention_policy: None, consistency: Some("all".into()) };
+        assert_eq!(write_url("http://h:8086", &v1), "http://h:8086/write?db=d&precision=ns&consistency=all");
     }
 }

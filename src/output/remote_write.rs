@@ -124,6 +124,13 @@ mod tests {
     }
 
     #[test]
+    fn a_request_without_samples_needs_no_count_of_them() {
+        for fallback in [Fallback::Allowed, Fallback::Forbidden] {
+            assert_eq!(verdict(Version::V2, fallback, 0, true, &Answer::status(204)), Verdict::Delivered);
+        }
+    }
+
+    #[test]
     fn too_many_requests_are_final_where_the_configuration_says_so() {
         assert_eq!(
             verdict(Version::V1, Fallback::Forbidden, 1, false, &Answer::status(429)),

@@ -264,7 +264,6 @@ impl<'a> Search<'a> {
             Refused::Samples(refused) => {
                 let samples = pieces.samples(self.body);
                 let on_wire = |pieces: &Pieces| pieces.on_wire(self.body);
-                let refused = refused.min(on_wire(&pieces));
                 let tells_all = named.mentions >= refused && on_wire(&named.pieces) >= refused;
                 let kept = if tells_all { named.pieces } else { pieces };
                 let of = on_wire(&kept);

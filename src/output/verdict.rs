@@ -122,6 +122,7 @@ mod tests {
         let cases = [
             ("out of order sample", true),
             ("out of bounds", true),
+            ("Out of Bounds.", true),
             ("too old sample", true),
             ("Out of order sample for series {__name__=\"up\"}.", true),
             ("label name \"a\" is not unique: invalid sample", true),

@@ -110,6 +110,19 @@ fn a_lane_is_believed_when_another_gets_through() {
 }
 
 #[test]
+fn a_series_of_bad_samples_alone_is_believed_bad_beside_good_ones() {
+    let sink = destination::remote_write().rule(|request| {
+        let bad = request.lines().iter().any(|line| line.starts_with("bad"));
+        (bad || is_empty(request)).then(|| status(400).body("no"))
+    });
+    let one = "version: 1, queue_config: { max_shards: 1, batch_send_deadline: 100ms }";
+    let gw = gateway().to_kind("prom", RW, &sink, one).start();
+    gw.post_influx(&format!("{}bad v=1 {T}\nbad v=2 {}\n", rows(5), T + 1_000_000));
+    gw.drained();
+    assert_eq!((gw.delivered("prom"), refused(&gw, "prom")), (5.0, 2.0));
+}
+
+#[test]
 fn a_distribution_of_which_the_sum_is_refused_is_counted_and_kept_whole() {
     for version in [1, 2] {
         let sink = destination::remote_write().rule(|request| {

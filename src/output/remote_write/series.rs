@@ -187,7 +187,7 @@ mod tests {
         let mut body = Body::default();
         for (name, timestamps) in series {
             let label = |(name, value): (&str, &str)| v1::Label { name: name.to_owned(), value: value.to_owned() };
-            let labels = [("__name__", *name), ("path", "a\"b\\c, {d}")].map(label).to_vec();
+            let labels = [("__name__", *name), ("path", "a\"b\\c, {d}\n")].map(label).to_vec();
             let samples = timestamps.iter().map(|timestamp| v1::Sample { value: 1.0, timestamp: *timestamp }).collect();
             let series = v1::TimeSeries { labels, samples, ..v1::TimeSeries::default() };
             let request = v1::WriteRequest { timeseries: vec![series], ..v1::WriteRequest::default() };
@@ -199,7 +199,9 @@ mod tests {
 
     fn version_2(series: &[(&str, &[i64])]) -> Body {
         let mut symbols: Vec<String> =
-            ["", "__name__", "path", "a\"b\\c, {d}", "help", "unused"].map(str::to_owned).to_vec();
+            ["", "__name__", "path", "a\"b\\c, {d}\n", "trace_id", "abc", "help", "seconds", "unused"]
+                .map(str::to_owned)
+                .to_vec();
         let mut body = Body::default();
         for (name, timestamps) in series {
             symbols.push((*name).to_owned());
@@ -207,7 +209,8 @@ mod tests {
             let series = v2::TimeSeries {
                 labels_refs: vec![1, symbols.len() as u32 - 1, 2, 3],
                 samples: timestamps.iter().map(sample).collect(),
-                metadata: Some(v2::Metadata { help_ref: 4, ..v2::Metadata::default() }),
+                exemplars: vec![v2::Exemplar { labels_refs: vec![4, 5], ..v2::Exemplar::default() }],
+                metadata: Some(v2::Metadata { help_ref: 6, unit_ref: 7, ..v2::Metadata::default() }),
                 ..v2::TimeSeries::default()
             };
             v2::Request { symbols: Vec::new(), timeseries: vec![series] }.encode(&mut body.bytes).unwrap();
@@ -221,9 +224,9 @@ mod tests {
     fn a_text_names_series_in_either_notation() {
         let series: [(&str, &[i64]); 3] = [("one", &[1]), ("two", &[1]), ("three", &[1])];
         let texts = [
-            r#"out of order sample for series {__name__="two", path="a\"b\\c, {d}"}"#,
-            r#"sample is too old for series two{path="a\"b\\c, {d}"} and {"#,
-            r#"{not labels} from series {path="a\"b\\c, {d}",__name__="two"}: {x="y"}"#,
+            r#"out of order sample for series {__name__="two", path="a\"b\\c, {d}\n"}"#,
+            r#"sample is too old for series two{path="a\"b\\c, {d}\n"} and {"#,
+            r#"{not labels} from series {path="a\"b\\c, {d}\n",__name__="two"}: {x="y"}"#,
         ];
         for text in texts {
             for (version, body) in [(Version::V1, version_1(&series)), (Version::V2, version_2(&series))] {
@@ -241,6 +244,9 @@ mod tests {
         let series: [(&str, &[i64]); 2] = [("one", &[1]), ("two", &[5, 6, 7])];
         let body = version_1(&series);
         assert_eq!(by_sample(Version::V1, &body, 0), None);
+        let mut miscounted = body.clone();
+        miscounted.cuts[1].samples = 2;
+        assert_eq!(by_sample(Version::V1, &miscounted, 1), None);
         let finer = by_sample(Version::V1, &body, 1).unwrap();
         let request = v1::WriteRequest::decode(&*finer.part(0, 3)).unwrap();
         let times: Vec<_> = request
@@ -259,7 +265,7 @@ mod tests {
     #[test]
     fn a_text_that_names_a_series_twice_is_counted_twice() {
         let body = version_1(&[("one", &[1]), ("two", &[1, 2]), ("three", &[1])]);
-        let two = r#"too old sample for series {__name__="two", path="a\"b\\c, {d}"}"#;
+        let two = r#"too old sample for series {__name__="two", path="a\"b\\c, {d}\n"}"#;
         let text = format!("{two}\n{two}\nout of bounds for series {{__name__=\"absent\"}}");
         let named = named(Version::V1, &body, &Pieces::all(&body), &text);
         assert_eq!((named.pieces.iter().collect::<Vec<_>>(), named.mentions), (vec![1], 2));
@@ -346,9 +352,13 @@ mod tests {
         let part = with_own_symbols(&body, &[1].into_iter().collect()).unwrap();
         assert_eq!(part.samples(), 2);
         let request = v2::Request::decode(&*part.part(0, 1)).unwrap();
-        assert_eq!(request.symbols, ["", "__name__", "two", "path", "a\"b\\c, {d}", "help"]);
-        assert_eq!(request.timeseries[0].labels_refs, [1, 2, 3, 4]);
-        assert_eq!(request.timeseries[0].metadata.as_ref().unwrap().help_ref, 5);
+        let path = ["path", "a\"b\\c, {d}\n"];
+        let symbols = [&["", "__name__", "two"], &path[..], &["trace_id", "abc", "help", "seconds"]].concat();
+        assert_eq!(request.symbols, symbols);
+        let series = &request.timeseries[0];
+        assert_eq!((&*series.labels_refs, &*series.exemplars[0].labels_refs), (&[1, 2, 3, 4][..], &[5, 6][..]));
+        let metadata = series.metadata.as_ref().unwrap();
+        assert_eq!((metadata.help_ref, metadata.unit_ref), (7, 8));
         let mut torn = body;
         torn.prefix.clear();
         assert_eq!(with_own_symbols(&torn, &[1].into_iter().collect()), None);

@@ -302,6 +302,42 @@ fn whoever_takes_a_piece_is_believed_although_it_refuses_the_empty_request() {
 }
 
 #[test]
+fn whoever_names_a_piece_is_believed() {
+    let body = body(&[1; 3]);
+    let mut search = Search::new(&body);
+    while let Some(asked) = search.ask() {
+        assert!(!asked.is_empty(), "there is no need to ask more");
+        let named = Named { pieces: asked.clone(), ..Named::default() };
+        search.answered(asked, Verdict::Suspect, &Answer::status(400), named);
+    }
+    assert!(search.finish().is_some());
+}
+
+#[test]
+fn a_search_goes_on_for_as_long_as_something_is_delivered() {
+    let bad: Vec<_> = (0..600).step_by(3).collect();
+    let (outcome, _) = run(&body(&[1; 600]), &|asked| {
+        let verdict = if asked.iter().any(|piece| bad.contains(piece)) { Verdict::Suspect } else { Verdict::Delivered };
+        (verdict, Named::default())
+    });
+    assert_eq!((outcome.0, outcome.1.len()), (400, 200));
+}
+
+#[test]
+fn what_has_no_samples_is_refused_without_a_word() {
+    // Metadata, and quotes that fit no line.
+    let (outcome, _) = run(&body(&[0, 1]), &|asked| {
+        (if asked.contains(&0) { Verdict::Suspect } else { Verdict::Delivered }, Named::default())
+    });
+    assert_eq!(outcome, (1, vec![]));
+    let (outcome, _) = run(&body(&[1; 4]), &|asked| {
+        let bad = asked.contains(&2);
+        (if bad { Verdict::Refused(Refused::Quoted) } else { Verdict::Delivered }, Named::default())
+    });
+    assert_eq!(outcome, (3, vec![(vec![2], 1)]));
+}
+
+#[test]
 fn a_search_given_up_says_so() {
     let body = body(&vec![1; 5000]);
     let mut search = Search::believing(&body);

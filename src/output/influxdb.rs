@@ -5,7 +5,7 @@ use super::verdict::{Answer, Refused, Verdict};
 use crate::config;
 use crate::wire::Body;
 use memchr::memmem;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// The write endpoint with its query, timestamps in nanoseconds.
 pub fn write_url(base: &str, api: &config::InfluxApi) -> String {
@@ -71,6 +71,9 @@ fn partial_write(body: &str) -> Option<Refused> {
     dropped.parse().ok().map(|dropped| if dropped == 0 { Refused::Quoted } else { Refused::Lines(dropped) })
 }
 
+/// What stands before each line that a server could not read.
+const QUOTES: &str = "unable to parse '";
+
 /// The lines of a request that the text of its answer fits: those it quotes as unreadable, or those with the field whose
 /// type it complains of.
 pub fn named(body: &Body, pieces: &Pieces, answer: &Answer) -> Named {
@@ -80,12 +83,18 @@ pub fn named(body: &Body, pieces: &Pieces, answer: &Answer) -> Named {
         let start = piece.checked_sub(1).map_or(0, |before| body.cuts[before].end);
         body.bytes[start..body.cuts[piece].end].trim_ascii_end()
     };
-    let quotes = "unable to parse '";
-    if text.contains(quotes) {
-        let (quoted, _) = pieces.partition(|piece| {
-            memmem::find(text.as_bytes(), &[quotes.as_bytes(), line(piece), b"'"].concat()).is_some()
-        });
-        return Named { pieces: quoted, quoted: true, ..Named::default() };
+    if text.contains(QUOTES) {
+        let mut quoted = BTreeSet::new();
+        let mut rest = text.as_bytes();
+        while let Some(at) = memmem::find(rest, QUOTES.as_bytes()) {
+            rest = &rest[at + QUOTES.len()..];
+            let stands_here = |piece: &usize| rest.strip_prefix(line(*piece)).is_some_and(|rest| rest.starts_with(b"'"));
+            let here: Vec<_> = pieces.iter().filter(stands_here).collect();
+            // A line may have such words in a string; they quote nothing.
+            rest = &rest[here.iter().map(|piece| line(*piece).len()).max().unwrap_or(0)..];
+            quoted.extend(here);
+        }
+        return Named { pieces: quoted.into_iter().collect(), quoted: true, ..Named::default() };
     }
     let conflicts: HashSet<_> = text.split("input field \"").skip(1).filter_map(Conflict::parse).collect();
     if conflicts.is_empty() {
@@ -234,6 +243,7 @@ mod tests {
             "my\\ m,a\\ b=c\\,\\ v=1 w=1i,the\\ v=t 1",
             "cpu w=1",
             "cpu w=1u",
+            "cpu s=\"unable to parse 'cpu2 v=1 1'\" 1",
         ];
         let mut body = Body::default();
         for line in lines {
@@ -259,6 +269,7 @@ mod tests {
             (conflict("v", "my", "float"), vec![], false),
             (quoted("cpu2 v=1 1"), vec![3], true),
             (quoted("cpu2 v=1"), vec![], true),
+            (quoted("cpu s=\"unable to parse 'cpu2 v=1 1'\" 1"), vec![7], true),
             (quoted("cpu w=1': bad\nunable to parse 'cpu2 v=1 1"), vec![3, 5], true),
             (serde_json::json!({ "error": "timeout" }).to_string(), vec![], false),
             ("not JSON".to_owned(), vec![], false),

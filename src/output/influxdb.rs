@@ -88,7 +88,8 @@ pub fn named(body: &Body, pieces: &Pieces, answer: &Answer) -> Named {
         let mut rest = text.as_bytes();
         while let Some(at) = memmem::find(rest, QUOTES.as_bytes()) {
             rest = &rest[at + QUOTES.len()..];
-            let stands_here = |piece: &usize| rest.strip_prefix(line(*piece)).is_some_and(|rest| rest.starts_with(b"'"));
+            let stands_here =
+                |piece: &usize| rest.strip_prefix(line(*piece)).is_some_and(|rest| rest.starts_with(b"'"));
             let here: Vec<_> = pieces.iter().filter(stands_here).collect();
             // A line may have such words in a string; they quote nothing.
             rest = &rest[here.iter().map(|piece| line(*piece).len()).max().unwrap_or(0)..];

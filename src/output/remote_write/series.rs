@@ -90,7 +90,9 @@ fn labels(version: Version, piece: &[u8], symbols: &[String]) -> Option<Vec<Labe
             series.map(|series| series.labels_refs.chunks(2).map(pair).collect()).collect::<Option<_>>()?
         }
     };
-    all.iter_mut().for_each(|labels| labels.sort_unstable());
+    for labels in &mut all {
+        labels.sort_unstable();
+    }
     Some(all)
 }
 
@@ -278,7 +280,7 @@ mod tests {
             SeriesTable, Value,
         };
         use crate::output::encoding::Encoding;
-        use crate::wire::SampleRef;
+        use crate::wire::{SampleRef, remote_write::encode as encode1, remote_write2::encode as encode2};
         fn body<E: Encoding>(options: &E::Options, table: &SeriesTable, batch: &Batch) -> Body {
             let mut encoder = E::new(options);
             let mut losses = Losses::default();
@@ -309,8 +311,8 @@ mod tests {
         push("lat", 120, Value::Distribution(&distribution(3)));
         let batch = builder.finish();
         match version {
-            Version::V1 => body::<crate::wire::remote_write::encode::Encoder>(&Default::default(), &table, &batch),
-            Version::V2 => body::<crate::wire::remote_write2::encode::Encoder>(&Default::default(), &table, &batch),
+            Version::V1 => body::<encode1::Encoder>(&encode1::Options::default(), &table, &batch),
+            Version::V2 => body::<encode2::Encoder>(&encode2::Options::default(), &table, &batch),
         }
     }
 

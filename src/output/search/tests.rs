@@ -247,7 +247,7 @@ fn a_destination_that_refuses_everything_is_soon_believed() {
 
 /// Searches at a destination with one answer to every request and another to the empty one: how many requests it took, and what
 /// was delivered and refused, if it was believed.
-fn door(pieces: usize, body_answer: (Verdict, &str), empty_answer: (Verdict, &str)) -> (usize, Option<(u64, u64)>) {
+fn door(pieces: usize, body_answer: &(Verdict, &str), empty_answer: &(Verdict, &str)) -> (usize, Option<(u64, u64)>) {
     let body = body(&vec![1; pieces]);
     let mut search = Search::new(&body);
     let mut requests = 0;
@@ -279,13 +279,13 @@ fn whoever_says_nothing_of_samples_and_takes_nothing_is_not_believed() {
     ];
     for (to_body, to_empty, believed) in cases {
         for pieces in [1, 8, 5000] {
-            let (requests, result) = door(pieces, to_body.clone(), to_empty.clone());
+            let (requests, result) = door(pieces, &to_body, &to_empty);
             let what = format!("{pieces}: {to_body:?} {to_empty:?}");
             assert_eq!(result, believed.then_some((0, pieces as u64)), "{what}");
             assert!(believed || requests <= 2 * DOUBTFUL_MAX as usize + 2, "{what}: {requests}");
         }
     }
-    assert_eq!(door(0, (Suspect, ""), (Suspect, "")), (0, Some((0, 0))), "nothing is refused");
+    assert_eq!(door(0, &(Suspect, ""), &(Suspect, "")), (0, Some((0, 0))), "nothing is refused");
 }
 
 #[test]

@@ -13,6 +13,7 @@
 
 mod answer;
 mod connections;
+mod datagrams;
 mod decoder;
 mod http;
 mod influx;
@@ -29,6 +30,7 @@ mod routes;
 mod tests;
 mod wavefront;
 
+pub use datagrams::Datagrams;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use http::serve_bytes;
 pub use http::serve_http;

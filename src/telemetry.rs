@@ -4,6 +4,7 @@
 //! Prometheus text. The ledger's counters are exact against each other within one snapshot.
 
 use crate::clock;
+use crate::ingest::Datagrams;
 use crate::ledger::{Ledger, Source, State};
 use crate::log::{CursorState, Gap, Log, Position, rfc3339};
 use crate::memory::Memory;
@@ -31,6 +32,8 @@ pub struct Telemetry {
     pub log_bytes_max: u64,
     /// The memory of the process.
     pub memory: Arc<Memory>,
+    /// What the kernel makes of datagrams, where they are taken.
+    pub datagrams: Option<Datagrams>,
     /// When the process started.
     pub started_at: TimestampNs,
 }
@@ -241,6 +244,8 @@ pub struct Connections {
     pub open: u64,
     /// Closed at once, because their source had its share.
     pub refused: u64,
+    /// Datagrams that the kernel dropped before they were read; 0 where it does not say.
+    pub datagrams_dropped: u64,
 }
 
 impl Telemetry {
@@ -316,7 +321,11 @@ impl Telemetry {
                 short: self.memory.is_short(),
                 times_short: self.memory.times_short(),
             },
-            connections: Connections { open, refused },
+            connections: Connections {
+                open,
+                refused,
+                datagrams_dropped: self.datagrams.as_ref().map_or(0, Datagrams::dropped),
+            },
             sources: self.ledger.sources(now, |address| self.table.holding(self.table.source(address)).series),
         }
     }
@@ -464,6 +473,12 @@ pub fn metrics(status: &Status) -> String {
         "counter",
         "Connections closed at once, because their source had its share.",
         status.connections.refused,
+    );
+    page.single(
+        "sluicegate_udp_datagrams_dropped_total",
+        "counter",
+        "Datagrams that the kernel dropped before they were read, since the socket was opened.",
+        status.connections.datagrams_dropped,
     );
     page.single("sluicegate_memory_bytes", "gauge", "Resident memory.", status.memory.resident);
     page.single(

@@ -133,7 +133,7 @@ pub struct Body {
     pub cuts: Vec<Cut>,
 }
 
-/// The end of one piece of a [`Body`]: a line, a time series.
+/// The end of one piece of a [`Body`]: a line, a time series, the two time series of a distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Offset behind the piece.
@@ -158,6 +158,14 @@ impl Body {
         match self.cuts.last_mut() {
             Some(last) if last.end == end => last.samples += samples,
             _ => self.cuts.push(Cut { end, samples, on_wire }),
+        }
+    }
+
+    /// Makes what follows the last piece a part of it.
+    pub fn extend_piece(&mut self, samples: u32, on_wire: u32) {
+        if let Some(last) = self.cuts.last_mut() {
+            (last.end, last.samples) = (self.bytes.len(), last.samples + samples);
+            last.on_wire += on_wire;
         }
     }
 

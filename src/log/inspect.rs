@@ -93,5 +93,5 @@ fn read(
     let mut batch = Batch::new(header.format, table.pin());
     let Position { seq, ordinal } = header.position;
     let decoded = decode_batch(payload, header.count, definitions, table, &mut batch);
-    Ok(decoded.ok().map(|()| Record { seq, ordinal, appended_at: header.appended_at, batch }))
+    Ok(decoded.ok().map(|()| Record { seq, ordinal, appended_at: header.appended_at, batch: batch.into() }))
 }

@@ -367,7 +367,7 @@ impl SegmentReader {
             let mut batch = Batch::new(header.format, shared.table.pin());
             if decode_batch(payload, header.count, &self.definitions, &shared.table, &mut batch).is_ok() {
                 let appended_at = header.appended_at;
-                return Ok(Entry::Record(Arc::new(Record { seq, ordinal, appended_at, batch })));
+                return Ok(Entry::Record(Arc::new(Record { seq, ordinal, appended_at, batch: batch.into() })));
             }
         }
         Ok(lost(self.position, header.next(), TimeRange::at(header.appended_at), LostWhy::Damaged))

@@ -34,7 +34,7 @@ type Reply = oneshot::Sender<Result<Seq, AppendError>>;
 pub(super) enum Request {
     /// The permit is given back when the batch has left the queue, however it leaves.
     Append {
-        batch: Batch,
+        batch: Arc<Batch>,
         queued: OwnedSemaphorePermit,
         reply: Reply,
     },
@@ -193,7 +193,7 @@ impl Writer {
         None
     }
 
-    fn append(&mut self, batch: Batch, reply: Reply) {
+    fn append(&mut self, batch: Arc<Batch>, reply: Reply) {
         let appended_at = clock::now();
         let error = loop {
             let failed = {

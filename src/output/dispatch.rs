@@ -452,7 +452,7 @@ mod tests {
             help: "whether".into(),
             unit: "".into(),
         });
-        let record = Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish() };
+        let record = Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() };
         let mut sent = async |dispatch: &mut Dispatch<'_, Encoder>| {
             dispatch.ship_open(|_| true).await;
             let shipment = shipments.try_recv().ok()?;
@@ -473,7 +473,7 @@ mod tests {
                 help: "w".repeat(1 << 20).into(),
                 unit: "".into(),
             });
-            dispatch.encode(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish() });
+            dispatch.encode(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() });
         }
         let held: usize = dispatch.families.values().map(|metadata| metadata.bytes()).sum();
         assert!(held <= FAMILIES_BYTES_MAX && dispatch.families.len() == 8, "long help is bounded in bytes: {held}");

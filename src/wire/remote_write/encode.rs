@@ -4,7 +4,7 @@
 //! `TimeSeries` for each series, in the order of their first sample; each is a piece of the [`Body`].
 
 use super::decode::{NAME_LABEL, NANOSECONDS};
-use super::gather::{Gathered, Messages, Pending, Rendering};
+use super::gather::{Gathered, Messages, Pending, Rendering, cut};
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series};
 use crate::wire::prometheus_names::{Alphabet, translate};
 use crate::wire::protobuf::{Fields, put_bytes_field, put_double_field, put_varint, put_varint_field, varint_len};
@@ -210,7 +210,7 @@ impl Encoder {
         self.labels_bytes = 0;
         self.gathered.finish(dropped, |_, rendered, samples, messages| {
             put_series(&mut body.bytes, &rendered.labels, samples, messages);
-            body.cut_as(samples.iter().map(|sample| u32::from(sample.weight)).sum(), samples.len() as u32);
+            cut(&mut body, samples);
         });
         body
     }

@@ -7,7 +7,7 @@
 use super::decode::NANOSECONDS;
 use super::histogram;
 use crate::model::{Distribution, Loss, LossSet, Losses, Value};
-use crate::wire::SampleRef;
+use crate::wire::{Body, SampleRef};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,7 +44,7 @@ pub(crate) struct Group<R> {
 pub(crate) struct Pending {
     group: u32,
     /// Model samples it stands for: 0 for the second series of a distribution.
-    pub(crate) weight: u8,
+    weight: u8,
     kind: Kind,
     pub(crate) timestamp: i64,
     /// 0 is unset.
@@ -72,6 +72,14 @@ impl Pending {
     pub(crate) fn float(&self) -> [u8; 8] {
         self.bits.to_le_bytes()
     }
+}
+
+/// Ends the piece of the body that has these samples, and is behind the others. Count and sum of distributions are one piece:
+/// whoever refuses the one refuses the sample.
+pub(crate) fn cut(body: &mut Body, samples: &[Pending]) {
+    let weight = samples.iter().map(|sample| u32::from(sample.weight)).sum();
+    let on_wire = samples.len() as u32;
+    if weight == 0 && on_wire > 0 { body.extend_piece(weight, on_wire) } else { body.cut_as(weight, on_wire) }
 }
 
 /// The samples of a body under construction.

@@ -10,7 +10,7 @@ use crate::wire::remote_write::decode::{NAME_LABEL, NANOSECONDS};
 use crate::wire::remote_write::encode::{
     bytes_field_len, label_fields, labels_of, put_value_and_timestamp, renamed, sample_len,
 };
-use crate::wire::remote_write::gather::{Gathered, Messages, Pending, Rendering};
+use crate::wire::remote_write::gather::{Gathered, Messages, Pending, Rendering, cut};
 use crate::wire::{Body, SampleRef};
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
@@ -168,7 +168,7 @@ impl Encoder {
             for samples in [&samples[..floats], &samples[floats..]] {
                 if !samples.is_empty() {
                     put_series(&mut body.bytes, labels, metadata, samples, messages, exemplars.take());
-                    body.cut_as(samples.iter().map(|sample| u32::from(sample.weight)).sum(), samples.len() as u32);
+                    cut(&mut body, samples);
                 }
             }
         });
@@ -367,7 +367,7 @@ mod tests {
         }
         let body = encoder.finish(&mut Losses::default());
         let counted: Vec<_> = body.cuts.iter().map(|cut| (cut.samples, cut.on_wire)).collect();
-        assert_eq!(counted, [(1, 1), (0, 1), (1, 1)]);
+        assert_eq!(counted, [(1, 2), (1, 1)], "count and sum are one piece");
     }
 
     fn read(table: &SeriesTable, body: &[u8]) -> Batch {

@@ -18,16 +18,16 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Bytes after which a body is shipped whatever its number of samples.
-pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// Bytes of batches that are read ahead; of larger ones, each is read when the one before is encoded.
 const AHEAD_BYTES_MAX: usize = 1 << 20;
 /// How often metadata is repeated where the format sends it apart from series, as Prometheus does.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 /// Metadata in one body.
 const METADATA_PER_BODY: usize = 2000;
-/// Bytes of metadata that an output remembers and repeats; further families are neither.
+/// Bytes of metadata that an output remembers and repeats, or a part of the table's bound where that is less; further
+/// families are neither.
 const FAMILIES_BYTES_MAX: usize = 8 << 20;
+const FAMILIES_PART: usize = 16;
 /// Estimated cost of a remembered family beside its texts.
 const FAMILY_BYTES: usize = 96;
 
@@ -199,7 +199,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
     /// Encodes a record into the open bodies. Returns the bodies it filled.
     fn encode(&mut self, record: &Record) -> Vec<(usize, Shipment)> {
         let batch = &record.batch;
-        let samples_max = self.parts.queue.samples_per_send as u64;
+        let (samples_max, bytes_max) = (self.parts.queue.samples_per_send as u64, self.parts.queue.body_bytes_max);
         let oldest = self.parts.queue.oldest_wanted(clock::now());
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         let mut ready = Vec::new();
@@ -223,7 +223,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 continue;
             }
             let body = &mut self.bodies[lane];
-            let full = body.encoder.samples() >= samples_max || body.encoder.bytes() >= BODY_BYTES_MAX;
+            let full = body.encoder.samples() >= samples_max || body.encoder.bytes() >= bytes_max;
             // A row is not torn: its further fields follow into the body that has the first.
             if full && !sample.flags.contains(SampleFlags::ROW_CONTINUES) {
                 body.note_part(record.seq, std::mem::take(&mut taken[lane]));
@@ -269,7 +269,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             let known = self.families.get(&metadata.family);
             let cost = |metadata: &Metadata| FAMILY_BYTES + metadata.family.len() + metadata.bytes();
             let bytes = self.families_bytes - known.map_or(0, |known| cost(known)) + cost(&metadata);
-            if known == Some(&metadata) || bytes > FAMILIES_BYTES_MAX
+            if known == Some(&metadata) || bytes > FAMILIES_BYTES_MAX.min(self.parts.table.bytes_max() / FAMILIES_PART)
             {
                 continue;
             }

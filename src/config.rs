@@ -169,6 +169,8 @@ pub struct Limits {
     pub memory_limit: Option<usize>,
     /// Memory of bodies and batches between sockets and the log; follows from `memory_limit`.
     pub in_flight_bytes: usize,
+    /// Memory of what Pushgateway groups remember; follows from `memory_limit`.
+    pub pushed_bytes_max: usize,
     /// How long a silent series stays on `/scrape`.
     pub series_stale: Duration,
 }
@@ -189,6 +191,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(120),
             memory_limit: None,
             in_flight_bytes: 256 << 20,
+            pushed_bytes_max: 256 << 20,
             series_stale: Duration::from_secs(300),
         }
     }
@@ -404,6 +407,8 @@ pub struct Queue {
     pub lanes: usize,
     /// Samples in a request at most (`max_samples_per_send`).
     pub samples_per_send: usize,
+    /// Bytes after which a request is full whatever its number of samples; follows from `memory_limit`.
+    pub body_bytes_max: usize,
     /// How long samples wait for a request to fill (`batch_send_deadline`).
     pub send_deadline: Duration,
     /// The first wait after a failure (`min_backoff`).
@@ -427,6 +432,7 @@ impl Default for Queue {
         Self {
             lanes: 4,
             samples_per_send: 5000,
+            body_bytes_max: 4 << 20,
             send_deadline: Duration::from_secs(1),
             backoff_min: Duration::from_millis(30),
             backoff_max: Duration::from_secs(5),

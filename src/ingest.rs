@@ -96,7 +96,7 @@ impl Gate {
             connections: Connections::new(limits.connections_max, limits.connections_per_source_max),
             memory: Arc::new(Memory::new(limits.memory_limit)),
             flight: Flight::new(limits.in_flight_bytes),
-            groups: pushgateway::Groups::new(limits.memory_limit),
+            groups: pushgateway::Groups::new(limits.pushed_bytes_max),
             limits,
             scratch: Scratch::default(),
             decoding: Arc::new(Semaphore::new(cores)),

@@ -41,6 +41,7 @@
 mod bytes;
 mod cursor;
 mod damage;
+mod definitions;
 mod inspect;
 mod payload;
 mod reader;

@@ -10,6 +10,7 @@
 mod batch;
 mod denied;
 mod losses;
+mod recalled;
 mod refusal;
 mod series;
 mod sources;
@@ -19,10 +20,11 @@ mod value;
 pub use batch::{Batch, BatchBuilder, Exemplar, FamilyMetadata, Mark, Sample, SampleFlags};
 pub use denied::{Denied, SeriesLimits};
 pub use losses::{Loss, LossSet, Losses};
+pub use recalled::Recalled;
 pub use refusal::Refusal;
 pub use series::{Dialect, Label, LabelPair, Metadata, MetricType, Series, SeriesId, SeriesName, SeriesSpec};
 pub use sources::{Holding, Source};
-pub use table::{AliasHash, IdHasher, IdMap, Pin, SeriesTable, TableBounds};
+pub use table::{AliasHash, IdHasher, IdMap, Identity, Pin, SeriesTable, TableBounds};
 pub use value::{
     Centroid, Counts, Distribution, Granularity, NativeHistogram, ResetHint, STALE_MARKER_BITS, Span, Value,
     is_stale_marker,

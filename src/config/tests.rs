@@ -100,14 +100,20 @@ fn cuts_a_small_log_into_segments() {
 #[test]
 fn a_limit_of_memory_divides_itself_and_explicit_keys_win() {
     for (limit, outputs) in
-        [(MEMORY_LIMIT_MIN, 0), (MEMORY_LIMIT_MIN, 5), (512 << 20, 2), (1 << 30, 1), (8 << 30, 3), (1 << 44, 1)]
+        [(MEMORY_LIMIT_MIN, 0), (MEMORY_LIMIT_MIN, 6), (512 << 20, 2), (1 << 30, 1), (8 << 30, 3), (1 << 44, 1)]
     {
         let output = |at| format!("{{ name: o{at}, wavefront: {{ url: 'http://h' }} }}");
         let outputs: Vec<_> = (0..outputs).map(output).collect();
         let config = good(&format!("limits: {{ memory_limit: {limit} }}\noutputs: [{}]", outputs.join(", ")));
         assert!(config.limits.decompressed_bytes_max >= 1 << 20 && config.limits.connections_max >= 64, "{config:?}");
-        assert!(config.series.bytes_max >= 1 << 20, "{config:?}");
+        assert!(config.series.bytes_max >= 4 << 20, "{config:?}");
+        let sends = config.outputs.iter().all(|output| output.queue.body_bytes_max >= 128 << 10);
+        assert!(sends && config.log.segment_bytes >= 16 << 20, "{config:?}");
     }
+    // Too many outputs for so little is a mistake, not a table without room.
+    let many: Vec<_> = (0..40).map(|at| format!("{{ name: o{at}, wavefront: {{ url: 'http://h' }} }}")).collect();
+    let mistakes = mistakes(&format!("limits: {{ memory_limit: 256MiB }}\noutputs: [{}]", many.join(", ")));
+    assert!(mistakes.iter().any(|mistake| mistake.contains("too little")), "{mistakes:?}");
     let ample = good("limits: { memory_limit: 1TiB }");
     assert_eq!((ample.log, ample.series), (LogSettings::default(), SeriesSettings::default()));
     assert_eq!(ample.limits, Limits { memory_limit: Some(1 << 40), ..Limits::default() });
@@ -131,6 +137,7 @@ fn reads_http_clients_and_queues() {
     let expected = Queue {
         lanes: 7,
         samples_per_send: 100,
+        body_bytes_max: 4 << 20,
         send_deadline: Duration::from_secs(2),
         backoff_min: Duration::from_secs(1),
         backoff_max: Duration::from_secs(90),

@@ -163,7 +163,7 @@ impl World {
     fn text(&self, batch: &Batch) -> String {
         let mut text = String::new();
         for sample in &batch.samples {
-            let name = self.log.table().series(sample.series).map(|series| series.name.measurement().to_owned());
+            let name = batch.series(sample.series, self.log.table()).map(|series| series.name.measurement().to_owned());
             let _ = write!(text, "{name:?} {} {:?};", sample.timestamp, batch.value(sample));
         }
         text

@@ -2,8 +2,8 @@
 
 use super::table::{AliasHash, Pin};
 use super::{
-    Denied, Distribution, Format, Metadata, NativeHistogram, SeriesId, SeriesLimits, SeriesSpec, SeriesTable, Source,
-    TimestampNs, Value,
+    Denied, Distribution, Format, Metadata, NativeHistogram, Recalled, Series, SeriesId, SeriesLimits, SeriesSpec,
+    SeriesTable, Source, TimestampNs, Value,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ pub type FamilyMetadata = Arc<Metadata>;
 
 /// Samples of one request, in the order of arrival, and what travels with them.
 ///
-/// A batch keeps the series it names alive in the series table ([`Pin`]).
+/// A batch keeps the series it names alive in the series table ([`Pin`]), or holds them itself ([`Recalled`]).
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The format it arrived in.
@@ -101,6 +101,7 @@ pub struct Batch {
     strings: String,
     histograms: Vec<NativeHistogram>,
     distributions: Vec<Distribution>,
+    recalled: Option<Arc<Recalled>>,
     _pin: Pin,
 }
 
@@ -116,8 +117,25 @@ impl Batch {
             strings: String::new(),
             histograms: Vec::new(),
             distributions: Vec::new(),
+            recalled: None,
             _pin: pin,
         }
+    }
+
+    /// The same for samples that may be of recalled series.
+    #[must_use]
+    pub fn recalling(self, recalled: Arc<Recalled>) -> Self {
+        Self { recalled: Some(recalled), ..self }
+    }
+
+    /// The recalled series that it may name.
+    pub fn recalled(&self) -> Option<&Arc<Recalled>> {
+        self.recalled.as_ref()
+    }
+
+    /// A series that it names.
+    pub fn series(&self, id: SeriesId, table: &SeriesTable) -> Option<Arc<Series>> {
+        if id.is_recalled() { self.recalled.as_ref()?.series(id) } else { table.series(id) }
     }
 
     /// The value of one of this batch's samples.

@@ -4,9 +4,31 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-/// A series within this process. Never reused for another series while the process lives.
+/// A series within this process. Never reused for another series while the process lives; only that of a
+/// [`Recalled`](super::Recalled) series holds no longer than its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesId(pub u32);
+
+impl SeriesId {
+    /// Recalled series have the ids from here on.
+    const FIRST_RECALLED: u32 = u32::MAX - (1 << 27);
+
+    /// The id of a place in a generation of recalled series.
+    pub(super) fn recalled(place: usize) -> Option<Self> {
+        u32::try_from(place).ok()?.checked_add(Self::FIRST_RECALLED).map(Self)
+    }
+
+    /// Its place in its generation, if it is the id of a recalled series.
+    pub(super) fn recalled_place(self) -> Option<usize> {
+        self.0.checked_sub(Self::FIRST_RECALLED).map(|place| place as usize)
+    }
+
+    /// Whether it has a meaning only together with its batch.
+    #[inline]
+    pub const fn is_recalled(self) -> bool {
+        self.0 >= Self::FIRST_RECALLED
+    }
+}
 
 /// A metric name, with the point where measurement and field meet when it came from line protocol.
 ///

@@ -13,19 +13,21 @@ use crate::wire::SampleRef;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Bytes after which a body is shipped whatever its number of samples.
-pub const BODY_BYTES_MAX: usize = 4 << 20;
+/// Bytes of batches that are read ahead; of larger ones, each is read when the one before is encoded.
+const AHEAD_BYTES_MAX: usize = 1 << 20;
 /// How often metadata is repeated where the format sends it apart from series, as Prometheus does.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 /// Metadata in one body.
 const METADATA_PER_BODY: usize = 2000;
-/// Bytes of metadata that an output remembers and repeats; further families are neither.
+/// Bytes of metadata that an output remembers and repeats, or a part of the table's bound where that is less; further
+/// families are neither.
 const FAMILIES_BYTES_MAX: usize = 8 << 20;
+const FAMILIES_PART: usize = 16;
 /// Estimated cost of a remembered family beside its texts.
 const FAMILY_BYTES: usize = 96;
 
@@ -150,7 +152,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_event(event),
                 entry = entries.recv(), if wanted => match entry {
-                    Some(Some(entry)) => self.take(&entry).await,
+                    Some(Some((entry, _room))) => self.take(&entry).await,
                     Some(None) => target = Some(self.next_seq),
                     None => return End::Failed,
                 },
@@ -197,7 +199,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
     /// Encodes a record into the open bodies. Returns the bodies it filled.
     fn encode(&mut self, record: &Record) -> Vec<(usize, Shipment)> {
         let batch = &record.batch;
-        let samples_max = self.parts.queue.samples_per_send as u64;
+        let (samples_max, bytes_max) = (self.parts.queue.samples_per_send as u64, self.parts.queue.body_bytes_max);
         let oldest = self.parts.queue.oldest_wanted(clock::now());
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         let mut ready = Vec::new();
@@ -206,7 +208,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         let mut exemplars = Exemplars::of(batch);
 
         self.parts.account.read(batch.samples.len() as u64);
-        self.memo.refresh();
+        self.memo.refresh(batch);
         for (index, sample) in batch.samples.iter().enumerate() {
             let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
             let (rendered, lane) = match self.memo.slot(sample.series) {
@@ -221,7 +223,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 continue;
             }
             let body = &mut self.bodies[lane];
-            let full = body.encoder.samples() >= samples_max || body.encoder.bytes() >= BODY_BYTES_MAX;
+            let full = body.encoder.samples() >= samples_max || body.encoder.bytes() >= bytes_max;
             // A row is not torn: its further fields follow into the body that has the first.
             if full && !sample.flags.contains(SampleFlags::ROW_CONTINUES) {
                 body.note_part(record.seq, std::mem::take(&mut taken[lane]));
@@ -267,7 +269,8 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             let known = self.families.get(&metadata.family);
             let cost = |metadata: &Metadata| FAMILY_BYTES + metadata.family.len() + metadata.bytes();
             let bytes = self.families_bytes - known.map_or(0, |known| cost(known)) + cost(&metadata);
-            if known == Some(&metadata) || bytes > FAMILIES_BYTES_MAX {
+            if known == Some(&metadata) || bytes > FAMILIES_BYTES_MAX.min(self.parts.table.bytes_max() / FAMILIES_PART)
+            {
                 continue;
             }
             if !first.encoder.metadata(&metadata) {
@@ -396,17 +399,31 @@ impl<'a> Exemplars<'a> {
     }
 }
 
+/// An entry, and the room it takes until it is encoded.
+type Ahead = (Entry, OwnedSemaphorePermit);
+
 /// Reads the log in a task of its own, a little ahead, so that waiting for it can be given up at any point. Gives `None`
 /// when the log was closed and read to its end. The task ends with the second value.
-fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Entry>>, AbortOnDropHandle<()>) {
-    const AHEAD: usize = 2;
+fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Ahead>>, AbortOnDropHandle<()>) {
     const PAUSE: Duration = Duration::from_secs(1);
-    let (sender, receiver) = mpsc::channel(AHEAD);
+    // One waits while another is encoded.
+    let (sender, receiver) = mpsc::channel(1);
+    let room = Arc::new(Semaphore::new(AHEAD_BYTES_MAX));
     let reading = tokio::spawn(async move {
         loop {
+            let Ok(mut taken) = Arc::clone(&room).acquire_owned().await else { return };
             match reader.next().await {
                 Ok(entry) => {
-                    if sender.send(Some(entry)).await.is_err() {
+                    let bytes = match &entry {
+                        Entry::Record(record) => record.batch.bytes().clamp(1, AHEAD_BYTES_MAX),
+                        Entry::Lost { .. } => 1,
+                    };
+                    let more = Arc::clone(&room).acquire_many_owned(bytes as u32 - 1).await;
+                    taken.merge(match more {
+                        Ok(more) => more,
+                        Err(_) => return,
+                    });
+                    if sender.send(Some((entry, taken))).await.is_err() {
                         return;
                     }
                 }

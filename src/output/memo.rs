@@ -1,16 +1,19 @@
 //! What an output knows of a series after its first sight: its rendering, its lane, or why it is not sent.
 //!
 //! Relabelling, sanitising, escaping and loss decisions happen here, once a series. The memo is a cache bounded by the
-//! series table, whose dead series it forgets: it may be emptied at any time and fills again. The lane comes from what the series is at the destination,
-//! so that sources which meet there, by relabelling or under new metadata, keep their order.
+//! series table, whose dead series it forgets: it may be emptied at any time and fills again. Of recalled series it knows one
+//! generation. The lane comes from what the series is at the destination, so that sources which meet there, by relabelling
+//! or under new metadata, keep their order.
 
 use super::encoding::Encoding;
-use crate::model::{Dialect, IdMap, LabelPair, Loss, LossSet, Metadata, Series, SeriesId, SeriesName, SeriesTable};
+use crate::model::{
+    Batch, Dialect, IdMap, LabelPair, Loss, LossSet, Metadata, Recalled, Series, SeriesId, SeriesName, SeriesTable,
+};
 use crate::relabel;
 use crate::wire::prometheus_names::{self, Alphabet};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A series on its way out, or the reason why none of its samples is sent.
 pub type Slot<R> = Result<(Arc<R>, usize), Loss>;
@@ -21,6 +24,9 @@ const SLOTS_SPARE: usize = 4096;
 /// See the module's documentation.
 pub struct Memo<E: Encoding> {
     slots: IdMap<SeriesId, Slot<E::Rendered>>,
+    /// The same for the recalled series of the present generation. It is not held: batches do that.
+    recalled_slots: IdMap<SeriesId, Slot<E::Rendered>>,
+    recalled: Weak<Recalled>,
     /// Which series first became an identity at the destination. They outlive the slots: a name does not change hands
     /// because metadata changed.
     claims: HashMap<u64, Claim>,
@@ -44,25 +50,43 @@ impl<E: Encoding> Memo<E> {
     /// An empty memo of an output with that many lanes.
     pub fn new(options: E::Options, table: Arc<SeriesTable>, rules: Vec<relabel::Rule>, lanes: usize) -> Self {
         let families_version = table.families_version();
-        let (slots, claims) = (HashMap::default(), HashMap::new());
-        Self { slots, claims, collisions: 0, options, table, families_version, rules, lanes, learned: Vec::new() }
+        Self {
+            slots: HashMap::default(),
+            recalled_slots: HashMap::default(),
+            recalled: Weak::new(),
+            claims: HashMap::new(),
+            collisions: 0,
+            options,
+            table,
+            families_version,
+            rules,
+            lanes,
+            learned: Vec::new(),
+        }
     }
 
-    /// Forgets what may be out of date; to be called between records.
-    pub fn refresh(&mut self) {
+    /// Forgets what may be out of date; to be called before each batch.
+    pub fn refresh(&mut self, batch: &Batch) {
+        let recalled = batch.recalled().map(Arc::downgrade).unwrap_or_default();
+        if !Weak::ptr_eq(&recalled, &self.recalled) {
+            self.recalled = recalled;
+            self.recalled_slots = HashMap::default();
+        }
         let version = self.table.families_version();
         let slots_max = self.table.len() * 5 / 4 + SLOTS_SPARE;
         if version != self.families_version {
             self.families_version = version;
             self.slots.clear();
+            self.recalled_slots.clear();
         }
         if self.slots.len() > slots_max {
             let table = &self.table;
             self.slots.retain(|id, _| table.series(*id).is_some());
             self.slots.shrink_to(slots_max);
         }
-        if self.claims.len() > slots_max * 2 {
+        if self.claims.len() > slots_max * 2 + self.recalled_slots.len() {
             self.slots.clear();
+            self.recalled_slots.clear();
             self.claims = HashMap::new();
         }
     }
@@ -70,11 +94,16 @@ impl<E: Encoding> Memo<E> {
     /// What is known of a series.
     #[inline]
     pub fn slot(&mut self, id: SeriesId) -> &Slot<E::Rendered> {
-        if !self.slots.contains_key(&id) {
+        if !self.slots_of(id).contains_key(&id) {
             let slot = self.resolve(id);
-            self.slots.insert(id, slot);
+            self.slots_of(id).insert(id, slot);
         }
-        &self.slots[&id]
+        &self.slots_of(id)[&id]
+    }
+
+    #[inline]
+    fn slots_of(&mut self, id: SeriesId) -> &mut IdMap<SeriesId, Slot<E::Rendered>> {
+        if id.is_recalled() { &mut self.recalled_slots } else { &mut self.slots }
     }
 
     /// The metadata that new series brought, for formats that send it apart from series.
@@ -85,7 +114,12 @@ impl<E: Encoding> Memo<E> {
     #[cold]
     fn resolve(&mut self, id: SeriesId) -> Slot<E::Rendered> {
         // A batch pins its series, so this is there; were it not, the sample would still be counted.
-        let series = self.table.series(id).ok_or(Loss::LogDamaged)?;
+        let series = if id.is_recalled() {
+            self.recalled.upgrade().and_then(|recalled| recalled.series(id))
+        } else {
+            self.table.series(id)
+        };
+        let series = series.ok_or(Loss::LogDamaged)?;
         let relabelled = if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules)?) };
         let series = relabelled.as_ref().unwrap_or(&series);
         if let Some(metadata) = &series.metadata

@@ -104,7 +104,7 @@ impl<E: Encoding> Streamed<E> {
         *taken += batch.samples.len() as u64;
         // Else series keep their rendering: under another one they would stand twice in the open message.
         if !batch.metadata.is_empty() {
-            memo.refresh();
+            memo.refresh(batch);
         }
         let mut starts = batch.starts.iter().peekable();
         for (index, sample) in batch.samples.iter().enumerate() {

@@ -541,7 +541,7 @@ mod tests {
                 table.sweep();
             }
             let begun = clock::monotonic();
-            while table.len() > 0 {
+            while !table.is_empty() {
                 assert!(begun.elapsed() < Duration::from_secs(60), "{} series are kept", table.len());
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 table.sweep();

@@ -7,10 +7,11 @@ use super::shipment::{Settlement, Shipment};
 use crate::clock;
 use crate::config;
 use crate::ledger::OutputAccount;
-use crate::log::{Cursor, CursorState, Entry, Gap, Log, ReadError, Reader, Record};
+use crate::log::{Cursor, CursorState, Entry, Gap, Log, MEMORY_AGE_MAX, Position, ReadError, Reader, Record};
 use crate::model::{Batch, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, TimestampNs};
 use crate::wire::SampleRef;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -85,7 +86,12 @@ pub struct Dispatch<'a, E: Encoding> {
     bodies: Vec<OpenBody<E>>,
     events: mpsc::UnboundedReceiver<Event>,
     progress: Progress,
-    next_seq: u64,
+    /// Behind the entry that was taken last.
+    next: Position,
+    /// None while the output stands still.
+    ahead: Option<Ahead>,
+    /// How long a lane may be busy until what was read ahead is let go: it keeps series in the table, and the table is for all.
+    patience: Duration,
     /// Metadata that came with series or apart from them, to be repeated.
     families: HashMap<Box<str>, Arc<Metadata>>,
     families_bytes: usize,
@@ -111,6 +117,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         };
         let bodies = lanes.into_iter().map(open).collect();
         parts.account.restart(state.delivered, state.dropped.clone());
+        let next = state.position();
         let progress = Progress::new(Finished { seq: state.seq, delivered: state.delivered, dropped: state.dropped });
         let families = HashMap::new();
         Self {
@@ -119,7 +126,9 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             bodies,
             events,
             progress,
-            next_seq: state.seq,
+            next,
+            ahead: None,
+            patience: MEMORY_AGE_MAX,
             families,
             families_bytes: 0,
             older_version: false,
@@ -128,7 +137,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
 
     /// Runs until the drain is done.
     pub async fn run(mut self, drain: &CancellationToken) -> End {
-        let (mut entries, _reading) = read_ahead(self.parts.cursor.reader());
+        self.ahead = Some(Ahead::of(self.parts.cursor.reader()));
         let mut target = None;
         let mut metadata = tokio::time::interval_at(Instant::now() + METADATA_INTERVAL, METADATA_INTERVAL);
         metadata.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -136,8 +145,10 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             if self.older_version {
                 return End::OlderVersion;
             }
-            let wanted = target.is_none_or(|target| self.next_seq < target);
-            if !wanted {
+            let wanted = target.is_none_or(|target| self.next.seq < target);
+            if wanted {
+                self.ahead.get_or_insert_with(|| Ahead::of(self.parts.log.reader(self.next)));
+            } else {
                 self.ship_open(|_| true).await;
                 if self.progress.is_idle() || self.older_version {
                     return if self.older_version { End::OlderVersion } else { End::Drained };
@@ -151,9 +162,9 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 .map(|since| since + self.parts.queue.send_deadline);
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_event(event),
-                entry = entries.recv(), if wanted => match entry {
-                    Some(Some((entry, _room))) => self.take(&entry).await,
-                    Some(None) => target = Some(self.next_seq),
+                entry = next(self.ahead.as_mut()), if wanted => match entry {
+                    Some(Some((entry, room))) => self.take(entry, room).await,
+                    Some(None) => target = Some(self.next.seq),
                     None => return End::Failed,
                 },
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
@@ -167,17 +178,18 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         }
     }
 
-    async fn take(&mut self, entry: &Entry) {
+    async fn take(&mut self, entry: Entry, room: OwnedSemaphorePermit) {
         match entry {
             Entry::Record(record) => {
-                self.next_seq = record.seq + 1;
-                let ready = self.encode(record);
+                self.next = record.next();
+                let ready = self.encode(&record);
+                drop((record, room));
                 for (lane, shipment) in ready {
                     self.ship(lane, shipment).await;
                 }
             }
             Entry::Lost { gap, why } => {
-                let Gap { first, next, samples, appended } = *gap;
+                let Gap { first, next, samples, appended } = gap;
                 let reason = why.loss();
                 tracing::error!(
                     output = self.parts.account.name,
@@ -188,7 +200,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                     reason = reason.as_str(),
                     "the log no longer has records of this output"
                 );
-                self.next_seq = next;
+                self.next = Position { seq: next, ordinal: self.next.ordinal.saturating_add(samples) };
                 self.parts.account.lose(reason, samples);
                 self.progress.skip(first, next, clock::now(), reason, samples);
             }
@@ -311,11 +323,13 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
     /// Hands a shipment to its lane, and goes on settling while the lane is busy.
     async fn ship(&mut self, lane: usize, shipment: Shipment) {
         let sender = self.bodies[lane].lane.clone();
+        let mut stands_still = pin!(tokio::time::sleep(self.patience));
         loop {
             if self.older_version {
                 return;
             }
             tokio::select! {
+                () = &mut stands_still, if self.ahead.is_some() => self.ahead = None,
                 permit = sender.reserve() => {
                     if let Ok(permit) = permit {
                         permit.send(shipment);
@@ -400,11 +414,32 @@ impl<'a> Exemplars<'a> {
 }
 
 /// An entry, and the room it takes until it is encoded.
-type Ahead = (Entry, OwnedSemaphorePermit);
+type Read = (Entry, OwnedSemaphorePermit);
 
-/// Reads the log in a task of its own, a little ahead, so that waiting for it can be given up at any point. Gives `None`
-/// when the log was closed and read to its end. The task ends with the second value.
-fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Ahead>>, AbortOnDropHandle<()>) {
+/// Reads the log in a task of its own, a little ahead, so that waiting for it can be given up at any point.
+#[derive(Debug)]
+struct Ahead {
+    /// `None` when the log was closed and read to its end.
+    entries: mpsc::Receiver<Option<Read>>,
+    _reading: AbortOnDropHandle<()>,
+}
+
+impl Ahead {
+    fn of(reader: Reader) -> Self {
+        let (entries, reading) = read_ahead(reader);
+        Self { entries, _reading: reading }
+    }
+}
+
+/// The next entry, once it is read.
+async fn next(ahead: Option<&mut Ahead>) -> Option<Option<Read>> {
+    match ahead {
+        Some(ahead) => ahead.entries.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Read>>, AbortOnDropHandle<()>) {
     const PAUSE: Duration = Duration::from_secs(1);
     // One waits while another is encoded.
     let (sender, receiver) = mpsc::channel(1);
@@ -445,7 +480,7 @@ fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Ahead>>, AbortOnDrop
 mod tests {
     use super::*;
     use crate::log::LogConfig;
-    use crate::model::{BatchBuilder, Format, MetricType};
+    use crate::model::{BatchBuilder, Format, MetricType, SeriesSpec, TableBounds, Value};
     use crate::wire::remote_write::encode::{Encoder, Options};
     use std::collections::BTreeMap;
 
@@ -494,5 +529,53 @@ mod tests {
         }
         let held: usize = dispatch.families.values().map(|metadata| metadata.bytes()).sum();
         assert!(held <= FAMILIES_BYTES_MAX && dispatch.families.len() == 8, "long help is bounded in bytes: {held}");
+    }
+
+    #[tokio::test]
+    async fn an_output_that_stands_still_keeps_no_series_in_the_table_and_goes_on_where_it_stood() {
+        const RECORDS: u64 = 100;
+        let dir = tempfile::TempDir::new().unwrap();
+        let table = Arc::new(SeriesTable::new(TableBounds { idle_sweeps: 1, ..TableBounds::default() }));
+        let log = LogConfig { memory_bytes: 0, ..LogConfig::new(dir.path()) };
+        let log = Arc::new(Log::open(log, Arc::clone(&table)).unwrap());
+        let cursor = log.cursor("a").unwrap();
+        let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
+        let queue = config::Queue { send_deadline: Duration::from_millis(1), ..config::Queue::default() };
+        let parts = Parts { log: &log, cursor: &cursor, account: &account, table: &table, queue: &queue, relabel: &[] };
+        let (lane, mut shipments) = mpsc::channel(1);
+        let (settled, events) = mpsc::unbounded_channel();
+        let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
+        dispatch.patience = Duration::from_millis(20);
+        let drain = CancellationToken::new();
+        let others = async {
+            for number in 0..RECORDS {
+                let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+                let measurement = format!("m{number}");
+                let spec = SeriesSpec { measurement: &measurement, field: None, labels: Vec::new(), metadata: None };
+                let id = builder.define(builder.alias(measurement.as_bytes()), spec).unwrap();
+                builder.push(id, number as i64, Value::F64(1.0), SampleFlags::NONE);
+                log.append(builder.finish()).await.unwrap();
+                table.sweep();
+            }
+            let begun = clock::monotonic();
+            while !table.is_empty() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{} series are kept", table.len());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                table.sweep();
+            }
+            while cursor.state().delivered < RECORDS {
+                let next = tokio::time::timeout(Duration::from_millis(5), shipments.recv()).await;
+                // Otherwise the last of them is being counted.
+                if let Ok(Some(Shipment { parts, dropped, .. })) = next {
+                    let delivered = parts.iter().map(|(_, samples)| samples).sum();
+                    settled.send(Event::Settled(Box::new(Settlement { parts, delivered, dropped }))).unwrap();
+                }
+            }
+        };
+        tokio::select! {
+            end = dispatch.run(&drain) => panic!("{end:?}"),
+            () = others => {}
+        }
+        assert_eq!(cursor.state().position(), log.end());
     }
 }

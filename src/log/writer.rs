@@ -31,6 +31,7 @@ type Reply = oneshot::Sender<Result<Seq, AppendError>>;
 
 /// What the writer is asked.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "all but the last are of the large kind")]
 pub(super) enum Request {
     /// The permit is given back when the batch has left the queue, however it leaves.
     Append {

@@ -155,7 +155,7 @@ fn write_backlog(dir: &Path, outputs: &[&str], records: u64) -> u64 {
     let table = Arc::new(SeriesTable::default());
     let config = LogConfig { ack: Ack::Memory, memory_bytes: 0, ..LogConfig::new(dir) };
     let log = Log::open(config, Arc::clone(&table)).expect("a log");
-    let _cursors: Vec<_> = outputs.iter().map(|name| log.cursor(name).expect("a cursor")).collect();
+    let cursors: Vec<_> = outputs.iter().map(|name| log.cursor(name).expect("a cursor")).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let now = clock::now();
     for record in 0..records {
@@ -175,6 +175,10 @@ fn write_backlog(dir: &Path, outputs: &[&str], records: u64) -> u64 {
         runtime.block_on(log.append(batch.finish())).expect("appended");
     }
     runtime.block_on(log.close());
+    drop((cursors, log));
+    // Its threads let go of it a moment later.
+    let lock = std::fs::File::open(dir.join("lock")).expect("the lock");
+    eventually(GIVE_UP, || lock.try_lock().map_err(|error| error.to_string()));
     records * (OWN + SHARED)
 }
 

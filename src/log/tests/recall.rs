@@ -121,3 +121,36 @@ fn what_comes_back_to_its_senders_is_no_longer_recalled() {
     });
     run(log.close());
 }
+
+#[test]
+fn a_definition_that_the_disk_loses_while_its_segment_is_read_is_found_in_its_other_copy() {
+    let (storage, table) = (Memory::default(), small_table());
+    let (log, _held, texts) = churned(&storage, &table);
+    let path = log.shared.segment_path(0);
+    run(async {
+        let mut reader = log.reader(Position::default());
+        let Ok(Entry::Record(_)) = reader.next().await else { panic!("the first is there") };
+        // By now the reader knows where all definitions stand, and has read those of the first record.
+        let mut walk = segment::Walk::new(storage.open(&path, false).unwrap(), log.stats().segments[0].bytes);
+        let mut definitions = Vec::new();
+        while let Some((offset, header)) = walk.step().unwrap() {
+            if header.kind == record::Kind::Definitions && header.position.seq == 1 {
+                definitions.push(offset + record::HEADER_BYTES as u64..offset + header.record_bytes());
+            }
+        }
+        // The second copy of those of the first record, then the first copy of those of the second.
+        storage.spoil(&path, definitions[1].clone());
+        let mut errors = 0;
+        let record = loop {
+            match reader.next().await {
+                Ok(Entry::Record(record)) => break record,
+                Ok(lost) => panic!("{lost:?}"),
+                Err(_) => errors += 1,
+            }
+            assert!(errors < 10, "it goes on");
+        };
+        assert!(errors > 0 && record.seq == 1, "{errors} errors before record {}", record.seq);
+        assert_eq!(text(&log, &record.batch), texts[1]);
+    });
+    run(log.close());
+}

@@ -94,8 +94,10 @@ fn histogram() -> v2::Histogram {
     }
 }
 
+/// One request at a time, so that series of one request meet in one body.
 fn sent_to(sink: &Destination, version: u8) -> Setup {
-    gateway().to_kind("prom", "prometheus_remote_write", sink, &format!("version: {version}"))
+    let queue = "queue_config: { max_shards: 1, batch_send_deadline: 20ms, min_backoff: 20ms, max_backoff: 200ms }";
+    gateway().to_kind("prom", "prometheus_remote_write", sink, &format!("version: {version}, {queue}"))
 }
 
 #[test]
@@ -302,8 +304,8 @@ fn d2_d3_d9_label_sets_are_sorted_and_symbols_stand_once() {
     let gate = sent_to(&sink, 2).start();
     let unsorted = [("job", "j"), ("a.b", "é"), ("__name__", "http requests.total"), ("Z", "1"), ("gone", "")];
     assert_eq!(post(&gate, TYPE_1, &request_1(vec![series_1(&unsorted, &[(1.0, T)])])).status, 204);
-    // References may lead to a symbol that stands twice, and to `""` for a value.
-    let twice = request_2(&["", "__name__", "m", "m", "job", "j"], &[&[4, 5, 1, 2], &[1, 3, 4, 0]]);
+    // References may lead to a symbol that stands twice, and to `""` for a value. Both series have `job` and `m`.
+    let twice = request_2(&["", "__name__", "m", "m", "job", "j"], &[&[4, 5, 1, 2], &[1, 3, 4, 0, 5, 4]]);
     assert_eq!(post(&gate, TYPE_2, &twice.encode_to_vec()).status, 204);
     gate.drained();
     let mut lines: Vec<String> = Vec::new();
@@ -320,7 +322,7 @@ fn d2_d3_d9_label_sets_are_sorted_and_symbols_stand_once() {
         lines.extend(sent.lines());
     }
     lines.sort();
-    let expected = ["http requests.total{Z=\"1\",a.b=\"é\",job=\"j\"}", "m", "m{job=\"j\"}"];
+    let expected = ["http requests.total{Z=\"1\",a.b=\"é\",job=\"j\"}", "m{j=\"job\"}", "m{job=\"j\"}"];
     assert_eq!(lines, expected.map(|series| format!("{series} 1 {T}")));
 }
 
@@ -331,6 +333,7 @@ fn d7_d8_d12_d13_histograms_exemplars_and_metadata_pass_through() {
     request.timeseries[0].exemplars = vec![v2::Exemplar { labels_refs: vec![3, 4], value: 0.5, timestamp: T - 1 }];
     let native = v2::TimeSeries {
         labels_refs: vec![1, 7],
+        samples: vec![sample_2(5.0, T)],
         histograms: vec![v2::Histogram { start_timestamp: T - 9, ..histogram() }],
         metadata: Some(v2::Metadata { r#type: 3, help_ref: 0, unit_ref: 0 }),
         ..v2::TimeSeries::default()
@@ -349,7 +352,7 @@ fn d7_d8_d12_d13_histograms_exemplars_and_metadata_pass_through() {
     let sink = destination::remote_write();
     let gate = sent_to(&sink, 2).start();
     let answer = post(&gate, TYPE_2, &bytes);
-    assert_eq!((answer.status, written(&answer)), (204, [Some(2), Some(1), Some(1)]), "{}", answer.text());
+    assert_eq!((answer.status, written(&answer)), (204, [Some(3), Some(1), Some(1)]), "{}", answer.text());
     gate.drained();
     let mut facts = Vec::new();
     for sent in sink.requests() {
@@ -387,6 +390,8 @@ fn d7_d8_d12_d13_histograms_exemplars_and_metadata_pass_through() {
         "c_total 1 0".to_owned(),
         format!("c_total [\"trace_id\", \"abc\"] 0.5 {}", T - 1),
         "h 3 \"\" \"\"".to_owned(),
+        "h 3 \"\" \"\"".to_owned(),
+        "h 5 0".to_owned(),
         "h histogram".to_owned(),
     ];
     assert_eq!(facts, expected);

@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/conformance.rs"]
+mod conformance;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use conformance::Tally;
 use serde_json::Value as Json;
 use sluicegate::model::{
     Batch, BatchBuilder, Format, Losses, SampleFlags, SeriesSpec, SeriesTable, TimestampNs, Value,
@@ -238,20 +242,20 @@ fn agrees_with_the_corpus() {
             println!("influx_line: {FOLDER}/{file} is absent, nothing to conform to");
             return;
         };
-        let (mut passed, mut excused) = (0, 0);
+        let mut tally = Tally { run: cases.len(), ..Tally::default() };
         for case in &cases {
             let id = case["id"].as_str().unwrap();
             let result = if case.get("point").is_some() { encode_case(case) } else { decode_case(case) };
             match (result, EXCUSED.iter().any(|(excused, _)| *excused == id)) {
-                (Ok(()), false) => passed += 1,
+                (Ok(()), false) => tally.passed += 1,
                 (Ok(()), true) => failures.push(format!("{id}: passes, but is excused")),
-                (Err(_), true) => excused += 1,
+                (Err(_), true) => tally.excused += 1,
                 (Err(why), false) => {
                     failures.push(format!("{id}: {why}\n    {} {}", case["input"], case["impls"]["influx-go-v2"]));
                 }
             }
         }
-        println!("influx_line {file}: {} run, {passed} passed, {excused} excused", cases.len());
+        failures.extend(tally.tell(&format!("influx_line_protocol/{file}")).err());
     }
     assert!(failures.is_empty(), "{} cases disagree:\n{}", failures.len(), failures.join("\n"));
 }

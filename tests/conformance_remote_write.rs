@@ -9,6 +9,7 @@
 #[path = "support"]
 #[allow(dead_code, reason = "each program uses its part")]
 mod support {
+    pub(crate) mod conformance;
     pub(crate) mod gateway;
     pub(crate) mod http;
     pub(crate) mod server;
@@ -22,6 +23,7 @@ use sluicegate::wire::{remote_write, remote_write2};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use support::conformance::Tally;
 use support::gateway::{Gateway, gateway};
 use support::http;
 
@@ -47,22 +49,22 @@ fn agrees_with_the_corpus() {
     let mut failed = Vec::new();
     for name in ["v1.jsonl", "v2.jsonl", "http.jsonl"] {
         let text = std::fs::read_to_string(folder.join(name)).unwrap();
-        let (mut run, mut passed, mut excused, mut by_headers) = (0, 0, 0, 0);
+        let mut tally = Tally::default();
         for line in text.lines() {
             let case: Json = serde_json::from_str(line).unwrap();
             let id = case["id"].as_str().unwrap();
             if status(&case) == "415" {
-                by_headers += 1;
+                // No business of the decoder.
                 continue;
             }
-            run += 1;
+            tally.run += 1;
             match check(&case) {
-                Ok(()) => passed += 1,
-                Err(_) if EXCUSED.iter().any(|(excused, _)| *excused == id) => excused += 1,
+                Ok(()) => tally.passed += 1,
+                Err(_) if EXCUSED.iter().any(|(excused, _)| *excused == id) => tally.excused += 1,
                 Err(why) => failed.push(format!("{id}: {why}")),
             }
         }
-        println!("remote_write/{name}: {run} cases run, {passed} passed, {excused} excused, {by_headers} left to HTTP");
+        failed.extend(tally.tell(&format!("remote_write/{name}, decoder")).err());
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
@@ -79,18 +81,20 @@ fn answers_as_the_corpus_asks() {
     let mut failed = Vec::new();
     for name in ["v1.jsonl", "v2.jsonl", "http.jsonl"] {
         let text = std::fs::read_to_string(folder.join(name)).unwrap();
-        let (mut run, mut passed, mut excused) = (0, 0, 0);
+        let mut tally = Tally::default();
         for line in text.lines() {
             let case: Json = serde_json::from_str(line).unwrap();
             let id = case["id"].as_str().unwrap();
-            run += 1;
+            tally.run += 1;
             match ask(&gate, &case) {
-                Ok(()) => passed += 1,
-                Err(_) if EXCUSED.iter().chain(EXCUSED_OVER_HTTP).any(|(excused, _)| *excused == id) => excused += 1,
+                Ok(()) => tally.passed += 1,
+                Err(_) if EXCUSED.iter().chain(EXCUSED_OVER_HTTP).any(|(excused, _)| *excused == id) => {
+                    tally.excused += 1
+                }
                 Err(why) => failed.push(format!("{id}: {why}")),
             }
         }
-        println!("remote_write over HTTP/{name}: {run} run, {passed} passed, {excused} excused");
+        failed.extend(tally.tell(&format!("remote_write/{name}")).err());
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

@@ -107,6 +107,14 @@ pub fn quoted(bytes: &[u8]) -> String {
     if cut < bytes.len() { format!("{text:?}...") } else { format!("{text:?}") }
 }
 
+/// A text that is short enough for a message, or its beginning.
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(QUOTED_MAX) {
+        Some((cut, _)) => Cow::from(format!("{}...", &text[..cut])),
+        None => Cow::from(text),
+    }
+}
+
 /// One sample on its way out.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleRef<'a> {

@@ -254,10 +254,15 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             }
         }
         for exemplar in exemplars.rest() {
-            if let Ok((rendered, lane)) = self.memo.slot(exemplar.series) {
-                let body = &mut self.bodies[*lane];
-                body.encoder.exemplar(rendered, exemplar, &mut losses);
-                body.since.get_or_insert_with(Instant::now);
+            match self.memo.slot(exemplar.series) {
+                Ok((rendered, lane)) => {
+                    let body = &mut self.bodies[*lane];
+                    body.encoder.exemplar(rendered, exemplar, &mut losses);
+                    body.since.get_or_insert_with(Instant::now);
+                }
+                // As its series: what a rule drops is wanted, and no loss.
+                Err(Loss::Relabel) => {}
+                Err(_) => losses.count(Loss::Exemplar),
             }
         }
         self.learn(record);

@@ -280,6 +280,9 @@ impl<'a> Builder<'a> {
     fn row(&mut self, mut row: Row<'a>) -> Row<'a> {
         row.losses = self.translated.losses;
         let sample = &self.exposed.sample;
+        if sample.flags.contains(SampleFlags::ROW_CONTINUES) {
+            row.losses.insert(Loss::RowSplit);
+        }
         row.written = (!sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT)).then(|| match self.flavour {
             Flavour::Text => sample.timestamp.div_euclid(NANOSECONDS_IN_MILLISECOND),
             Flavour::OpenMetrics => sample.timestamp,

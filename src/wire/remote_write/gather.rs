@@ -6,7 +6,7 @@
 
 use super::decode::NANOSECONDS;
 use super::histogram;
-use crate::model::{Distribution, Loss, LossSet, Losses, Value};
+use crate::model::{Distribution, Loss, LossSet, Losses, SampleFlags, Value};
 use crate::wire::{Body, SampleRef};
 use std::ops::Range;
 use std::sync::Arc;
@@ -130,8 +130,13 @@ impl<R: Rendering> Gathered<R> {
     ) -> Result<(), Loss> {
         let mut altered = rendered.losses();
         let timestamp = sample.timestamp.div_euclid(NANOSECONDS);
-        if timestamp * NANOSECONDS != sample.timestamp {
+        // The precision of a time that the gateway's clock gave is nobody's.
+        let is_implicit = sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT);
+        if timestamp * NANOSECONDS != sample.timestamp && !is_implicit {
             altered.insert(Loss::TimestampTruncated);
+        }
+        if sample.flags.contains(SampleFlags::ROW_CONTINUES) {
+            altered.insert(Loss::RowSplit);
         }
         let start = sample.start.map_or(0, |start| start_milliseconds::<R>(start, &mut altered));
         let (kind, bits) = match sample.value {
@@ -174,11 +179,9 @@ impl<R: Rendering> Gathered<R> {
             Value::Str(_) => return Err(Loss::StringValue),
             Value::Distribution(_) => return Err(Loss::Distribution),
         };
-        altered.insert(Loss::FieldType);
         // A larger one may be exact as well, when its low bits are zero: at most 53 significant bits.
-        if magnitude > EXACT_INTEGER_MAX && 64 - magnitude.leading_zeros() - magnitude.trailing_zeros() > 53 {
-            altered.insert(Loss::IntegerRounded);
-        }
+        let rounded = magnitude > EXACT_INTEGER_MAX && 64 - magnitude.leading_zeros() - magnitude.trailing_zeros() > 53;
+        altered.insert(if rounded { Loss::IntegerRounded } else { Loss::FieldType });
         Ok((Kind::Float, float.to_bits()))
     }
 

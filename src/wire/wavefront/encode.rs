@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 /// Longest line that proxies read from a plain connection.
 pub const LINE_BYTES_MAX: usize = 32 * 1024;
+const NANOSECONDS_IN_MILLISECOND: i64 = 1_000_000;
 
 /// Labels that customarily name where a sample comes from.
 pub const SOURCE_LABELS: [&str; 6] = [SOURCE_LABEL, "host", "hostname", "instance", "node", "pod"];
@@ -343,8 +344,11 @@ impl Encoder {
     pub fn push(&mut self, rendered: &Arc<Rendered>, sample: &SampleRef<'_>, losses: &mut Losses) -> Result<(), Loss> {
         let mut altered = rendered.losses;
         let implicit = sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT);
-        let milliseconds =
-            if implicit && !self.stamps { None } else { Some(Milliseconds::try_new(sample.timestamp, &mut altered)?) };
+        let milliseconds = if implicit && !self.stamps { None } else { Some(Milliseconds::try_new(sample.timestamp)?) };
+        // The precision of a time that the gateway's clock gave is nobody's.
+        if !implicit && sample.timestamp % NANOSECONDS_IN_MILLISECOND != 0 {
+            altered.insert(Loss::TimestampTruncated);
+        }
         match sample.value {
             Value::Histogram(histogram) => self.push_native(rendered, histogram, milliseconds, &mut altered)?,
             Value::Distribution(distribution) => self.push_distribution(rendered, distribution, milliseconds)?,
@@ -529,16 +533,12 @@ struct Milliseconds(i64);
 
 impl Milliseconds {
     #[inline]
-    fn try_new(timestamp: TimestampNs, altered: &mut LossSet) -> Result<Self, Loss> {
-        const NANOSECONDS: i64 = 1_000_000;
+    fn try_new(timestamp: TimestampNs) -> Result<Self, Loss> {
         if timestamp < 0 {
             // `-5` would be read as a tag key.
             return Err(Loss::TimestampOutOfRange);
         }
-        if timestamp % NANOSECONDS != 0 {
-            altered.insert(Loss::TimestampTruncated);
-        }
-        Ok(Self(timestamp / NANOSECONDS))
+        Ok(Self(timestamp / NANOSECONDS_IN_MILLISECOND))
     }
 
     #[inline]

@@ -88,19 +88,27 @@ fn influxdb_keeps_a_line_of_another_shard_that_its_words_fit() {
     needs!("influxdb_keeps_a_line_of_another_shard_that_its_words_fit", "influxd", "influx");
     let influx = destinations::influxdb();
     destinations::influxql(&influx, "", "CREATE DATABASE metrics");
-    let gateway = gateway().with_influxdb(&influx.url(""), "metrics").start();
+    let one = "queue_config: { max_shards: 1, batch_send_deadline: 100ms }";
+    let block = format!("influxdb: {{ url: \"{}\", database: metrics, {one} }}", influx.url(""));
+    let gateway = gateway().output("influx", &block).start();
     let now = clock::now();
     let old = now - 60 * 86_400 * SECOND;
-    post(&gateway, &format!("cpu v=1i,w=1i {old}\n"));
-    gateway.drained();
-    // Two conflicts in the old shard, each in another field; in the new one there is nothing to conflict with.
-    post(&gateway, &format!("cpu w=1.5 {}\ncpu v=1.5 {}\ncpu v=2.5 {now}\n", old + 1, old + 2));
-    gateway.drained();
-    assert_eq!(refused(&gateway, "influx"), [("refused_by_destination".to_owned(), 2.0)]);
-    let text = dead_letters(&gateway, "influx");
-    assert!(text.contains("w=1.5") && text.contains("v=1.5") && !text.contains("v=2.5"), "{text}");
-    let query = format!("SELECT v FROM cpu WHERE time = {now}");
-    assert_eq!(destinations::influxql(&influx, "metrics", &query)[0]["values"][0][1], json!(2.5));
+    // Two conflicts in the old shard, each in another field, of which one is told; in the new one is nothing to conflict with.
+    for (round, [first, second]) in [["v", "w"], ["w", "v"]].into_iter().enumerate() {
+        post(&gateway, &format!("cpu{round} v=1i,w=1i {old}\n"));
+        gateway.drained();
+        let olds = format!("cpu{round} {first}=1.5 {}\ncpu{round} {second}=1.5 {}\n", old + 1, old + 2);
+        post(&gateway, &format!("{olds}cpu{round} v=2.5 {now}\ncpu{round} w=2.5 {}\n", now + 1));
+        gateway.drained();
+        let expected = 2.0 * (round + 1) as f64;
+        assert_eq!(refused(&gateway, "influx"), [("refused_by_destination".to_owned(), expected)], "{first} first");
+        let text = dead_letters(&gateway, "influx");
+        assert!(text.contains("w=1.5") && text.contains("v=1.5") && !text.contains("2.5"), "{text}");
+        for (field, at) in [("v", now), ("w", now + 1)] {
+            let query = format!("SELECT {field} FROM cpu{round} WHERE time = {at}");
+            assert_eq!(destinations::influxql(&influx, "metrics", &query)[0]["values"][0][1], json!(2.5));
+        }
+    }
 }
 
 #[test]

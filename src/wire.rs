@@ -23,6 +23,7 @@ pub mod prometheus_text;
 pub(crate) mod protobuf;
 pub mod remote_write;
 pub mod remote_write2;
+pub mod style;
 pub mod wavefront;
 
 use crate::model::{Refusal, SampleFlags, TimestampNs, Value};

@@ -210,6 +210,11 @@ impl SeriesTable {
         Source::of(hash.0)
     }
 
+    /// The account of something in the gateway that makes series of its own and is held to a share like a sender.
+    pub fn account(&self, name: &[u8]) -> Source {
+        Source::of(self.hash(name).0)
+    }
+
     /// What a source holds.
     pub fn holding(&self, source: Source) -> Holding {
         self.sources.holding(source)

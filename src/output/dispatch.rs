@@ -207,7 +207,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
 
         self.parts.account.read(batch.samples.len() as u64);
         self.memo.refresh();
-        for (index, sample) in batch.samples.iter().enumerate() {
+        for (index, sample) in self.memo.samples(batch).iter().enumerate() {
             let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
             let (rendered, lane) = match self.memo.slot(sample.series) {
                 Ok((rendered, lane)) => (rendered, *lane),

@@ -5,9 +5,13 @@
 //! so that sources which meet there, by relabelling or under new metadata, keep their order.
 
 use super::encoding::Encoding;
-use crate::model::{Dialect, IdMap, LabelPair, Loss, LossSet, Metadata, Series, SeriesId, SeriesName, SeriesTable};
+use super::strings;
+use crate::model::{
+    Batch, Dialect, IdMap, LabelPair, Loss, LossSet, Metadata, Sample, Series, SeriesId, SeriesName, SeriesTable,
+};
 use crate::relabel;
-use crate::wire::prometheus_names::{self, Alphabet};
+use crate::wire::prometheus_names::{self, Alphabet, Style};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -67,6 +71,11 @@ impl<E: Encoding> Memo<E> {
         }
     }
 
+    /// The samples of a batch, those of rows with strings in the series that the output gives them.
+    pub fn samples<'b>(&self, batch: &'b Batch) -> Cow<'b, [Sample]> {
+        strings::carried(batch, &self.table, E::names(&self.options))
+    }
+
     /// What is known of a series.
     #[inline]
     pub fn slot(&mut self, id: SeriesId) -> &Slot<E::Rendered> {
@@ -86,7 +95,8 @@ impl<E: Encoding> Memo<E> {
     fn resolve(&mut self, id: SeriesId) -> Slot<E::Rendered> {
         // A batch pins its series, so this is there; were it not, the sample would still be counted.
         let series = self.table.series(id).ok_or(Loss::LogDamaged)?;
-        let relabelled = if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules)?) };
+        let relabelled =
+            if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules, E::names(&self.options))?) };
         let series = relabelled.as_ref().unwrap_or(&series);
         if let Some(metadata) = &series.metadata
             && self.learned.last() != Some(metadata)
@@ -123,9 +133,9 @@ impl<E: Encoding> Memo<E> {
 
 /// A series after relabelling. `__name__` is its name in Prometheus's terms; a rule that changes it makes the series a
 /// Prometheus one, otherwise measurement and field stay as they are.
-fn relabelled(series: &Series, rules: &[relabel::Rule]) -> Result<Arc<Series>, Loss> {
+fn relabelled(series: &Series, rules: &[relabel::Rule], style: &Style) -> Result<Arc<Series>, Loss> {
     // A name that Prometheus cannot have (an internal one of Wavefront) is seen by the rules as it is.
-    let name = match prometheus_names::translate(series, Alphabet::Utf8) {
+    let name = match prometheus_names::translate(series, Alphabet::Utf8, style) {
         Ok(translated) => translated.name.into_owned(),
         Err(_) => series.name.measurement().to_owned(),
     };

@@ -13,14 +13,7 @@ pub(crate) const CUSTOM_BOUNDS: i32 = -53;
 /// `buckets` held is forgotten.
 pub(crate) fn cumulative_buckets(histogram: &NativeHistogram, buckets: &mut Vec<(f64, f64)>) {
     buckets.clear();
-    let (zero_count, positive, negative) = match &histogram.counts {
-        Counts::Integer { zero_count, positive_deltas, negative_deltas, .. } => {
-            (*zero_count as f64, absolute(positive_deltas), absolute(negative_deltas))
-        }
-        Counts::Float { zero_count, positive_counts, negative_counts, .. } => {
-            (*zero_count, Cow::from(positive_counts), Cow::from(negative_counts))
-        }
-    };
+    let (zero_count, positive, negative) = absolute_counts(histogram);
     // Below zero the buckets with the largest index lie lowest, and a bucket's upper bound is its near edge.
     let below = indexes(&histogram.negative_spans).zip(negative.iter());
     buckets.extend(below.map(|(index, count)| (-upper_bound(histogram, index.saturating_sub(1)), *count)));
@@ -44,6 +37,18 @@ pub(crate) fn cumulative_buckets(histogram: &NativeHistogram, buckets: &mut Vec<
         same
     });
     buckets.retain(|(bound, _)| bound.is_finite());
+}
+
+/// Observations in the zero bucket, in each positive and in each negative bucket.
+pub(crate) fn absolute_counts(histogram: &NativeHistogram) -> (f64, Cow<'_, [f64]>, Cow<'_, [f64]>) {
+    match &histogram.counts {
+        Counts::Integer { zero_count, positive_deltas, negative_deltas, .. } => {
+            (*zero_count as f64, absolute(positive_deltas), absolute(negative_deltas))
+        }
+        Counts::Float { zero_count, positive_counts, negative_counts, .. } => {
+            (*zero_count, Cow::from(positive_counts), Cow::from(negative_counts))
+        }
+    }
 }
 
 /// Count and sum of a distribution.

@@ -334,7 +334,7 @@ mod tests {
 
     /// Each sample with its line; the first refusal for each reason, and how many there are.
     fn meaning(format: Format, chunks: Vec<Chunk>) -> (Vec<String>, Vec<String>, u64) {
-        let mut decoder = Decoder::new(format);
+        let mut decoder = Decoder::new(format, Default::default());
         let (mut samples, mut refusals, mut refused) = (Vec::new(), Vec::<String>::new(), 0);
         for chunk in chunks {
             let decoded = decoder.decode(chunk, 7).unwrap();

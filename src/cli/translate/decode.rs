@@ -2,8 +2,11 @@
 
 use super::chunks::{Chunk, MESSAGE_BYTES_MAX};
 use crate::model::{Batch, BatchBuilder, Exemplar, Format, Refusal, SeriesTable, TableBounds, TimestampNs};
+use crate::output::strings;
 use crate::wire::compression::{self, Encoding};
-use crate::wire::{Report, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront};
+use crate::wire::{
+    Report, influx_line, openmetrics, prometheus_names, prometheus_text, remote_write, remote_write2, wavefront,
+};
 use memchr::memchr_iter;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,12 +28,19 @@ pub(super) struct Decoded {
 /// Decodes the chunks of one format.
 pub(super) struct Decoder {
     from: Format,
+    /// What becomes of strings on the way to Prometheus.
+    style: prometheus_names::Style,
     table: Arc<SeriesTable>,
 }
 
 impl Decoder {
-    pub(super) fn new(from: Format) -> Self {
-        Self { from, table: Arc::new(empty_table()) }
+    pub(super) fn new(from: Format, style: prometheus_names::Style) -> Self {
+        Self { from, style, table: Arc::new(empty_table()) }
+    }
+
+    /// The format it reads.
+    pub(super) fn format(&self) -> Format {
+        self.from
     }
 
     /// The error is a sentence about a message that is none.
@@ -50,7 +60,10 @@ impl Decoder {
         } else {
             decode(self.from, &chunk.bytes, now, &mut out)?
         };
-        let batch = out.finish();
+        let mut batch = out.finish();
+        if let Cow::Owned(samples) = strings::carried(&batch, &self.table, &self.style) {
+            batch.samples = samples;
+        }
         for metadata in &batch.metadata {
             self.table.learn((**metadata).clone());
         }

@@ -29,6 +29,7 @@ use crate::model::{
     Value, is_stale_marker,
 };
 use crate::wire::classic::cumulative_buckets;
+use crate::wire::style::{self, Preset, one_of};
 use crate::wire::{Body, SampleRef};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -38,6 +39,36 @@ pub const LINE_BYTES_MAX: usize = 32 * 1024;
 
 /// Labels that customarily name where a sample comes from.
 pub const SOURCE_LABELS: [&str; 6] = [SOURCE_LABEL, "host", "hostname", "instance", "node", "pod"];
+
+/// What may be chosen of names and shapes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// How metrics of other dialects are named.
+    pub names: Names,
+}
+
+/// `names`: how metrics of other dialects are named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// As they are, as far as the alphabet allows.
+    #[default]
+    Kept,
+    /// As Telegraf does: every `_` becomes a dot, `/` and `,` become `-`.
+    Dotted,
+}
+
+impl style::Style for Style {
+    const KEYS: &'static [&'static str] = &["names"];
+
+    fn of(preset: Preset) -> Option<Self> {
+        matches!(preset, Preset::TelegrafV1 | Preset::TelegrafV2).then_some(Self { names: Names::Dotted })
+    }
+
+    fn set(&mut self, _key: &str, text: &str) -> Result<(), String> {
+        self.names = one_of(&[("kept", Names::Kept), ("dotted", Names::Dotted)], text)?;
+        Ok(())
+    }
+}
 
 /// How an output writes Wavefront lines.
 #[derive(Clone, Debug)]
@@ -51,6 +82,8 @@ pub struct Options {
     /// Whether samples that came without a timestamp are written with the time of their arrival. A destination that gets
     /// them later needs it; a filter leaves them as they were.
     pub stamps: bool,
+    /// How names and shapes are chosen.
+    pub style: Style,
 }
 
 impl Options {
@@ -61,6 +94,7 @@ impl Options {
             source_labels: SOURCE_LABELS.map(str::to_owned).to_vec(),
             limits: Limits::SAAS,
             stamps: true,
+            style: Style::default(),
         }
     }
 }
@@ -118,7 +152,7 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
         losses.insert(Loss::Metadata);
     }
     let name_length_max = options.limits.metric_length_max.min(options.limits.histogram_length_max);
-    let name = render_name(series, name_length_max, &mut losses)?;
+    let name = render_name(series, options.style.names, name_length_max, &mut losses)?;
     let source = source_of(series, options, &mut losses)?;
     let tags = render_tags(series, source.used_up, &options.limits, &mut losses);
 
@@ -145,7 +179,7 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
     })
 }
 
-fn render_name(series: &Series, length_max: usize, losses: &mut LossSet) -> Result<String, Loss> {
+fn render_name(series: &Series, names: Names, length_max: usize, losses: &mut LossSet) -> Result<String, Loss> {
     let measurement = series.name.measurement();
     let whole = match series.name.field_key() {
         None | Some("value") => Cow::from(measurement),
@@ -156,6 +190,7 @@ fn render_name(series: &Series, length_max: usize, losses: &mut LossSet) -> Resu
     }
     let clean = match series.dialect {
         Dialect::Wavefront => sanitise_name(&whole),
+        Dialect::Prometheus | Dialect::Influx if names == Names::Dotted => dotted(&whole),
         Dialect::Prometheus | Dialect::Influx => sanitise_plain(&whole),
     };
     if clean != whole {
@@ -251,6 +286,16 @@ fn sanitise_plain(name: &str) -> Cow<'_, str> {
     }
     let legal = |c: char| u8::try_from(c).is_ok_and(is_legal_byte);
     Cow::from(name.chars().map(|c| if legal(c) { c } else { '-' }).collect::<String>())
+}
+
+/// The same as Telegraf writes it.
+fn dotted(name: &str) -> Cow<'_, str> {
+    let telegraf = |c| match c {
+        '_' => '.',
+        '/' | ',' => '-',
+        other => other,
+    };
+    Cow::from(sanitise_plain(name).chars().map(telegraf).collect::<String>())
 }
 
 /// A tag value (or source) that can stand between quotes.

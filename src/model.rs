@@ -9,6 +9,7 @@
 
 mod batch;
 mod denied;
+mod families;
 mod losses;
 mod refusal;
 mod series;
@@ -18,6 +19,7 @@ mod value;
 
 pub use batch::{Batch, BatchBuilder, Exemplar, FamilyMetadata, Mark, Sample, SampleFlags};
 pub use denied::{Denied, SeriesLimits};
+pub use families::{FAMILIES_BYTES_MAX, FamilyChanges, FamilyCounts};
 pub use losses::{Loss, LossSet, Losses};
 pub use refusal::Refusal;
 pub use series::{Dialect, Label, LabelPair, Metadata, MetricType, Series, SeriesId, SeriesName, SeriesSpec};

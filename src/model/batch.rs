@@ -320,7 +320,7 @@ impl<'t> BatchBuilder<'t> {
     /// and what the table has no room to remember is not carried: outputs remember it too. The
     /// table learns it from whoever appends the batch: what it knew of a batch that is lost would not be told again.
     pub fn metadata(&mut self, metadata: Metadata) {
-        if !self.table.knows(&metadata) && self.table.has_room_for_family(&metadata) {
+        if !self.table.knows(&metadata) && self.table.has_room_for_family(self.source, &metadata) {
             self.batch.metadata.push(Arc::new(metadata));
         }
     }

@@ -121,6 +121,12 @@ impl Series {
         Self { dialect: self.dialect, name, labels, metadata: Some(metadata), lane_key: self.lane_key }
     }
 
+    /// What is known of its family apart from it, if it brought nothing itself. Families are of Prometheus's dialect.
+    pub fn metadata_apart(&self, families: impl Fn(&str) -> Option<Arc<Metadata>>) -> Option<Arc<Metadata>> {
+        let joins = self.metadata.is_none() && self.dialect == Dialect::Prometheus;
+        if joins { Metadata::of_metric(self.name.measurement(), families) } else { None }
+    }
+
     /// The value of a label.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.binary_search_by(|pair| (*pair.name).cmp(name)).ok().map(|at| &*self.labels[at].value)

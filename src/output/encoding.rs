@@ -25,6 +25,10 @@ pub trait Encoding: Send + 'static {
         };
         &DEFAULT
     }
+    /// Whether series are written by what is known of their families apart from them.
+    fn joins_families(_options: &Self::Options) -> bool {
+        false
+    }
     /// An empty encoder.
     fn new(options: &Self::Options) -> Self;
     /// Writes a series once for all its samples.
@@ -91,9 +95,13 @@ macro_rules! encoder_calls {
 impl Encoding for influx_line::encode::Encoder {
     encoder_calls!(influx_line);
 
+    fn joins_families(options: &Self::Options) -> bool {
+        options.style.needs_types()
+    }
+
     fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss> {
-        let (joins, name) = (options.style.needs_types() && series.metadata.is_none(), series.name.measurement());
-        match joins.then(|| Metadata::of_metric(name, |family| table.family(family))).flatten() {
+        let families = |family: &str| table.family(family);
+        match options.style.needs_types().then(|| series.metadata_apart(families)).flatten() {
             Some(metadata) => influx_line::encode::render(&series.with_metadata(metadata), options),
             None => influx_line::encode::render(series, options),
         }
@@ -144,6 +152,10 @@ impl Encoding for remote_write::encode::Encoder {
 
 impl Encoding for remote_write2::encode::Encoder {
     encoder_calls!(remote_write2);
+
+    fn joins_families(_options: &Self::Options) -> bool {
+        true
+    }
 
     fn names(options: &Self::Options) -> &prometheus_names::Style {
         &options.style

@@ -7,7 +7,8 @@
 use super::encoding::Encoding;
 use super::strings;
 use crate::model::{
-    Batch, Dialect, IdMap, LabelPair, Loss, LossSet, Metadata, Sample, Series, SeriesId, SeriesName, SeriesTable,
+    Batch, Dialect, FamilyChanges, IdMap, LabelPair, Loss, LossSet, Metadata, Sample, Series, SeriesId, SeriesName,
+    SeriesTable,
 };
 use crate::relabel;
 use crate::wire::prometheus_names::{self, Alphabet, Style};
@@ -54,12 +55,10 @@ impl<E: Encoding> Memo<E> {
 
     /// Forgets what may be out of date; to be called between records.
     pub fn refresh(&mut self) {
-        let version = self.table.families_version();
-        let slots_max = self.table.len() * 5 / 4 + SLOTS_SPARE;
-        if version != self.families_version {
-            self.families_version = version;
-            self.slots.clear();
+        if E::joins_families(&self.options) && self.table.families_version() != self.families_version {
+            self.forget_changed_families();
         }
+        let slots_max = self.table.len() * 5 / 4 + SLOTS_SPARE;
         if self.slots.len() > slots_max {
             let table = &self.table;
             self.slots.retain(|id, _| table.series(*id).is_some());
@@ -68,6 +67,25 @@ impl<E: Encoding> Memo<E> {
         if self.claims.len() > slots_max * 2 {
             self.slots.clear();
             self.claims = HashMap::new();
+        }
+    }
+
+    #[cold]
+    fn forget_changed_families(&mut self) {
+        let (version, changes) = self.table.families_changed_since(self.families_version);
+        self.families_version = version;
+        match changes {
+            // A name that relabelling gave is not known here.
+            FamilyChanges::Only(changed) if self.rules.is_empty() => {
+                let table = &self.table;
+                let concerns = |series: &Series| {
+                    let name = series.name.measurement();
+                    let stem = name.rsplit_once('_').map_or(name, |(stem, _)| stem);
+                    series.metadata.is_none() && (changed.contains(name) || changed.contains(stem))
+                };
+                self.slots.retain(|id, _| table.series(*id).is_some_and(|series| !concerns(&series)));
+            }
+            FamilyChanges::Only(_) | FamilyChanges::Any => self.slots.clear(),
         }
     }
 

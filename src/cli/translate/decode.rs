@@ -1,7 +1,7 @@
 //! Chunks to batches, with a series table that starts over when it is full: to a filter it is a cache.
 
 use super::chunks::{Chunk, MESSAGE_BYTES_MAX};
-use crate::model::{Batch, BatchBuilder, Exemplar, Format, Refusal, SeriesTable, TableBounds, TimestampNs};
+use crate::model::{Batch, BatchBuilder, Exemplar, Format, Refusal, SeriesTable, Source, TableBounds, TimestampNs};
 use crate::output::strings;
 use crate::wire::compression::{self, Encoding};
 use crate::wire::{
@@ -48,7 +48,7 @@ impl Decoder {
         if self.table.bytes() >= TABLE_BYTES_MAX {
             let full = std::mem::replace(&mut self.table, Arc::new(empty_table()));
             for metadata in full.families() {
-                self.table.learn((*metadata).clone());
+                self.table.learn(Source::OWN, (*metadata).clone());
             }
         }
         let mut out = BatchBuilder::new(&self.table, self.from, Vec::new());
@@ -65,7 +65,7 @@ impl Decoder {
             batch.samples = samples;
         }
         for metadata in &batch.metadata {
-            self.table.learn((**metadata).clone());
+            self.table.learn(Source::OWN, (**metadata).clone());
         }
         Ok(Decoded { chunk, batch, report, table: Arc::clone(&self.table) })
     }

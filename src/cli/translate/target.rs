@@ -3,7 +3,9 @@
 use super::Styles;
 use super::account::{Account, Mark};
 use super::decode::{Decoded, NO_SOURCE};
-use crate::model::{Batch, Format, IdMap, Loss, LossSet, Losses, Metadata, SampleFlags, Series, SeriesId, SeriesTable};
+use crate::model::{
+    Batch, Format, IdMap, Loss, LossSet, Losses, Metadata, SampleFlags, Series, SeriesId, SeriesTable, Source,
+};
 use crate::output::encoding::Encoding;
 use crate::output::memo::Memo;
 use crate::wire::prometheus_text::encode::Exposed;
@@ -133,7 +135,7 @@ impl<E: Encoding> Streamed<E> {
             }
         }
         for metadata in memo.learned() {
-            table.learn((*metadata).clone());
+            table.learn(Source::OWN, (*metadata).clone());
             self.families.insert(metadata.family.clone(), (metadata, false));
         }
         for metadata in &batch.metadata {
@@ -239,7 +241,7 @@ impl Exposition {
                     && let Some(series) = input.table.series(sample.series)
                 {
                     if let Some(metadata) = &series.metadata {
-                        input.table.learn((**metadata).clone());
+                        input.table.learn(Source::OWN, (**metadata).clone());
                     }
                     known.insert(sample.series, series);
                 }

@@ -193,7 +193,7 @@ fn declared(series: &Series, families: Families<'_>) -> Option<Arc<Metadata>> {
     if let Some(own) = &series.metadata {
         return families(&own.family);
     }
-    Metadata::of_metric(series.name.measurement(), families)
+    series.metadata_apart(families)
 }
 
 struct Builder<'a> {

@@ -7,7 +7,7 @@ use super::symbols::{Symbol, intern};
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series};
 use crate::wire::prometheus_names::Style;
 use crate::wire::protobuf::{put_bytes_field, put_double_field, put_varint, put_varint_field, varint_len};
-use crate::wire::remote_write::decode::{NAME_LABEL, NANOSECONDS};
+use crate::wire::remote_write::decode::NANOSECONDS;
 use crate::wire::remote_write::encode::{
     bytes_field_len, label_fields, labels_of, put_value_and_timestamp, renamed, sample_len,
 };
@@ -92,10 +92,7 @@ pub fn render(
     families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
 ) -> Result<Rendered, Loss> {
     let (identity, losses) = label_fields(series, &options.style)?;
-    let metadata = series.metadata.clone().or_else(|| {
-        let (_, name) = labels_of(&identity).find(|(name, _)| *name == NAME_LABEL.as_bytes())?;
-        Metadata::of_metric(std::str::from_utf8(name).ok()?, families)
-    });
+    let metadata = series.metadata.clone().or_else(|| series.metadata_apart(families));
     Ok(Rendered::new(identity, metadata, losses))
 }
 

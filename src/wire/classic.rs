@@ -39,6 +39,32 @@ pub(crate) fn cumulative_buckets(histogram: &NativeHistogram, buckets: &mut Vec<
     buckets.retain(|(bound, _)| bound.is_finite());
 }
 
+/// The middle of each bucket with the observations in it, ascending. What lies beyond the outer bounds stands at those.
+pub(crate) fn middles(histogram: &NativeHistogram) -> Vec<(f64, f64)> {
+    let (zero_count, positive, negative) = absolute_counts(histogram);
+    let custom = histogram.schema == CUSTOM_BOUNDS;
+    let middle = |index: i64| {
+        let (lower, upper) = (upper_bound(histogram, index.saturating_sub(1)), upper_bound(histogram, index));
+        match (lower.is_finite(), upper.is_finite()) {
+            (true, true) if custom => lower.midpoint(upper),
+            (true, true) => lower.max(histogram.zero_threshold).midpoint(upper),
+            (false, true) if upper > 0.0 => upper / 2.0,
+            (false, true) => upper,
+            (true, false) => lower,
+            (false, false) => histogram.custom_values.last().copied().unwrap_or(0.0),
+        }
+    };
+    let negative = indexes(&histogram.negative_spans).zip(negative.iter());
+    let mut middles: Vec<_> = negative.map(|(index, count)| (-middle(index), *count)).collect();
+    middles.reverse();
+    if !custom {
+        middles.push((0.0, zero_count));
+    }
+    let positive = indexes(&histogram.positive_spans).zip(positive.iter());
+    middles.extend(positive.map(|(index, count)| (middle(index), *count)));
+    middles
+}
+
 /// Observations in the zero bucket, in each positive and in each negative bucket.
 pub(crate) fn absolute_counts(histogram: &NativeHistogram) -> (f64, Cow<'_, [f64]>, Cow<'_, [f64]>) {
     match &histogram.counts {

@@ -17,9 +17,11 @@
 //! * What is longer than a limit is cut between characters and ends in a hash of the whole, so that two long values stay two.
 //! * Numbers are doubles. NaN and the infinities are dropped: one of them can cost its whole batch in the backend.
 //! * Distributions are lines of their own and belong in requests of their own ([`Encoder::finish_distributions`]).
-//! * A native histogram becomes `name.bucket{le}` (cumulative), `name.count` and `name.sum`.
+//! * A native histogram becomes `name.bucket{le}` (cumulative), `name.count` and `name.sum`; the buckets a distribution of
+//!   what is new, where that is asked for.
 
 use super::decode::SOURCE_LABEL;
+use super::observed::Before;
 use super::validate::{
     Limits, TAG_LENGTH_MAX, is_all_blank, is_delta_name, is_legal_byte, split_marks, utf16_length, validate_centroids,
     validate_value,
@@ -45,6 +47,19 @@ pub const SOURCE_LABELS: [&str; 6] = [SOURCE_LABEL, "host", "hostname", "instanc
 pub struct Style {
     /// How metrics of other dialects are named.
     pub names: Names,
+    /// How native histograms are written.
+    pub histograms: Histograms,
+}
+
+/// `histograms`: how native histograms are written, beside their count and sum. Classic ones are series with `le` in any
+/// case: their buckets arrive one by one, and perhaps apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Histograms {
+    /// As cumulative buckets, points with a tag `le`.
+    #[default]
+    LeSeries,
+    /// As distributions of one minute, of what was observed since the sample before.
+    Distributions,
 }
 
 /// `names`: how metrics of other dialects are named.
@@ -58,14 +73,20 @@ pub enum Names {
 }
 
 impl style::Style for Style {
-    const KEYS: &'static [&'static str] = &["names"];
+    const KEYS: &'static [&'static str] = &["names", "histograms"];
 
     fn of(preset: Preset) -> Option<Self> {
-        matches!(preset, Preset::TelegrafV1 | Preset::TelegrafV2).then_some(Self { names: Names::Dotted })
+        matches!(preset, Preset::TelegrafV1 | Preset::TelegrafV2)
+            .then_some(Self { names: Names::Dotted, ..Self::default() })
     }
 
-    fn set(&mut self, _key: &str, text: &str) -> Result<(), String> {
-        self.names = one_of(&[("kept", Names::Kept), ("dotted", Names::Dotted)], text)?;
+    fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
+        if key == "names" {
+            self.names = one_of(&[("kept", Names::Kept), ("dotted", Names::Dotted)], text)?;
+        } else {
+            let spellings = [("le_series", Histograms::LeSeries), ("distributions", Histograms::Distributions)];
+            self.histograms = one_of(&spellings, text)?;
+        }
         Ok(())
     }
 }
@@ -111,6 +132,8 @@ pub struct Rendered {
     name_length_max: usize,
     is_delta: bool,
     losses: LossSet,
+    /// For histograms that become distributions.
+    before: Before,
 }
 
 impl Rendered {
@@ -176,6 +199,7 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
         name_length_max,
         is_delta: is_delta_name(&name),
         losses,
+        before: Before::default(),
     })
 }
 
@@ -372,6 +396,7 @@ pub struct Encoder {
     distributions: Body,
     samples: u64,
     stamps: bool,
+    histograms: Histograms,
     buckets: Vec<(f64, f64)>,
 }
 
@@ -380,7 +405,8 @@ impl Encoder {
     #[expect(clippy::needless_pass_by_value, reason = "the same shape for every format")]
     pub fn new(options: Options) -> Self {
         let (points, distributions) = (Body::default(), Body::default());
-        Self { points, distributions, samples: 0, stamps: options.stamps, buckets: Vec::new() }
+        let histograms = options.style.histograms;
+        Self { points, distributions, samples: 0, stamps: options.stamps, histograms, buckets: Vec::new() }
     }
 
     /// Takes one sample of the rendered series, or says why it cannot be sent.
@@ -392,7 +418,10 @@ impl Encoder {
             if implicit && !self.stamps { None } else { Some(Milliseconds::try_new(sample.timestamp, &mut altered)?) };
         match sample.value {
             Value::Histogram(histogram) => self.push_native(rendered, histogram, milliseconds, &mut altered)?,
-            Value::Distribution(distribution) => self.push_distribution(rendered, distribution, milliseconds)?,
+            Value::Distribution(distribution) => {
+                self.push_distribution(rendered, distribution, milliseconds)?;
+                self.distributions.cut(1);
+            }
             value => {
                 let value = number_of(value, &mut altered)?;
                 validate_value(rendered.is_delta, value).map_err(|_| Loss::DeltaNotPositive)?;
@@ -462,7 +491,6 @@ impl Encoder {
             return Err(Loss::TooLong);
         }
         line.push(b'\n');
-        self.distributions.cut(1);
         Ok(())
     }
 
@@ -485,8 +513,20 @@ impl Encoder {
             return Err(Loss::NonFinite);
         }
         altered.insert(Loss::NativeHistogram);
+        if self.histograms == Histograms::Distributions {
+            buckets.clear();
+            if let Some(centroids) = rendered.before.since(histogram) {
+                let distribution = Distribution { granularity: Granularity::Minute, centroids };
+                match self.push_distribution(rendered, &distribution, timestamp) {
+                    // The sample is counted with its points.
+                    Ok(()) => self.distributions.cut_as(0, 1),
+                    Err(_) => altered.insert(Loss::Distribution),
+                }
+            }
+        }
         let name = rendered.name_with(".bucket");
-        for (bound, cumulative) in buckets.drain(..).chain([(f64::INFINITY, count)]) {
+        let last = (self.histograms == Histograms::LeSeries).then_some((f64::INFINITY, count));
+        for (bound, cumulative) in buckets.drain(..).chain(last) {
             self.push_line(name.as_bytes(), cumulative, timestamp, rendered.tags_before_bound());
             // Behind the other tags: of two `le` the proxy takes the last.
             self.points.bytes.extend_from_slice(b" \"le\"=\"");

@@ -158,7 +158,9 @@ impl Families {
             self.release(*source, *bytes);
         }
         self.evicted.fetch_add(gone.len() as u64, Ordering::Relaxed);
-        gone.into_iter().for_each(|family| self.note_change(family));
+        for family in gone {
+            self.note_change(family);
+        }
         freed
     }
 

@@ -138,3 +138,73 @@ impl Derive<'_> {
         if let Value::Str(text) = self.batch.value(sample) { text } else { "" }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BatchBuilder, Format, TableBounds};
+    use crate::wire::influx_line::decode;
+
+    fn batch(table: &SeriesTable, lines: &str) -> Batch {
+        let mut out = BatchBuilder::new(table, Format::InfluxLine, Vec::new());
+        let report = decode::decode(lines.as_bytes(), &decode::Options::default(), &mut out);
+        assert_eq!(report.refused(), 0, "{:?}", report.first);
+        out.finish()
+    }
+
+    fn shown(table: &SeriesTable, samples: &[Sample]) -> Vec<String> {
+        let show = |sample: &Sample| {
+            let series = table.series(sample.series).unwrap();
+            let labels: Vec<_> = series.labels.iter().map(|pair| format!("{}={}", pair.name, pair.value)).collect();
+            let row = if sample.flags.contains(SampleFlags::ROW_CONTINUES) { "+" } else { "" };
+            let kind = match sample.flags {
+                flags if flags.contains(SampleFlags::STRING_AS_LABEL) => " label",
+                flags if flags.contains(SampleFlags::STRING_AS_INFO) => " info",
+                _ => "",
+            };
+            format!("{row}{:?}{{{}}}{kind}", series.name, labels.join(","))
+        };
+        samples.iter().map(show).collect()
+    }
+
+    #[test]
+    fn rows_with_strings_move_and_others_stay() {
+        let table = SeriesTable::default();
+        let batch = batch(&table, "m,t=1 s=\"x\",a=1,b=2 1\nm,t=1 a=3 2\nm s=\"only\" 3\n");
+        let of = |strings| shown(&table, &carried(&batch, &table, &Style { strings, ..Style::default() }));
+        let m = |field: &str, labels: &str| format!("\"m\".\"{field}\"{{{labels}}}");
+        let expected = [
+            m("a", "s=x,t=1"),
+            format!("+{} label", m("a", "s=x,t=1")),
+            format!("+{}", m("b", "s=x,t=1")),
+            m("a", "t=1"),
+            m("s", ""),
+        ];
+        assert_eq!(of(Strings::Label), expected);
+        let expected = [
+            format!("{} info", m("s_info", "s=x,t=1")),
+            format!("+{}", m("a", "t=1")),
+            format!("+{}", m("b", "t=1")),
+            m("a", "t=1"),
+            format!("{} info", m("s_info", "s=only")),
+        ];
+        assert_eq!(of(Strings::Info), expected);
+        assert!(matches!(carried(&batch, &table, &Style::default()), Cow::Borrowed(_)));
+        assert_eq!(of(Strings::Label), of(Strings::Label), "known at second sight");
+    }
+
+    #[test]
+    fn strings_that_never_repeat_leave_room_for_senders() {
+        let table = SeriesTable::new(TableBounds { bytes_max: 1_000_000, ..TableBounds::default() });
+        let style = Style { strings: Strings::Label, ..Style::default() };
+        let mut labels = 0;
+        for number in 0..5_000 {
+            let batch = batch(&table, &format!("m v=1,s=\"{number}\" 1\n"));
+            let samples = carried(&batch, &table, &style);
+            assert_eq!(samples.len(), 2);
+            labels += usize::from(samples.iter().any(|sample| sample.flags.contains(SampleFlags::STRING_AS_LABEL)));
+        }
+        assert!((1000..5000).contains(&labels), "{labels}");
+        assert!(table.bytes() < 850_000, "a share of the table: {}", table.bytes());
+    }
+}

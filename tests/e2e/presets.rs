@@ -40,7 +40,7 @@ fn told(sink: &Destination) -> BTreeMap<String, (i32, String)> {
         let symbol = |reference: u32| request.symbols[reference as usize].clone();
         for series in &request.timeseries {
             let name = series.labels_refs.chunks_exact(2).find(|pair| symbol(pair[0]) == "__name__");
-            let metadata = series.metadata.clone().unwrap_or_default();
+            let metadata = series.metadata.unwrap_or_default();
             told.extend(name.map(|name| (symbol(name[1]), (metadata.r#type, symbol(metadata.help_ref)))));
         }
     }

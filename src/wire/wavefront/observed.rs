@@ -14,10 +14,10 @@ use std::sync::{Mutex, PoisonError};
 
 /// The sample before, of one series. Its size is that of the histogram's buckets.
 #[derive(Debug, Default)]
-pub(super) struct Before(Mutex<Option<Buckets>>);
+pub(super) struct Before(Mutex<Option<Past>>);
 
 #[derive(Debug)]
-struct Buckets {
+struct Past {
     schema: i32,
     zero_threshold: f64,
     custom_values: Vec<f64>,
@@ -29,7 +29,7 @@ struct Buckets {
 impl Before {
     /// What was observed since the sample before; none when nothing was, or that is not known. Remembers this sample.
     pub(super) fn since(&self, histogram: &NativeHistogram) -> Option<Vec<Centroid>> {
-        let now = Buckets {
+        let now = Past {
             schema: histogram.schema,
             zero_threshold: histogram.zero_threshold,
             custom_values: histogram.custom_values.clone(),
@@ -50,7 +50,7 @@ impl Before {
     }
 }
 
-impl Buckets {
+impl Past {
     fn has_bounds_of(&self, other: &Self) -> bool {
         self.schema == other.schema
             && self.zero_threshold.to_bits() == other.zero_threshold.to_bits()
@@ -103,7 +103,8 @@ mod tests {
 
     fn told(before: &Before, histogram: &NativeHistogram) -> String {
         let centroids = before.since(histogram).unwrap_or_default();
-        centroids.iter().map(|centroid| format!("#{} {} ", centroid.count, centroid.mean)).collect()
+        let told: Vec<_> = centroids.iter().map(|centroid| format!("#{} {} ", centroid.count, centroid.mean)).collect();
+        told.concat()
     }
 
     #[test]

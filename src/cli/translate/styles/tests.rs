@@ -2,6 +2,7 @@
 
 use super::super::{Translation, translation_as};
 use super::*;
+use crate::output::strings::{STRING_BYTES_MAX, STRINGS_MAX};
 use Format::{InfluxLine, OpenMetrics, PrometheusText, RemoteWrite, RemoteWrite2, Wavefront};
 
 const NOW: i64 = 1_700_000_000_000_000_000;
@@ -120,11 +121,10 @@ fn options_choose_what_becomes_of_lines() {
 
 #[test]
 fn strings_that_are_too_long_or_too_many_stay_strings() {
-    let long = "x".repeat(crate::output::strings::STRING_BYTES_MAX + 1);
-    let many: String = (0..=crate::output::strings::STRINGS_MAX).map(|at| format!(",s{at}=\"x\"")).collect();
-    for (line, kept) in
-        [(format!("m v=1,s=\"{long}\" 0"), 0), (format!("m v=1{many} 0"), crate::output::strings::STRINGS_MAX)]
-    {
+    let long = "x".repeat(STRING_BYTES_MAX + 1);
+    let many: Vec<_> = (0..=STRINGS_MAX).map(|at| format!(",s{at}=\"x\"")).collect();
+    let many = many.concat();
+    for (line, kept) in [(format!("m v=1,s=\"{long}\" 0"), 0), (format!("m v=1{many} 0"), STRINGS_MAX)] {
         for to in [RemoteWrite, RemoteWrite2, PrometheusText] {
             let (text, losses) = told(InfluxLine, to, "strings=label", &line);
             assert_eq!(text.matches("=\"x\"").count(), kept, "{losses}");

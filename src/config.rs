@@ -27,6 +27,8 @@ pub use mistakes::{Mistake, Mistakes};
 
 use crate::model::TimestampNs;
 use crate::relabel;
+use crate::wire::influx_line::schema;
+use crate::wire::{prometheus_names, wavefront};
 use std::fmt;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -243,6 +245,8 @@ pub struct RemoteWrite {
     pub version: Version,
     /// The client.
     pub http: HttpClient,
+    /// How series of other dialects are named.
+    pub style: prometheus_names::Style,
     /// Whether 429 is tried again (in `queue_config`, as in Prometheus; on by default, there it is off).
     pub retry_on_http_429: bool,
 }
@@ -271,6 +275,8 @@ pub struct Influx {
     pub gzip: bool,
     /// Whether the database is created; only with [`InfluxApi::V1`].
     pub create_database: bool,
+    /// How series of Prometheus become rows.
+    pub style: schema::Style,
 }
 
 /// Where in an InfluxDB server.
@@ -312,6 +318,8 @@ pub struct Wavefront {
     pub source: Option<String>,
     /// Labels whose value is the source, the first present wins.
     pub source_labels: Vec<String>,
+    /// How names and shapes are chosen.
+    pub style: wavefront::encode::Style,
     /// The client, with the token as authorization; at its defaults with TCP.
     pub http: HttpClient,
 }

@@ -9,6 +9,7 @@
 
 mod batch;
 mod denied;
+mod families;
 mod losses;
 mod recalled;
 mod refusal;
@@ -19,6 +20,7 @@ mod value;
 
 pub use batch::{Batch, BatchBuilder, Exemplar, FamilyMetadata, Mark, Sample, SampleFlags};
 pub use denied::{Denied, SeriesLimits};
+pub use families::{FAMILIES_BYTES_MAX, FamilyChanges, FamilyCounts};
 pub use losses::{Loss, LossSet, Losses};
 pub use recalled::Recalled;
 pub use refusal::Refusal;

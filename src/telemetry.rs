@@ -220,6 +220,12 @@ pub struct SeriesStatus {
     pub bytes: usize,
     /// Samples that are not shown on `/scrape`, for want of room.
     pub hidden: u64,
+    /// Families whose metadata came apart from their series and is known.
+    pub families: usize,
+    /// Families forgotten to make room.
+    pub families_evicted: u64,
+    /// Metadata not remembered, each time it was told, for want of room.
+    pub families_refused: u64,
 }
 
 /// The memory of the process.
@@ -286,6 +292,7 @@ impl Telemetry {
         let log = self.log.stats();
         let error = self.log.healthy().err();
         let (open, refused) = self.ledger.connections();
+        let families = self.table.family_counts();
         Status {
             build: Build { version: env!("CARGO_PKG_VERSION") },
             uptime_seconds: clock::age(now, self.started_at).as_secs(),
@@ -313,6 +320,9 @@ impl Telemetry {
                 live: self.latest.len(),
                 bytes: self.table.bytes(),
                 hidden: self.latest.hidden(),
+                families: families.known,
+                families_evicted: families.evicted,
+                families_refused: families.refused,
             },
             memory: MemoryStatus {
                 resident: self.memory.resident(),
@@ -466,6 +476,24 @@ pub fn metrics(status: &Status) -> String {
         "counter",
         "Samples not shown on /scrape, for want of room for their series.",
         status.series.hidden,
+    );
+    page.single(
+        "sluicegate_families",
+        "gauge",
+        "Metric families whose metadata came apart from their series and is known.",
+        status.series.families,
+    );
+    page.single(
+        "sluicegate_families_evicted_total",
+        "counter",
+        "Metric families forgotten to make room for others.",
+        status.series.families_evicted,
+    );
+    page.single(
+        "sluicegate_families_refused_total",
+        "counter",
+        "Metadata of families not remembered, for want of room.",
+        status.series.families_refused,
     );
     page.single("sluicegate_connections", "gauge", "Connections of senders.", status.connections.open);
     page.single(

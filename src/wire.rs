@@ -11,7 +11,8 @@
 //!
 //! Where a format differs, its nature is the reason: a remote-write message can be damaged as a whole, so its `decode` gives
 //! a `Result`, and its `render` asks for metadata that came apart from series; the text formats are written as a whole
-//! exposition, since their families stand together. `classic.rs` is what formats without native histograms share.
+//! exposition, since their families stand together. What users may choose of names and shapes is in `style.rs` and steers
+//! `render`. `classic.rs` is what formats without native histograms share.
 
 pub(crate) mod classic;
 pub mod compression;
@@ -23,6 +24,7 @@ pub mod prometheus_text;
 pub(crate) mod protobuf;
 pub mod remote_write;
 pub mod remote_write2;
+pub mod style;
 pub mod wavefront;
 
 use crate::model::{Refusal, SampleFlags, TimestampNs, Value};

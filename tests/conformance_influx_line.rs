@@ -191,7 +191,7 @@ fn encoded_point(case: &Json) -> Option<String> {
     };
     let table = SeriesTable::default();
     let builder = BatchBuilder::new(&table, Format::InfluxLine, Vec::new());
-    let mut encoder = encode::Encoder::new(options);
+    let mut encoder = encode::Encoder::new(options.clone());
     let mut losses = Losses::default();
     let mut flags = SampleFlags::NONE;
     for (key, field) in point["fields"].as_object()? {

@@ -25,6 +25,8 @@ mod support {
 mod dead_letters;
 #[path = "outputs/duplicates.rs"]
 mod duplicates;
+#[path = "outputs/families.rs"]
+mod families;
 #[path = "outputs/names.rs"]
 mod names;
 #[path = "outputs/poison.rs"]

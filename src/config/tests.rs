@@ -93,6 +93,46 @@ fn takes_nothing_for_the_defaults() {
 }
 
 #[test]
+fn a_preset_is_a_set_of_options_that_others_may_change() {
+    use crate::wire::influx_line::schema::{NativeHistograms, Schema};
+    use crate::wire::prometheus_names::{NameCharacters, Strings, Style, ValueField};
+    use crate::wire::wavefront::encode::Names;
+    let telegraf = Style {
+        value_field: ValueField::Keep,
+        name_characters: NameCharacters::Trim,
+        bare_measurement: Some("prometheus".to_owned()),
+        strings: Strings::Drop,
+    };
+    let of = |keys| remote_write(keys).0.style;
+    assert_eq!(of(""), Style::default());
+    assert_eq!(of("preset: telegraf_v2"), telegraf);
+    let changed = Style { value_field: ValueField::Strip, strings: Strings::Info, ..telegraf };
+    assert_eq!(of("strings: info, value_field: strip, preset: telegraf_v2"), changed);
+    let rows = influx("url: http://h, database: d, preset: telegraf_v1, native_histograms: buckets").style;
+    assert_eq!((rows.schema, rows.native_histograms), (Schema::Family, NativeHistograms::Buckets));
+    let one = influx("url: http://h, database: d, schema: single, measurement: m").style;
+    assert_eq!((one.schema, one.measurement.as_str()), (Schema::Single, "m"));
+    assert_eq!(wavefront("url: http://h, preset: telegraf_v1").style.names, Names::Dotted);
+
+    let text = "outputs:\n\
+        - { name: a, prometheus_remote_write: { url: http://h, preset: telegraf, strings: yes, schema: flat } }\n\
+        - { name: b, influxdb: { url: http://h, database: d, preset: vector, measurement: '#m' } }\n\
+        - { name: c, wavefront: { url: http://h, names: dots } }\n";
+    let found = mistakes(text);
+    for expected in [
+        "preset: expected one of telegraf_v1, telegraf_v2, vmagent, vector, found \"telegraf\"",
+        "strings: expected one of drop, label, info, found \"yes\"",
+        "schema: unknown key",
+        "preset: expected telegraf_v1 or telegraf_v2 here, found \"vector\"",
+        "measurement: expected a measurement that line protocol can carry, found \"#m\"",
+        "names: expected one of kept, dotted, found \"dots\"",
+    ] {
+        assert!(found.iter().any(|mistake| mistake.contains(expected)), "{expected}: {found:#?}");
+    }
+    assert_eq!(found.len(), 6, "{found:#?}");
+}
+
+#[test]
 fn cuts_a_small_log_into_segments() {
     assert_eq!(good("log: { max_bytes: 1MiB }").log.segment_bytes, 256 << 10);
 }

@@ -19,6 +19,10 @@ impl SampleFlags {
     pub const ROW_CONTINUES: Self = Self(1);
     /// The sender gave no timestamp; the gateway's clock did.
     pub const TIMESTAMP_IMPLICIT: Self = Self(2);
+    /// The string stands in a label of the sample before it. Given by outputs only.
+    pub const STRING_AS_LABEL: Self = Self(4);
+    /// The string stands in a label of its own series, whose value is 1. Given by outputs only.
+    pub const STRING_AS_INFO: Self = Self(8);
 
     /// Whether all facts of `other` hold.
     pub const fn contains(self, other: Self) -> bool {
@@ -56,6 +60,20 @@ enum Kind {
     Str,
     Histogram,
     Distribution,
+}
+
+impl Sample {
+    /// Whether its value is a string.
+    #[inline]
+    pub fn is_string(&self) -> bool {
+        self.kind == Kind::Str
+    }
+
+    /// The same value in another series, with other facts.
+    #[must_use]
+    pub fn moved(&self, series: SeriesId, flags: SampleFlags) -> Self {
+        Self { series, flags, ..*self }
+    }
 }
 
 /// A reference to an observation, as OpenMetrics and remote write carry it.
@@ -320,7 +338,7 @@ impl<'t> BatchBuilder<'t> {
     /// and what the table has no room to remember is not carried: outputs remember it too. The
     /// table learns it from whoever appends the batch: what it knew of a batch that is lost would not be told again.
     pub fn metadata(&mut self, metadata: Metadata) {
-        if !self.table.knows(&metadata) && self.table.has_room_for_family(&metadata) {
+        if !self.table.knows(&metadata) && self.table.has_room_for_family(self.source, &metadata) {
             self.batch.metadata.push(Arc::new(metadata));
         }
     }

@@ -76,7 +76,7 @@ losses! {
     TimestampTruncated = "timestamp_truncated",
     /// A 64-bit integer beyond 2^53 became a float, or one beyond 2^63 the largest signed one.
     IntegerRounded = "integer_rounded",
-    /// An integer or boolean became a number of another type and the same value.
+    /// An integer or boolean became a number of another type and the same value, or a string became a label.
     FieldType = "field_type",
     /// Metric type, help or unit have no place in the format.
     Metadata = "metadata",

@@ -136,6 +136,19 @@ pub struct Series {
 }
 
 impl Series {
+    /// The same with what is known of its family.
+    #[must_use]
+    pub fn with_metadata(&self, metadata: Arc<Metadata>) -> Self {
+        let (name, labels) = (self.name.clone(), self.labels.clone());
+        Self { dialect: self.dialect, name, labels, metadata: Some(metadata), lane_key: self.lane_key }
+    }
+
+    /// What is known of its family apart from it, if it brought nothing itself. Families are of Prometheus's dialect.
+    pub fn metadata_apart(&self, families: impl Fn(&str) -> Option<Arc<Metadata>>) -> Option<Arc<Metadata>> {
+        let joins = self.metadata.is_none() && self.dialect == Dialect::Prometheus;
+        if joins { Metadata::of_metric(self.name.measurement(), families) } else { None }
+    }
+
     /// The value of a label.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.binary_search_by(|pair| (*pair.name).cmp(name)).ok().map(|at| &*self.labels[at].value)
@@ -156,6 +169,29 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// What a metric's name has behind the family's, if by the family's type it belongs to it.
+    pub fn suffix_of(&self, name: &str) -> Option<&'static str> {
+        let suffixes: &[&'static str] = match self.metric_type {
+            MetricType::Counter => &["", "_total", "_created"],
+            MetricType::Gauge | MetricType::Unknown | MetricType::StateSet => &[""],
+            MetricType::Histogram => &["_bucket", "_sum", "_count", "_created"],
+            MetricType::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
+            MetricType::Summary => &["", "_sum", "_count", "_created"],
+            MetricType::Info => &["_info"],
+        };
+        let behind = name.strip_prefix(&*self.family)?;
+        suffixes.iter().copied().find(|suffix| *suffix == behind)
+    }
+
+    /// What is known of the family of a metric: under the metric's own name, else under the stem of it, if the type there
+    /// says that such names belong to it.
+    pub fn of_metric(name: &str, families: impl Fn(&str) -> Option<Arc<Self>>) -> Option<Arc<Self>> {
+        families(name).or_else(|| {
+            let (stem, _) = name.rsplit_once('_')?;
+            families(stem).filter(|metadata| metadata.suffix_of(name).is_some_and(|suffix| !suffix.is_empty()))
+        })
+    }
+
     /// Memory it occupies.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.family.len() + self.help.len() + self.unit.len()

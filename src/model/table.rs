@@ -14,6 +14,7 @@
 //!   nearly empty, and there is nothing to configure.
 //! * Locks are taken in one order: the shard of an identity, then those of pairs, series and aliases. Nothing waits the other way.
 
+use super::families::{Families, FamilyChanges, FamilyCounts};
 use super::sources::{Holding, Source, Sources};
 use super::{Denied, Dialect, LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
 use dashmap::DashMap;
@@ -23,7 +24,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 
@@ -148,8 +149,7 @@ pub struct SeriesTable {
     identities: ReadyMap<AliasHash, Known>,
     series: ReadyMap<SeriesId, Arc<Series>>,
     pairs: ReadyMap<AliasHash, (Arc<LabelPair>, Source)>,
-    families: DashMap<Box<str>, Arc<Metadata>>,
-    families_version: AtomicU64,
+    families: Families,
     next: AtomicU32,
     sources: Sources,
     /// Whether a series was refused for want of room since the last sweep, or memory was short.
@@ -167,8 +167,6 @@ const ALIAS_BYTES: usize = 48;
 const SERIES_BYTES: usize = 160;
 /// Estimated cost of a label pair beside its text.
 pub(super) const PAIR_BYTES: usize = 96;
-/// Families whose metadata is remembered apart from series; further ones are carried but not remembered.
-const FAMILIES_MAX: usize = 100_000;
 /// Sweeps without a sample after which a series makes room in a table that is crowded, whatever the bounds say.
 const IDLE_SWEEPS_WHEN_CROWDED: u32 = 5;
 /// A source that holds so many times what is free gets no new series.
@@ -199,8 +197,7 @@ impl SeriesTable {
             identities: ReadyMap::default(),
             series: ReadyMap::default(),
             pairs: ReadyMap::default(),
-            families: DashMap::new(),
-            families_version: AtomicU64::new(0),
+            families: Families::default(),
             next: AtomicU32::new(0),
             sources: Sources::default(),
             refused: AtomicBool::new(false),
@@ -237,6 +234,11 @@ impl SeriesTable {
             IpAddr::V6(address) => self.hash(&address.octets()[..8]),
         };
         Source::of(hash.0)
+    }
+
+    /// The account of something in the gateway that makes series of its own and is held to a share like a sender.
+    pub fn account(&self, name: &[u8]) -> Source {
+        Source::of(self.hash(name).0)
     }
 
     /// What a source holds.
@@ -364,49 +366,58 @@ impl SeriesTable {
         self.series.get(&id).map(|series| Arc::clone(&series))
     }
 
-    /// Remembers metadata that came without series. Returns it when it was new or changed.
-    pub fn learn(&self, metadata: Metadata) -> Option<Arc<Metadata>> {
-        let has_room = self.has_room_for_family(&metadata);
-        if self.families.get(&metadata.family).is_some_and(|known| **known == metadata) {
+    /// Remembers metadata that came without series, as far as there is room. Returns it when it was new or changed.
+    pub fn learn(&self, source: Source, metadata: Metadata) -> Option<Arc<Metadata>> {
+        if self.knows(&metadata) {
             return None;
         }
+        let has_room = self.has_room_for_family(source, &metadata);
         let metadata = Arc::new(metadata);
         if has_room {
-            self.sources.charge(Source::OWN, metadata.bytes());
-            if let Some(before) = self.families.insert(metadata.family.clone(), Arc::clone(&metadata)) {
-                self.sources.release(Source::OWN, before.bytes());
+            let replaced = self.families.learn(source, Arc::clone(&metadata), self.sweeps.load(Ordering::Relaxed))?;
+            self.sources.charge(source, replaced.now);
+            if let Some((source, bytes)) = replaced.before {
+                self.sources.release(source, bytes);
             }
-            self.families_version.fetch_add(1, Ordering::Release);
         }
         Some(metadata)
     }
 
-    /// Whether [`SeriesTable::learn`] would remember it.
-    pub fn has_room_for_family(&self, metadata: &Metadata) -> bool {
-        match self.families.get(&metadata.family) {
-            Some(before) => !self.is_full() || metadata.bytes() <= before.bytes(),
-            None => !self.is_full() && self.families.len() < FAMILIES_MAX,
-        }
+    /// Whether [`SeriesTable::learn`] would remember it. A refusal is counted.
+    pub fn has_room_for_family(&self, source: Source, metadata: &Metadata) -> bool {
+        // One that is replaced by no more than it was fits in a full table, too.
+        let fits = !self.is_full() || self.family(&metadata.family).is_some_and(|old| metadata.bytes() <= old.bytes());
+        fits && self.families.has_room_for(source, metadata)
     }
 
-    /// Whether [`SeriesTable::learn`] was last told the same of that family.
+    /// Whether [`SeriesTable::learn`] was last told the same of that family; notes that it was told again.
     pub fn knows(&self, metadata: &Metadata) -> bool {
-        self.families.get(&metadata.family).is_some_and(|known| **known == *metadata)
+        self.families.hear(metadata, self.sweeps.load(Ordering::Relaxed))
     }
 
     /// What [`SeriesTable::learn`] was last told of a family.
     pub fn family(&self, family: &str) -> Option<Arc<Metadata>> {
-        self.families.get(family).map(|known| Arc::clone(&known))
+        self.families.get(family)
     }
 
     /// All that [`SeriesTable::learn`] was told, in no order.
     pub fn families(&self) -> Vec<Arc<Metadata>> {
-        self.families.iter().map(|known| Arc::clone(&known)).collect()
+        self.families.all()
     }
 
     /// Grows whenever [`SeriesTable::family`] may answer differently.
     pub fn families_version(&self) -> u64 {
-        self.families_version.load(Ordering::Acquire)
+        self.families.version()
+    }
+
+    /// The families of which [`SeriesTable::family`] may answer differently since a version, and the version now.
+    pub fn families_changed_since(&self, version: u64) -> (u64, FamilyChanges) {
+        self.families.changes_since(version)
+    }
+
+    /// Families in numbers.
+    pub fn family_counts(&self) -> FamilyCounts {
+        self.families.counts()
     }
 
     /// Series in the table.
@@ -439,6 +450,9 @@ impl SeriesTable {
         // At least one: a series may be asked for at the very moment at which a sweep begins.
         let oldest = sweep.saturating_sub(idle_sweeps.max(1));
         self.free_retired();
+        for (source, bytes) in self.families.sweep(sweep) {
+            self.sources.release(source, bytes);
+        }
 
         let mut live = HashSet::<SeriesId, BuildHasherDefault<IdHasher>>::default();
         self.aliases.retain(|_, alias| {
@@ -694,7 +708,7 @@ mod tests {
         let table = SeriesTable::new(TableBounds { bytes_max: 10_000, idle_sweeps: 1, ..TableBounds::default() });
         let learn = |family: &str, help: &str| {
             let (family, help, unit) = (family.into(), help.into(), "".into());
-            table.learn(Metadata { family, metric_type: MetricType::Counter, help, unit })
+            table.learn(Source::OWN, Metadata { family, metric_type: MetricType::Counter, help, unit })
         };
         assert!(learn("a", &"x".repeat(6000)).is_some() && learn("b", &"x".repeat(6000)).is_some());
         assert!(learn("c", "is carried").is_some());

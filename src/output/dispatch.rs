@@ -8,7 +8,7 @@ use crate::clock;
 use crate::config;
 use crate::ledger::OutputAccount;
 use crate::log::{Cursor, CursorState, Entry, Gap, Log, MEMORY_AGE_MAX, Position, ReadError, Reader, Record};
-use crate::model::{Batch, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, TimestampNs};
+use crate::model::{Batch, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, Source, TimestampNs};
 use crate::wire::SampleRef;
 use std::collections::HashMap;
 use std::pin::pin;
@@ -92,6 +92,8 @@ pub struct Dispatch<'a, E: Encoding> {
     ahead: Option<Ahead>,
     /// How long a lane may be busy until what was read ahead is let go: it keeps series in the table, and the table is for all.
     patience: Duration,
+    /// The first record that was not there when the output started.
+    live_seq: u64,
     /// Metadata that came with series or apart from them, to be repeated.
     families: HashMap<Box<str>, Arc<Metadata>>,
     families_bytes: usize,
@@ -120,6 +122,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         let next = state.position();
         let progress = Progress::new(Finished { seq: state.seq, delivered: state.delivered, dropped: state.dropped });
         let families = HashMap::new();
+        let live_seq = parts.log.end().seq;
         Self {
             parts,
             memo,
@@ -129,6 +132,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             next,
             ahead: None,
             patience: MEMORY_AGE_MAX,
+            live_seq,
             families,
             families_bytes: 0,
             older_version: false,
@@ -220,8 +224,11 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         let mut exemplars = Exemplars::of(batch);
 
         self.parts.account.read(batch.samples.len() as u64);
+        if record.seq < self.live_seq {
+            self.remember_families(batch);
+        }
         self.memo.refresh(batch);
-        for (index, sample) in batch.samples.iter().enumerate() {
+        for (index, sample) in self.memo.samples(batch).iter().enumerate() {
             let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
             let (rendered, lane) = match self.memo.slot(sample.series) {
                 Ok((rendered, lane)) => (rendered, *lane),
@@ -277,6 +284,15 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         self.parts.account.drop_samples(&dropped);
         self.parts.account.note_losses(&losses);
         ready
+    }
+
+    /// What a record from before the start tells of families is known again before its sender repeats it; what was told since
+    /// the start is newer.
+    #[cold]
+    fn remember_families(&self, batch: &Batch) {
+        for metadata in batch.metadata.iter().filter(|metadata| self.parts.table.family(&metadata.family).is_none()) {
+            self.parts.table.learn(Source::OWN, (**metadata).clone());
+        }
     }
 
     /// Remembers the metadata of a record for formats that send it apart from series, and sends what is new at once.

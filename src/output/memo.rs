@@ -6,11 +6,14 @@
 //! or under new metadata, keep their order.
 
 use super::encoding::Encoding;
+use super::strings;
 use crate::model::{
-    Batch, Dialect, IdMap, LabelPair, Loss, LossSet, Metadata, Recalled, Series, SeriesId, SeriesName, SeriesTable,
+    Batch, Dialect, FamilyChanges, IdMap, LabelPair, Loss, LossSet, Metadata, Recalled, Sample, Series, SeriesId,
+    SeriesName, SeriesTable,
 };
 use crate::relabel;
-use crate::wire::prometheus_names::{self, Alphabet};
+use crate::wire::prometheus_names::{self, Alphabet, Style};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
@@ -72,13 +75,10 @@ impl<E: Encoding> Memo<E> {
             self.recalled = recalled;
             self.recalled_slots = HashMap::default();
         }
-        let version = self.table.families_version();
-        let slots_max = self.table.len() * 5 / 4 + SLOTS_SPARE;
-        if version != self.families_version {
-            self.families_version = version;
-            self.slots.clear();
-            self.recalled_slots.clear();
+        if E::joins_families(&self.options) && self.table.families_version() != self.families_version {
+            self.forget_changed_families();
         }
+        let slots_max = self.table.len() * 5 / 4 + SLOTS_SPARE;
         if self.slots.len() > slots_max {
             let table = &self.table;
             self.slots.retain(|id, _| table.series(*id).is_some());
@@ -89,6 +89,31 @@ impl<E: Encoding> Memo<E> {
             self.recalled_slots.clear();
             self.claims = HashMap::new();
         }
+    }
+
+    #[cold]
+    fn forget_changed_families(&mut self) {
+        let (version, changes) = self.table.families_changed_since(self.families_version);
+        self.families_version = version;
+        self.recalled_slots.clear();
+        match changes {
+            // A name that relabelling gave is not known here.
+            FamilyChanges::Only(changed) if self.rules.is_empty() => {
+                let table = &self.table;
+                let concerns = |series: &Series| {
+                    let name = series.name.measurement();
+                    let stem = name.rsplit_once('_').map_or(name, |(stem, _)| stem);
+                    series.metadata.is_none() && (changed.contains(name) || changed.contains(stem))
+                };
+                self.slots.retain(|id, _| table.series(*id).is_some_and(|series| !concerns(&series)));
+            }
+            FamilyChanges::Only(_) | FamilyChanges::Any => self.slots.clear(),
+        }
+    }
+
+    /// The samples of a batch, those of rows with strings in the series that the output gives them.
+    pub fn samples<'b>(&self, batch: &'b Batch) -> Cow<'b, [Sample]> {
+        strings::carried(batch, &self.table, E::names(&self.options))
     }
 
     /// What is known of a series.
@@ -120,7 +145,8 @@ impl<E: Encoding> Memo<E> {
             self.table.series(id)
         };
         let series = series.ok_or(Loss::LogDamaged)?;
-        let relabelled = if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules)?) };
+        let relabelled =
+            if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules, E::names(&self.options))?) };
         let series = relabelled.as_ref().unwrap_or(&series);
         if let Some(metadata) = &series.metadata
             && self.learned.last() != Some(metadata)
@@ -157,9 +183,9 @@ impl<E: Encoding> Memo<E> {
 
 /// A series after relabelling. `__name__` is its name in Prometheus's terms; a rule that changes it makes the series a
 /// Prometheus one, otherwise measurement and field stay as they are.
-fn relabelled(series: &Series, rules: &[relabel::Rule]) -> Result<Arc<Series>, Loss> {
+fn relabelled(series: &Series, rules: &[relabel::Rule], style: &Style) -> Result<Arc<Series>, Loss> {
     // A name that Prometheus cannot have (an internal one of Wavefront) is seen by the rules as it is.
-    let name = match prometheus_names::translate(series, Alphabet::Utf8) {
+    let name = match prometheus_names::translate(series, Alphabet::Utf8, style) {
         Ok(translated) => translated.name.into_owned(),
         Err(_) => series.name.measurement().to_owned(),
     };

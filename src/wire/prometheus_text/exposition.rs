@@ -13,7 +13,7 @@ use crate::model::is_stale_marker;
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, MetricType, SampleFlags, Series, Value};
 use crate::wire::SampleRef;
 use crate::wire::classic::{count_and_sum, cumulative_buckets};
-use crate::wire::prometheus_names::{Alphabet, PrometheusSeries, translate};
+use crate::wire::prometheus_names::{Alphabet, PrometheusSeries, Style, translate};
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
@@ -66,6 +66,7 @@ type Families<'f> = &'f dyn Fn(&str) -> Option<Arc<Metadata>>;
 pub(crate) fn write(
     samples: &mut Vec<Exposed<'_>>,
     families: Families<'_>,
+    style: &Style,
     flavour: Flavour,
     out: &mut Vec<u8>,
     losses: &mut Losses,
@@ -79,7 +80,11 @@ pub(crate) fn write(
     let known = |name: &str| declarations.get(name).map(|known| Arc::clone(known)).or_else(|| families(name));
     let mut rows = Vec::with_capacity(samples.len());
     for exposed in samples.drain(..) {
-        if let Err(loss) = expand(exposed, &known, flavour, &mut rows) {
+        if exposed.sample.flags.contains(SampleFlags::STRING_AS_LABEL) {
+            losses.count(Loss::FieldType);
+            continue;
+        }
+        if let Err(loss) = expand(exposed, &known, style, flavour, &mut rows) {
             dropped.count(loss);
         }
     }
@@ -144,12 +149,16 @@ fn place(rows: &mut [Row<'_>], flavour: Flavour) {
 fn expand<'a>(
     exposed: Exposed<'a>,
     families: Families<'_>,
+    style: &Style,
     flavour: Flavour,
     rows: &mut Vec<Row<'a>>,
 ) -> Result<(), Loss> {
-    let translated = translate(exposed.series, Alphabet::Legacy)?;
+    let translated = translate(exposed.series, Alphabet::Legacy, style)?;
     let mut builder = Builder { exposed, flavour, known: declared(exposed.series, families), translated, first: true };
     match exposed.sample.value {
+        Value::Str(_) if exposed.sample.flags.contains(SampleFlags::STRING_AS_INFO) => {
+            rows.push(builder.typed(Number::U64(1)));
+        }
         Value::Str(_) => return Err(Loss::StringValue),
         Value::F64(value) if is_stale_marker(value) => return Err(Loss::StaleMarker),
         Value::F64(value) => rows.push(builder.plain(Number::F64(value))),
@@ -184,25 +193,7 @@ fn declared(series: &Series, families: Families<'_>) -> Option<Arc<Metadata>> {
     if let Some(own) = &series.metadata {
         return families(&own.family);
     }
-    let name = series.name.measurement();
-    families(name).or_else(|| {
-        let (stem, _) = name.rsplit_once('_')?;
-        families(stem).filter(|metadata| suffix_of(name, metadata).is_some_and(|suffix| !suffix.is_empty()))
-    })
-}
-
-/// What a name has behind its family's name; none if it does not belong to the family.
-fn suffix_of(name: &str, metadata: &Metadata) -> Option<&'static str> {
-    let suffixes: &[&'static str] = match metadata.metric_type {
-        MetricType::Counter => &["", "_total", "_created"],
-        MetricType::Gauge | MetricType::Unknown | MetricType::StateSet => &[""],
-        MetricType::Histogram => &["_bucket", "_sum", "_count", "_created"],
-        MetricType::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
-        MetricType::Summary => &["", "_sum", "_count", "_created"],
-        MetricType::Info => &["_info"],
-    };
-    let behind = name.strip_prefix(&*metadata.family)?;
-    suffixes.iter().copied().find(|suffix| *suffix == behind)
+    series.metadata_apart(families)
 }
 
 struct Builder<'a> {
@@ -224,7 +215,7 @@ impl<'a> Builder<'a> {
         let name = self.translated.name.to_string();
         let known = self.known.clone();
         let belongs = known.as_ref().and_then(|metadata| {
-            let suffix = suffix_of(self.exposed.series.name.measurement(), metadata)?;
+            let suffix = metadata.suffix_of(self.exposed.series.name.measurement())?;
             // Without a declaration of its own, a sample joins only what OpenMetrics itself would count to the family.
             let bare_counter = metadata.metric_type == MetricType::Counter
                 && self.flavour == Flavour::OpenMetrics

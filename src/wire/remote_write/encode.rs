@@ -6,15 +6,18 @@
 use super::decode::{NAME_LABEL, NANOSECONDS};
 use super::gather::{Gathered, Messages, Pending, Rendering, cut};
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series};
-use crate::wire::prometheus_names::{Alphabet, translate};
+use crate::wire::prometheus_names::{Alphabet, Style, translate};
 use crate::wire::protobuf::{Fields, put_bytes_field, put_double_field, put_varint, put_varint_field, varint_len};
 use crate::wire::{Body, SampleRef};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 
-/// Nothing to choose yet.
+/// How series are written.
 #[derive(Clone, Debug, Default)]
-pub struct Options {}
+pub struct Options {
+    /// How series of other dialects are named.
+    pub style: Style,
+}
 
 /// A series as it stands in a body. One encoder at a time may use it: two at once would each write the series twice.
 #[derive(Debug)]
@@ -63,16 +66,16 @@ impl Rendering for Rendered {
 /// Renders a series. Metadata travels apart from series in this version ([`Encoder::metadata`]), so `families` is not asked.
 pub fn render(
     series: &Series,
-    _options: &Options,
+    options: &Options,
     _families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
 ) -> Result<Rendered, Loss> {
-    let (labels, losses) = label_fields(series)?;
+    let (labels, losses) = label_fields(series, &options.style)?;
     Ok(Rendered::new(labels, losses))
 }
 
 /// The label fields of a series, sorted, `__name__` among them, and what all its samples lose.
-pub(crate) fn label_fields(series: &Series) -> Result<(Vec<u8>, LossSet), Loss> {
-    let translated = translate(series, Alphabet::Utf8)?;
+pub(crate) fn label_fields(series: &Series, style: &Style) -> Result<(Vec<u8>, LossSet), Loss> {
+    let translated = translate(series, Alphabet::Utf8, style)?;
     let mut fields = Vec::new();
     let before_name = translated.labels.partition_point(|(name, _)| &**name < NAME_LABEL);
     let (before, behind) = translated.labels.split_at(before_name);

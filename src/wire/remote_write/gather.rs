@@ -141,6 +141,15 @@ impl<R: Rendering> Gathered<R> {
         let start = sample.start.map_or(0, |start| start_milliseconds::<R>(start, &mut altered));
         let (kind, bits) = match sample.value {
             Value::F64(value) => (Kind::Float, value.to_bits()),
+            Value::Str(_) if sample.flags.contains(SampleFlags::STRING_AS_LABEL) => {
+                self.absorb(rendered, timestamp)?;
+                losses.count(Loss::FieldType);
+                return Ok(());
+            }
+            Value::Str(_) if sample.flags.contains(SampleFlags::STRING_AS_INFO) => {
+                altered.insert(Loss::FieldType);
+                (Kind::Float, 1.0_f64.to_bits())
+            }
             Value::Distribution(distribution) => {
                 altered.insert(Loss::Distribution);
                 self.expand(rendered, distribution, timestamp, begin);
@@ -154,6 +163,17 @@ impl<R: Rendering> Gathered<R> {
         self.append(Pending { group, weight: 1, kind, timestamp, start, bits });
         self.pushed += 1;
         losses.count_set(altered);
+        Ok(())
+    }
+
+    /// Counts a string with the sample before it, among whose labels it is.
+    #[cold]
+    fn absorb(&mut self, rendered: &Arc<R>, timestamp: i64) -> Result<(), Loss> {
+        let group = self.find(rendered).ok_or(Loss::StringValue)?;
+        let before = self.samples.last_mut().filter(|last| last.group == group && last.timestamp == timestamp);
+        let before = before.ok_or(Loss::StringValue)?;
+        before.weight = before.weight.checked_add(1).ok_or(Loss::StringValue)?;
+        self.pushed += 1;
         Ok(())
     }
 

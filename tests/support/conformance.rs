@@ -14,6 +14,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// Prints the row; an error when the README has another one for this file. A corpus with another number of cases is not
     /// the README's.
+    #[allow(clippy::print_stdout, reason = "the table is what a reader of the test's output wants")]
     pub(crate) fn tell(&self, file: &str) -> Result<(), String> {
         let row = format!("| {file} | {} | {} | {} |", self.run, self.passed, self.excused);
         println!("{row}");

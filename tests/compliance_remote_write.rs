@@ -11,6 +11,7 @@
 //! * D14 (every way in which a native histogram contradicts itself): `src/wire/remote_write/histogram.rs`.
 
 #![allow(clippy::unwrap_used, clippy::float_cmp, reason = "a test fails by panicking; counts are whole numbers")]
+#![allow(clippy::format_push_string, reason = "a test may allocate")]
 
 #[path = "support"]
 #[allow(dead_code, reason = "each program uses its part")]
@@ -133,13 +134,16 @@ fn w4_the_headers_of_the_protocol_cannot_be_configured_away() {
     }
 }
 
+/// Headers, body, expected status.
+type Head<'a> = (&'a [(&'a str, &'a str)], &'a [u8], u16);
+
 #[test]
 fn w5_w6_the_head_chooses_the_message_and_what_it_leaves_out_is_1_0_in_snappy() {
     let gate = gateway().start();
     let good = snappy(&request_1(vec![series_1(&[("__name__", "a")], &[(1.0, T)])]));
     // What cannot be negotiated is told before the body is looked at.
     let corrupt: &[u8] = b"\xff\xff\xff\xff";
-    let cases: [(&[(&str, &str)], &[u8], u16); 14] = [
+    let cases: [Head<'_>; 14] = [
         (&[], &good, 204),
         (&[("Content-Type", TYPE_1)], &good, 204),
         (&[("Content-Encoding", "snappy")], &good, 204),

@@ -242,18 +242,14 @@ fn agrees_with_the_corpus() {
             println!("influx_line: {FOLDER}/{file} is absent, nothing to conform to");
             return;
         };
-        let mut tally = Tally { run: cases.len(), ..Tally::default() };
+        let mut tally = Tally::default();
         for case in &cases {
             let id = case["id"].as_str().unwrap();
             let result = if case.get("point").is_some() { encode_case(case) } else { decode_case(case) };
-            match (result, EXCUSED.iter().any(|(excused, _)| *excused == id)) {
-                (Ok(()), false) => tally.passed += 1,
-                (Ok(()), true) => failures.push(format!("{id}: passes, but is excused")),
-                (Err(_), true) => tally.excused += 1,
-                (Err(why), false) => {
-                    failures.push(format!("{id}: {why}\n    {} {}", case["input"], case["impls"]["influx-go-v2"]));
-                }
-            }
+            let is_excused = EXCUSED.iter().any(|(excused, _)| *excused == id);
+            let result =
+                result.map_err(|why| format!("{why}\n    {} {}", case["input"], case["impls"]["influx-go-v2"]));
+            tally.count(id, result, is_excused, &mut failures);
         }
         failures.extend(tally.tell(&format!("influx_line_protocol/{file}")).err());
     }

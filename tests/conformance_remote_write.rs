@@ -5,6 +5,7 @@
 //! and all of it, heads and answers included, as a request to the built binary.
 
 #![allow(clippy::unwrap_used, reason = "a case that is not in the corpus's form shall fail the test")]
+#![allow(clippy::float_cmp, reason = "counts are whole numbers")]
 
 #[path = "support"]
 #[allow(dead_code, reason = "each program uses its part")]
@@ -57,12 +58,8 @@ fn agrees_with_the_corpus() {
                 // No business of the decoder.
                 continue;
             }
-            tally.run += 1;
-            match check(&case) {
-                Ok(()) => tally.passed += 1,
-                Err(_) if EXCUSED.iter().any(|(excused, _)| *excused == id) => tally.excused += 1,
-                Err(why) => failed.push(format!("{id}: {why}")),
-            }
+            let is_excused = EXCUSED.iter().any(|(excused, _)| *excused == id);
+            tally.count(id, check(&case), is_excused, &mut failed);
         }
         failed.extend(tally.tell(&format!("remote_write/{name}, decoder")).err());
     }
@@ -85,14 +82,8 @@ fn answers_as_the_corpus_asks() {
         for line in text.lines() {
             let case: Json = serde_json::from_str(line).unwrap();
             let id = case["id"].as_str().unwrap();
-            tally.run += 1;
-            match ask(&gate, &case) {
-                Ok(()) => tally.passed += 1,
-                Err(_) if EXCUSED.iter().chain(EXCUSED_OVER_HTTP).any(|(excused, _)| *excused == id) => {
-                    tally.excused += 1
-                }
-                Err(why) => failed.push(format!("{id}: {why}")),
-            }
+            let is_excused = EXCUSED.iter().chain(EXCUSED_OVER_HTTP).any(|(excused, _)| *excused == id);
+            tally.count(id, ask(&gate, &case), is_excused, &mut failed);
         }
         failed.extend(tally.tell(&format!("remote_write/{name}")).err());
     }

@@ -1,7 +1,7 @@
 //! What each format loses on its way to each other one: exactly the losses that the translation matrix foresees, by reason,
 //! and no other.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::float_cmp, reason = "a test fails by panicking; counts are whole numbers")]
 
 #[path = "support"]
 #[allow(dead_code, reason = "each program uses its part")]

@@ -168,6 +168,20 @@ fn of_wavefront() {
                 "a:b 1 source=h",
                 "1:1 WF-400: the name has a character other than A-Z a-z 0-9 , . - _ / (or ~ ∆ in front): \"a:b 1 source=h\"",
             ),
+            (
+                "\u{2206}m 0 source=h",
+                "1:1 WF-404: the value of a delta counter is not above zero: \"\u{2206}m 0 source=h\"",
+            ),
+            // Of several mistakes, the one that the proxy tells.
+            (
+                "\u{2206}m 0 k",
+                "1:9 WF-300: expected = behind the tag key \"k\", found the end of the line: \"\u{2206}m 0 k\"",
+            ),
+            (
+                "!M #0 1 a:b",
+                "1:1 WF-400: the name has a character other than A-Z a-z 0-9 , . - _ / (or ~ \u{2206} in front): \"!M #0 1 a:b\"",
+            ),
+            ("!M #0 1 lat", "1:1 WF-405: the distribution has no centroid with a count above zero: \"!M #0 1 lat\""),
             ("m 1 k=\"\" source=h", "1:1 WF-414: a tag value is blank: \"m 1 k=\\\"\\\" source=h\""),
         ],
     );

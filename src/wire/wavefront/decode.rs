@@ -63,6 +63,9 @@ impl Options<'_> {
     }
 }
 
+/// Name, tags, and the source if the line tells one.
+type Named<'a> = (Cow<'a, str>, Vec<Label<'a>>, Option<Cow<'a, str>>);
+
 const A_NAME: &str = "a name";
 const A_VALUE: &str = "a value";
 
@@ -197,8 +200,10 @@ impl<'o> Decoder<'o> {
         let value = parse_value(value.number()).ok_or_else(|| LineError::Value(quoted(value.raw)))?;
         let (timestamp, flags) = self.timestamp(tokens)?;
         let tags = tokens.rest();
-        if self.options.limits.is_some() {
-            validate_value(is_delta(&name), value)?;
+        if self.options.limits.is_some()
+            && let Err(violation) = validate_value(is_delta(&name), value)
+        {
+            return Err(self.blame(Kind::Point, violation, Some(name), tokens));
         }
         let alias = self.points.then(out.hash(name.raw)).then(out.hash(tags));
         let series = match self.recognise(alias, out) {
@@ -219,8 +224,10 @@ impl<'o> Decoder<'o> {
         };
         let (timestamp, flags) = self.timestamp(tokens)?;
         self.centroids(tokens)?;
-        if self.options.limits.is_some() {
-            validate_centroids(&self.scratch.centroids)?;
+        if self.options.limits.is_some()
+            && let Err(violation) = validate_centroids(&self.scratch.centroids)
+        {
+            return Err(self.blame(Kind::Distribution, violation, None, tokens));
         }
         let named = tokens.rest();
         let alias = self.distributions.then(out.hash(named));
@@ -274,29 +281,53 @@ impl<'o> Decoder<'o> {
     }
 
     #[cold]
-    fn first_sight(
+    fn first_sight<'a>(
         &self,
         kind: Kind,
         alias: AliasHash,
-        name: &Token<'_>,
-        tokens: &mut Tokens<'_>,
+        name: &Token<'a>,
+        tokens: &mut Tokens<'a>,
         out: &BatchBuilder<'_>,
     ) -> Result<SeriesId, LineError> {
+        let (name, mut labels, named_source) = self.named(kind, name, tokens)?;
+        let alias = if named_source.is_some() { alias } else { alias.then(self.default_source) };
+        let source = named_source.unwrap_or_else(|| self.given_source());
+        labels.push((Cow::from(SOURCE_LABEL), source));
+        labels.retain(|(_, value)| !value.is_empty());
+        Ok(out.define(alias, SeriesSpec { measurement: &name, field: None, labels, metadata: None })?)
+    }
+
+    /// Reads and judges what names a series: its name, its tags, and its source where the line tells one.
+    fn named<'a>(&self, kind: Kind, name: &Token<'a>, tokens: &mut Tokens<'a>) -> Result<Named<'a>, LineError> {
         let name = name.text().ok_or(LineError::NotUtf8)?;
         if name.is_empty() {
             return Err(LineError::Empty(A_NAME));
         }
         let mut labels = parse_tags(tokens)?;
-        let named_source = take_source(&mut labels, self.options.source_tags);
-        let alias = if named_source.is_some() { alias } else { alias.then(self.default_source) };
-        let default_source = || Cow::from(self.options.default_source.unwrap_or(UNKNOWN_SOURCE));
-        let source = named_source.unwrap_or_else(default_source);
+        let source = take_source(&mut labels, self.options.source_tags);
         if let Some(limits) = &self.options.limits {
-            validate_series(kind, &name, &source, &labels, limits)?;
+            validate_series(kind, &name, source.as_deref().unwrap_or(&self.given_source()), &labels, limits)?;
         }
-        labels.push((Cow::from(SOURCE_LABEL), source));
-        labels.retain(|(_, value)| !value.is_empty());
-        Ok(out.define(alias, SeriesSpec { measurement: &name, field: None, labels, metadata: None })?)
+        Ok((name, labels, source))
+    }
+
+    /// The source of a line that tells none.
+    fn given_source<'a>(&self) -> Cow<'a, str>
+    where
+        'o: 'a,
+    {
+        Cow::from(self.options.default_source.unwrap_or(UNKNOWN_SOURCE))
+    }
+
+    /// What is wrong with a line whose value is: the proxy judges grammar, names and tags first.
+    #[cold]
+    fn blame<'a>(&self, kind: Kind, value: Violation, name: Option<Token<'a>>, tokens: &mut Tokens<'a>) -> LineError {
+        let name = match name.map_or_else(|| tokens.next(), |name| Ok(Some(name))) {
+            Ok(Some(name)) => name,
+            Ok(None) => return LineError::Missing(A_NAME),
+            Err(unmatched) => return unmatched.into(),
+        };
+        self.named(kind, &name, tokens).err().unwrap_or(LineError::Violation(value))
     }
 }
 

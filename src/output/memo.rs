@@ -216,3 +216,50 @@ fn hash(value: &(impl Hash + ?Sized)) -> u64 {
     value.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BatchBuilder, Format, MetricType, SeriesSpec, Source};
+    use crate::wire::{remote_write, remote_write2};
+
+    /// Which of the series `x_total`, `x` and `y` are rendered anew after the type of `x` was told.
+    fn rendered_anew<E: Encoding>(options: E::Options, rules: Vec<relabel::Rule>) -> [bool; 3] {
+        let table = Arc::new(SeriesTable::default());
+        let builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+        let define = |name: &str| {
+            let spec = SeriesSpec { measurement: name, field: None, labels: Vec::new(), metadata: None };
+            builder.define(builder.alias(name.as_bytes()), spec).unwrap()
+        };
+        let ids = ["x_total", "x", "y"].map(define);
+        let mut memo = Memo::<E>::new(options, Arc::clone(&table), rules, 1);
+        let mut places = || {
+            memo.refresh();
+            ids.map(|id| Arc::clone(&memo.slot(id).as_ref().unwrap().0))
+        };
+        let before = places();
+        let (metric_type, family) = (MetricType::Counter, "x".into());
+        table.learn(Source::OWN, Metadata { family, metric_type, help: "".into(), unit: "".into() }).unwrap();
+        let after = places();
+        [0, 1, 2].map(|at| !Arc::ptr_eq(&before[at], &after[at]))
+    }
+
+    #[test]
+    fn a_family_that_changes_concerns_its_own_series_only() {
+        type One = remote_write::encode::Encoder;
+        type Two = remote_write2::encode::Encoder;
+        let spec = relabel::RuleSpec { target_label: Some("a".to_owned()), ..relabel::RuleSpec::default() };
+        let rules = || vec![relabel::Rule::try_new(spec.clone()).unwrap()];
+        assert_eq!(
+            rendered_anew::<One>(remote_write::encode::Options::default(), Vec::new()),
+            [false; 3],
+            "1.0 sends types apart"
+        );
+        assert_eq!(rendered_anew::<Two>(remote_write2::encode::Options::default(), Vec::new()), [true, true, false]);
+        assert_eq!(
+            rendered_anew::<Two>(remote_write2::encode::Options::default(), rules()),
+            [true; 3],
+            "rules may rename anything"
+        );
+    }
+}

@@ -23,6 +23,7 @@
 
 pub mod decode;
 pub mod encode;
+mod histogram;
 pub mod schema;
 #[cfg(test)]
 mod twin;

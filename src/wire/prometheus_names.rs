@@ -47,7 +47,8 @@ pub enum NameCharacters {
     /// Each becomes a `_`; a leading digit gets one in front.
     #[default]
     Replace,
-    /// As Telegraf does: each becomes a `_`, but a first one goes, and so do all `_` at both ends of such a name.
+    /// As Telegraf does: each becomes a `_`, but a first one goes, and so do all `_` at both ends of such a name, except in
+    /// front of a digit.
     Trim,
     /// They stay, where the format can carry them: remote write.
     Keep,
@@ -206,7 +207,13 @@ fn sanitised(name: &str, colons: bool, rule: NameCharacters) -> Option<String> {
     if rule == NameCharacters::Trim {
         let behind = name.strip_prefix(|c: char| !legal(c) || c.is_ascii_digit()).unwrap_or(name);
         let clean: String = behind.chars().map(replaced).collect();
-        return Some(clean.trim_matches('_').to_owned());
+        let clean = clean.trim_matches('_');
+        // Telegraf writes such names; no receiver takes them.
+        return Some(if clean.starts_with(|c: char| c.is_ascii_digit()) {
+            format!("_{clean}")
+        } else {
+            clean.to_owned()
+        });
     }
     let mut clean = String::with_capacity(name.len() + 1);
     if leading_digit {

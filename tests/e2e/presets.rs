@@ -69,3 +69,22 @@ fn the_types_a_prometheus_sends_apart_reach_remote_write_2() {
         assert!(page.contains(declaration), "no {declaration:?}");
     }
 }
+
+#[test]
+fn what_two_requests_bring_of_a_family_is_one_point_in_influxdb() {
+    needs!("what_two_requests_bring_of_a_family_is_one_point_in_influxdb", "influxd");
+    let influx = destinations::influxdb();
+    destinations::influxql(&influx, "", "CREATE DATABASE metrics");
+    let block = format!("influxdb: {{ url: \"{}\", database: metrics, preset: telegraf_v1 }}", influx.url(""));
+    let gateway = gateway().output("influx", &block).start();
+    for samples in ["lat_bucket{le=\"0.50\"} 1 AT\nlat_bucket{le=\"+Inf\"} 3 AT\n", "lat_sum 2.5 AT\nlat_count 3 AT\n"]
+    {
+        let body = format!("# TYPE lat histogram\n{}", samples.replace("AT", "1700000000000"));
+        assert_eq!(http::post(&gateway.url("/api/v1/import/prometheus"), body).status, 204);
+        gateway.drained();
+    }
+    let rows = destinations::influxql(&influx, "metrics", "SELECT * FROM lat");
+    assert_eq!(rows[0]["columns"], serde_json::json!(["time", "+Inf", "0.5", "count", "sum"]));
+    assert_eq!(rows[0]["values"], serde_json::json!([[1_700_000_000_000_000_000_i64, 3, 1, 3, 2.5]]));
+    assert_eq!(gateway.dropped("influx"), []);
+}

@@ -17,13 +17,14 @@
 //!
 //! Floats are the shortest digits that read back the same, with an exponent below 10^-4 and from 10^6, as Go prints them.
 
+use super::histogram::Parts;
 use super::is_control;
 use super::schema::{NativeHistograms, Schema, Style, shape, write_bound};
 use crate::model::{
     Counts, Dialect, Distribution, Loss, LossSet, Losses, NativeHistogram, SampleFlags, Series, TimestampNs, Value,
     is_stale_marker,
 };
-use crate::wire::classic::{absolute_counts, count_and_sum, cumulative_buckets};
+use crate::wire::classic::{count_and_sum, cumulative_buckets};
 use crate::wire::{Body, SampleRef};
 use memchr::memchr2;
 use std::borrow::Cow;
@@ -377,17 +378,9 @@ impl Encoder {
     fn close(&mut self) {
         self.keys.clear();
         if let Some(open) = self.open.take() {
-            self.end_line(open.timestamp);
+            end_line(&mut self.body.bytes, open.timestamp);
             self.body.cut_as(open.samples, 1);
         }
-    }
-
-    fn end_line(&mut self, timestamp: Option<TimestampNs>) {
-        if let Some(timestamp) = timestamp {
-            self.body.bytes.push(b' ');
-            self.body.bytes.extend_from_slice(itoa::Buffer::new().format(timestamp).as_bytes());
-        }
-        self.body.bytes.push(b'\n');
     }
 
     #[cold]
@@ -408,7 +401,7 @@ impl Encoder {
         write_integer(&mut self.body.bytes, count, b'i');
         self.body.bytes.extend_from_slice(b",sum=");
         write_float(&mut self.body.bytes, sum);
-        self.end_line(timestamp);
+        end_line(&mut self.body.bytes, timestamp);
         self.end_piece(start)?;
         Ok(LossSet::of(Loss::Distribution))
     }
@@ -434,9 +427,15 @@ impl Encoder {
         self.close();
         let start = self.body.bytes.len();
         let mut losses = LossSet::NONE;
+        let parts = Parts { histogram, count, buckets: &buckets };
+        let unsigned = if self.options.unsigned { b'u' } else { b'i' };
+        let field = rendered.field().strip_suffix(b"=").unwrap_or_default();
+        let (head, out) = (rendered.head(), &mut self.body.bytes);
         match (self.options.style.native_histograms, self.options.style.schema) {
-            (NativeHistograms::Fields, _) => {
-                self.native_row(rendered, histogram, &buckets, timestamp);
+            (NativeHistograms::Fields, schema) => {
+                let prefix = if schema == Schema::Single { field } else { b"" };
+                parts.everything(out, head, prefix, unsigned);
+                end_line(out, timestamp);
                 if matches!(histogram.counts, Counts::Integer { .. }) {
                     losses.insert(Loss::FieldType);
                 }
@@ -449,11 +448,12 @@ impl Encoder {
                 }
             }
             (NativeHistograms::Buckets, Schema::Family) => {
-                self.classic_row(rendered, histogram.sum, count, &buckets, timestamp);
+                parts.classic(out, head);
+                end_line(out, timestamp);
                 losses.insert(Loss::NativeHistogram);
             }
             (NativeHistograms::Buckets, Schema::Single) => {
-                self.single_lines(rendered, histogram.sum, count, &buckets, timestamp);
+                parts.single(out, head, field, |out| end_line(out, timestamp));
                 losses.insert(Loss::NativeHistogram);
             }
         }
@@ -480,129 +480,6 @@ impl Encoder {
         self.part(rendered, "_count", None, count, timestamp);
     }
 
-    /// A histogram as the one row of a classic one.
-    fn classic_row(
-        &mut self,
-        rendered: &Rendered,
-        sum: f64,
-        count: f64,
-        buckets: &[(f64, f64)],
-        timestamp: Option<TimestampNs>,
-    ) {
-        let out = &mut self.body.bytes;
-        out.extend_from_slice(rendered.head());
-        let mut before = b' ';
-        for (bound, cumulative) in buckets.iter().copied().chain([(f64::INFINITY, count)]) {
-            out.push(before);
-            write_bound(out, bound);
-            out.push(b'=');
-            write_float(out, cumulative);
-            before = b',';
-        }
-        if sum.is_finite() {
-            out.extend_from_slice(b",sum=");
-            write_float(out, sum);
-        }
-        out.extend_from_slice(b",count=");
-        write_float(out, count);
-        self.end_line(timestamp);
-    }
-
-    /// A histogram as fields of the one measurement, the bound of a bucket in a tag of the metric's name.
-    fn single_lines(
-        &mut self,
-        rendered: &Rendered,
-        sum: f64,
-        count: f64,
-        buckets: &[(f64, f64)],
-        timestamp: Option<TimestampNs>,
-    ) {
-        let field = rendered.field().strip_suffix(b"=").unwrap_or_default();
-        let lines = [("_sum", sum), ("_count", count)].into_iter().filter(|(_, value)| value.is_finite());
-        for (suffix, value) in lines {
-            let out = &mut self.body.bytes;
-            out.extend_from_slice(rendered.head());
-            out.push(b' ');
-            out.extend_from_slice(field);
-            out.extend_from_slice(suffix.as_bytes());
-            out.push(b'=');
-            write_float(out, value);
-            self.end_line(timestamp);
-        }
-        for (bound, cumulative) in buckets {
-            let out = &mut self.body.bytes;
-            out.extend_from_slice(rendered.head());
-            out.push(b',');
-            out.extend_from_slice(field);
-            out.extend_from_slice(b"_le=");
-            write_bound(out, *bound);
-            out.push(b' ');
-            out.extend_from_slice(field);
-            out.push(b'=');
-            write_float(out, *cumulative);
-            self.end_line(timestamp);
-        }
-    }
-
-    /// A histogram as one row from which it can be put together again.
-    fn native_row(
-        &mut self,
-        rendered: &Rendered,
-        histogram: &NativeHistogram,
-        buckets: &[(f64, f64)],
-        timestamp: Option<TimestampNs>,
-    ) {
-        let single = self.options.style.schema == Schema::Single;
-        let name = if single { rendered.field().strip_suffix(b"=").unwrap_or_default() } else { b"" };
-        let unsigned = if self.options.unsigned { b'u' } else { b'i' };
-        let out = &mut self.body.bytes;
-        out.extend_from_slice(rendered.head());
-        let mut before = b' ';
-        let mut key = |out: &mut Vec<u8>, write: &dyn Fn(&mut Vec<u8>)| {
-            out.push(std::mem::replace(&mut before, b','));
-            if !name.is_empty() {
-                out.extend_from_slice(name);
-                out.push(b'_');
-            }
-            write(out);
-            out.push(b'=');
-        };
-        for (bound, cumulative) in buckets {
-            key(out, &|out| write_bound(out, *bound));
-            write_float(out, *cumulative);
-        }
-        let (zero_count, positive, negative) = absolute_counts(histogram);
-        let floats = [
-            ("count", histogram.count()),
-            ("sum", histogram.sum),
-            ("zero_count", zero_count),
-            ("zero_threshold", histogram.zero_threshold),
-        ];
-        for (field, value) in floats.into_iter().filter(|(_, value)| value.is_finite()) {
-            key(out, &|out| out.extend_from_slice(field.as_bytes()));
-            write_float(out, value);
-        }
-        key(out, &|out| out.extend_from_slice(b"counter_reset_hint"));
-        write_integer(out, histogram.reset_hint as u8, unsigned);
-        key(out, &|out| out.extend_from_slice(b"schema"));
-        write_integer(out, histogram.schema, b'i');
-        let sides =
-            [("positive", &histogram.positive_spans, positive), ("negative", &histogram.negative_spans, negative)];
-        for (side, spans, counts) in sides {
-            for (index, span) in spans.iter().enumerate() {
-                key(out, &|out| out.extend_from_slice(format!("{side}_span_{index}_offset").as_bytes()));
-                write_integer(out, span.offset, b'i');
-                key(out, &|out| out.extend_from_slice(format!("{side}_span_{index}_length").as_bytes()));
-                write_integer(out, span.length, unsigned);
-            }
-            for (index, count) in counts.iter().enumerate().filter(|(_, count)| count.is_finite()) {
-                key(out, &|out| out.extend_from_slice(format!("{side}_bucket_{index}").as_bytes()));
-                write_float(out, *count);
-            }
-        }
-        self.end_line(timestamp);
-    }
-
     /// One line of an expanded histogram.
     fn part(&mut self, rendered: &Rendered, suffix: &str, le: Option<f64>, value: f64, timestamp: Option<TimestampNs>) {
         let (measurement, tags) = rendered.head().split_at(rendered.measurement_end);
@@ -622,7 +499,7 @@ impl Encoder {
         }
         out.extend_from_slice(b" value=");
         write_float(out, value);
-        self.end_line(timestamp);
+        end_line(&mut self.body.bytes, timestamp);
     }
 
     /// Ends a piece of one sample, unless a line of it is too long.
@@ -640,7 +517,16 @@ impl Encoder {
     }
 }
 
-fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer, suffix: u8) {
+/// Ends a line, with its timestamp if it has one.
+fn end_line(out: &mut Vec<u8>, timestamp: Option<TimestampNs>) {
+    if let Some(timestamp) = timestamp {
+        out.push(b' ');
+        out.extend_from_slice(itoa::Buffer::new().format(timestamp).as_bytes());
+    }
+    out.push(b'\n');
+}
+
+pub(super) fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer, suffix: u8) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     out.push(suffix);
 }

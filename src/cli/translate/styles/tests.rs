@@ -93,6 +93,7 @@ fn options_choose_what_becomes_of_lines() {
     lines_to_prometheus(&[
         ("value_field=keep", "m value=1 0", "m_value 1 0", ""),
         ("name_characters=trim", "9cpu,-h-=x a-=1 0", "cpu_a{h=\"x\"} 1 0", "name_sanitised 1, label_sanitised 1"),
+        ("name_characters=trim", "1.5 a=1 0", "_5_a 1 0", "name_sanitised 1"),
         ("bare_measurement=cpu", "cpu a=1 0", "a 1 0", ""),
         ("bare_measurement=cpu", "cpux a=1 0", "cpux_a 1 0", ""),
         (

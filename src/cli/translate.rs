@@ -327,6 +327,34 @@ mod tests {
     }
 
     #[test]
+    fn metadata_of_1_0_is_lost_only_where_no_series_is_of_its_family() {
+        use crate::model::Loss;
+        use crate::wire::compression;
+        use crate::wire::remote_write::messages::{Label, MetricMetadata, Sample, TimeSeries, WriteRequest};
+        use prost::Message;
+        let label = |name: &str, value: &str| Label { name: name.to_owned(), value: value.to_owned() };
+        let series = TimeSeries {
+            labels: vec![label("__name__", "c_total")],
+            samples: vec![Sample { value: 1.0, timestamp: 1 }],
+            ..TimeSeries::default()
+        };
+        let family = |name: &str| MetricMetadata {
+            r#type: 1,
+            metric_family_name: name.to_owned(),
+            help: "h".to_owned(),
+            ..MetricMetadata::default()
+        };
+        let metadata = vec![family("c_total"), family("elsewhere")];
+        let input = compression::snappy(&WriteRequest { timeseries: vec![series], metadata }.encode_to_vec());
+        let there = translation(Format::RemoteWrite, Format::RemoteWrite2, &input, 0).unwrap();
+        assert_eq!(there.losses.iter().collect::<Vec<_>>(), [(Loss::Metadata, 1)]);
+        let text = translation(Format::RemoteWrite2, Format::PrometheusText, &there.bytes, 0).unwrap().bytes;
+        assert_eq!(String::from_utf8(text).unwrap(), "# HELP c_total h\n# TYPE c_total counter\nc_total 1 1\n");
+        let back = translation(Format::RemoteWrite, Format::RemoteWrite, &input, 0).unwrap();
+        assert_eq!(back.losses.total(), 0, "1.0 says it apart");
+    }
+
+    #[test]
     fn every_sample_of_a_series_arrives() {
         let lines = "m v=1 1000000\nm v=2 2000000\n";
         for middle in Format::ALL {

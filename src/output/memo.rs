@@ -232,9 +232,10 @@ mod tests {
             builder.define(builder.alias(name.as_bytes()), spec).unwrap()
         };
         let ids = ["x_total", "x", "y"].map(define);
+        let batch = builder.finish();
         let mut memo = Memo::<E>::new(options, Arc::clone(&table), rules, 1);
         let mut places = || {
-            memo.refresh();
+            memo.refresh(&batch);
             ids.map(|id| Arc::clone(&memo.slot(id).as_ref().unwrap().0))
         };
         let before = places();

@@ -92,7 +92,7 @@ struct Streamed<E: Encoding> {
     encoder: E,
     /// Of the series of one table.
     memo: Option<(Memo<E>, Arc<SeriesTable>)>,
-    /// Metadata for the open message, and whether it came without series.
+    /// Metadata for the open message, and whether no series in it says so.
     families: BTreeMap<Box<str>, (Arc<Metadata>, bool)>,
     account: Account,
 }
@@ -140,6 +140,15 @@ impl<E: Encoding> Streamed<E> {
         }
         for metadata in &batch.metadata {
             self.families.insert(metadata.family.clone(), (Arc::clone(metadata), true));
+        }
+        if E::joins_families(&self.options) && !batch.metadata.is_empty() {
+            let ids: HashSet<_> = batch.samples.iter().map(|sample| sample.series).collect();
+            for series in ids.into_iter().filter_map(|id| table.series(id)) {
+                let known = |name: &str| self.families.get(name).map(|(metadata, _)| Arc::clone(metadata));
+                if let Some(joined) = series.metadata_apart(known) {
+                    self.families.insert(joined.family.clone(), (joined, false));
+                }
+            }
         }
     }
 

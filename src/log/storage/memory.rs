@@ -99,6 +99,7 @@ struct State {
     /// Every change asked for, and whether it succeeded.
     changes: Vec<(Change, PathBuf, bool)>,
     /// A note of the test, to be found in the moments.
+    #[cfg(test)]
     mark: u64,
     moments: Option<Vec<Self>>,
     /// Changes of this kind wait.
@@ -274,12 +275,6 @@ impl Memory {
         state.files(&reachable(&names, &dirs), |inode| inode.after_power_failure(&mut random))
     }
 
-    /// What a power failure leaves of which nothing arrived that was not safe.
-    pub(crate) fn survivors(&self) -> Image {
-        let state = self.state();
-        state.files(&reachable(&state.durable, &state.durable_dirs), |inode| inode.durable.clone())
-    }
-
     /// What a crash of the process alone would leave.
     pub(crate) fn live(&self) -> Image {
         let state = self.state();
@@ -289,6 +284,12 @@ impl Memory {
 
 #[cfg(test)]
 impl Memory {
+    /// What a power failure leaves of which nothing arrived that was not safe.
+    pub(crate) fn survivors(&self) -> Image {
+        let state = self.state();
+        state.files(&reachable(&state.durable, &state.durable_dirs), |inode| inode.durable.clone())
+    }
+
     /// Lets the next change panic.
     pub(crate) fn panic_next(&self) {
         self.state().panics = true;

@@ -103,7 +103,7 @@ impl Default for LogSettings {
             ack: Ack::Durable,
             bytes_max: 10 << 30,
             on_full: OnFull::Reject,
-            segment_bytes: 64 << 20,
+            segment_bytes: 256 << 20,
             memory_bytes: 64 << 20,
         }
     }

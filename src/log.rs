@@ -164,7 +164,7 @@ impl LogConfig {
             ack: Ack::default(),
             bytes_max: 10 << 30,
             on_full: OnFull::default(),
-            segment_bytes: 64 << 20,
+            segment_bytes: 256 << 20,
             memory_bytes: 64 << 20,
         }
     }

@@ -74,7 +74,7 @@ scrape_configs: []
     );
     assert_eq!(config.listen.influx_udp, config.listen.influx_tcp);
     assert_eq!((config.log.ack, config.log.on_full), (Ack::Memory, OnFull::DropOldest));
-    assert_eq!((config.log.bytes_max, config.log.segment_bytes), (2_000_000_000, 64 << 20));
+    assert_eq!((config.log.bytes_max, config.log.segment_bytes), (2_000_000_000, 256 << 20));
     let names: Vec<_> = config.outputs.iter().map(|output| output.name.as_str()).collect();
     assert_eq!(names, ["prom", "influx", "wf"]);
     assert_eq!(config.outputs[2].queue.samples_per_send, 10_000);

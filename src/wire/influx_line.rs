@@ -25,6 +25,7 @@ pub mod decode;
 pub mod encode;
 mod histogram;
 pub mod schema;
+mod token;
 #[cfg(test)]
 mod twin;
 

@@ -14,65 +14,27 @@
 //!   nearly empty, and there is nothing to configure.
 //! * Locks are taken in one order: the shard of an identity, then those of pairs, series and aliases. Nothing waits the other way.
 
+mod hash;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use hash::{AliasHash, IdHasher, IdMap};
+pub use sweep::Pin;
+
 use super::families::{Families, FamilyChanges, FamilyCounts};
 use super::sources::{Holding, Source, Sources};
 use super::{Denied, Dialect, LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
-use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use hash::ReadyMap;
 use parking_lot::Mutex;
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use sweep::{Epoch, Retired};
 use xxhash_rust::xxh3::xxh3_128_with_secret;
-
-/// The keyed hash of bytes that name a series, a part of one, or a context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AliasHash(u128);
-
-impl AliasHash {
-    /// The hash of this followed by that; the order matters.
-    #[inline]
-    #[must_use]
-    pub const fn then(self, next: Self) -> Self {
-        const ODD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-        Self(self.0.rotate_left(47).wrapping_mul(ODD) ^ next.0)
-    }
-}
-
-impl std::hash::Hash for AliasHash {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64((self.0 >> 64) as u64 ^ self.0 as u64);
-    }
-}
-
-/// Passes on what is a hash already, and spreads small numbers; only for keys that no sender chooses.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct IdHasher(u64);
-
-/// A map by ids of series, or other keys of that kind.
-pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-    fn write_u32(&mut self, id: u32) {
-        self.0 = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-type ReadyMap<K, V> = DashMap<K, V, BuildHasherDefault<IdHasher>>;
 
 /// How large the series table may grow.
 #[derive(Clone, Copy, Debug)]
@@ -90,13 +52,6 @@ impl Default for TableBounds {
         Self { bytes_max: 2 << 30, idle_sweeps: 60, series_per_source_max: usize::MAX }
     }
 }
-
-/// Keeps every series readable that was in the table when the pin was taken.
-pub type Pin = Arc<Epoch>;
-
-/// The time between two sweeps, held by the batches made in it.
-#[derive(Debug)]
-pub struct Epoch;
 
 /// What tells a series from all others, however it is spelled.
 #[derive(Clone, Copy, Debug)]
@@ -134,12 +89,6 @@ impl Known {
     }
 }
 
-#[derive(Debug)]
-struct Retired {
-    last_epoch: Weak<Epoch>,
-    series: Vec<(SeriesId, Source)>,
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct SeriesTable {
@@ -167,8 +116,6 @@ const ALIAS_BYTES: usize = 48;
 const SERIES_BYTES: usize = 160;
 /// Estimated cost of a label pair beside its text.
 pub(super) const PAIR_BYTES: usize = 96;
-/// Sweeps without a sample after which a series makes room in a table that is crowded, whatever the bounds say.
-const IDLE_SWEEPS_WHEN_CROWDED: u32 = 5;
 /// A source that holds so many times what is free gets no new series.
 const SHARE: usize = 4;
 /// Ids are never reused: a new series is refused beyond this one. Half of those behind it are for
@@ -435,83 +382,6 @@ impl SeriesTable {
         self.sources.bytes()
     }
 
-    /// Makes the next sweep retire series as soon as in a crowded table: memory is short elsewhere.
-    pub fn hurry(&self) {
-        self.refused.store(true, Ordering::Relaxed);
-    }
-
-    /// Retires series that fell idle and frees those that nothing holds any more. To be called at a steady pace; returns
-    /// how many series were retired.
-    pub fn sweep(&self) -> usize {
-        let sweep = self.sweeps.fetch_add(1, Ordering::Relaxed);
-        let crowded = self.refused.swap(false, Ordering::Relaxed) || self.bytes() > self.bounds.bytes_max / 2;
-        let idle_sweeps = self.bounds.idle_sweeps;
-        let idle_sweeps = if crowded { idle_sweeps.min(IDLE_SWEEPS_WHEN_CROWDED) } else { idle_sweeps };
-        // At least one: a series may be asked for at the very moment at which a sweep begins.
-        let oldest = sweep.saturating_sub(idle_sweeps.max(1));
-        self.free_retired();
-        for (source, bytes) in self.families.sweep(sweep) {
-            self.sources.release(source, bytes);
-        }
-
-        let mut live = HashSet::<SeriesId, BuildHasherDefault<IdHasher>>::default();
-        self.aliases.retain(|_, alias| {
-            let fresh = alias.seen.load(Ordering::Relaxed) >= oldest;
-            if fresh {
-                live.insert(alias.series);
-            } else {
-                self.sources.release(alias.source, ALIAS_BYTES);
-            }
-            fresh
-        });
-        let mut idle = Vec::new();
-        self.identities.retain(|_, known| {
-            // One defined lately may have got its alias after the walk above.
-            let keep = live.contains(&known.series) || known.seen.load(Ordering::Relaxed) >= oldest;
-            if !keep {
-                self.sources.release(known.source, ALIAS_BYTES);
-                self.sources.remove_series(known.source);
-                idle.push((known.series, known.source));
-            }
-            keep
-        });
-        let retired = idle.len();
-        if retired > 0 {
-            let ended = std::mem::replace(&mut *self.epoch.lock(), Arc::new(Epoch));
-            self.retired.lock().push_back(Retired { last_epoch: Arc::downgrade(&ended), series: idle });
-        }
-        self.free_retired();
-        retired
-    }
-
-    fn free_retired(&self) {
-        let mut retired = self.retired.lock();
-        let mut freed = false;
-        // In order: an epoch's series may be held by batches of any earlier epoch.
-        while retired.front().is_some_and(|oldest| oldest.last_epoch.strong_count() == 0) {
-            let Some(oldest) = retired.pop_front() else { break };
-            freed = true;
-            for (id, source) in oldest.series {
-                if let Some((_, series)) = self.series.remove(&id) {
-                    self.sources.release(source, series_bytes(&series));
-                }
-            }
-        }
-        if freed {
-            self.free_pairs();
-        }
-    }
-
-    fn free_pairs(&self) {
-        self.pairs.retain(|_, (pair, source)| {
-            let used = Arc::strong_count(pair) > 1;
-            if !used {
-                self.sources.release(*source, PAIR_BYTES + pair.name.len() + pair.value.len());
-            }
-            used
-        });
-    }
-
     fn lane_hash(&self, spec: &SeriesSpec<'_>) -> AliasHash {
         let mut hash = self.hash(spec.measurement.as_bytes());
         for (name, value) in &spec.labels {
@@ -547,204 +417,4 @@ impl SeriesTable {
 pub(super) fn series_bytes(series: &Series) -> usize {
     let labels = series.labels.len() * size_of::<Arc<LabelPair>>();
     SERIES_BYTES + series.name.len() + labels + series.metadata.as_deref().map_or(0, Metadata::bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Batch, Format, MetricType};
-    use super::*;
-
-    fn spec<'a>(name: &'a str, field: Option<&'a str>, labels: &[(&'a str, &'a str)]) -> SeriesSpec<'a> {
-        let labels = labels.iter().map(|(name, value)| (Cow::from(*name), Cow::from(*value))).collect();
-        SeriesSpec { measurement: name, field, labels, metadata: None }
-    }
-
-    #[test]
-    fn two_spellings_of_a_series_share_its_id_and_pairs() {
-        let table = SeriesTable::default();
-        let one = table
-            .define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("b", "2"), ("a", "1")]))
-            .unwrap();
-        let two = table
-            .define(Source::OWN, table.hash(b"2"), Dialect::Prometheus, spec("m", None, &[("a", "1"), ("b", "2")]))
-            .unwrap();
-        assert_eq!(one, two);
-        let other =
-            table.define(Source::OWN, table.hash(b"3"), Dialect::Prometheus, spec("n", None, &[("a", "1")])).unwrap();
-        assert_ne!(one, other);
-        let (first, third) = (table.series(one).unwrap(), table.series(other).unwrap());
-        assert!(Arc::ptr_eq(&first.labels[0], &third.labels[0]));
-        assert_eq!(table.recognise(table.hash(b"2")), Some(one));
-    }
-
-    #[test]
-    fn measurement_and_field_are_not_one_name() {
-        let table = SeriesTable::default();
-        let ids = [
-            table.define(Source::OWN, table.hash(b"1"), Dialect::Influx, spec("ab", Some("c"), &[])).unwrap(),
-            table.define(Source::OWN, table.hash(b"2"), Dialect::Influx, spec("a", Some("bc"), &[])).unwrap(),
-            table.define(Source::OWN, table.hash(b"3"), Dialect::Prometheus, spec("abc", None, &[])).unwrap(),
-        ];
-        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
-        let lanes = ["x", "y"].map(|field| {
-            let id = table
-                .define(
-                    Source::OWN,
-                    table.hash(field.as_bytes()),
-                    Dialect::Influx,
-                    spec("m", Some(field), &[("t", "v")]),
-                )
-                .unwrap();
-            table.series(id).unwrap().lane_key
-        });
-        assert_eq!(lanes[0], lanes[1], "the fields of a row share a lane");
-    }
-
-    #[test]
-    fn an_idle_series_stays_readable_while_a_batch_holds_it() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
-        let empty = table.bytes();
-        let id =
-            table.define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap();
-        let batch = Batch::new(Format::InfluxLine, table.pin());
-        let retired: usize = (0..4).map(|_| table.sweep()).sum();
-        assert_eq!(retired, 1);
-        assert_eq!(table.recognise(table.hash(b"1")), None);
-        assert!(table.series(id).is_some(), "held by the batch");
-        drop(batch);
-        table.sweep();
-        assert!(table.series(id).is_none());
-        assert_eq!(table.bytes(), empty, "the account is even again");
-        let again =
-            table.define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap();
-        assert_ne!(again, id, "ids are not reused");
-    }
-
-    #[test]
-    fn a_full_table_refuses_new_series_and_knows_the_old() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 1, idle_sweeps: 1, ..TableBounds::default() });
-        table.define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[])).unwrap();
-        assert!(table.define(Source::OWN, table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[])).is_err());
-        assert!(table.recognise(table.hash(b"1")).is_some());
-        let read_back =
-            table.define_unbounded(Source::OWN, table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[]));
-        assert_eq!(table.recognise(table.hash(b"2")), Some(read_back), "what was accepted once is never refused");
-    }
-
-    #[test]
-    fn a_full_table_makes_room_from_what_a_flood_left_behind() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 100_000, idle_sweeps: 1000, ..TableBounds::default() });
-        let define = |name: &str| {
-            table.define(
-                Source::OWN,
-                table.hash(name.as_bytes()),
-                Dialect::Prometheus,
-                spec(name, None, &[("flood", name)]),
-            )
-        };
-        define("steady").unwrap();
-        let taken = (0..1000).take_while(|number| define(&format!("flood_{number}")).is_ok()).count();
-        assert!((100..999).contains(&taken) && table.bytes() < 101_000, "{taken} series, {} bytes", table.bytes());
-        for _ in 0..IDLE_SWEEPS_WHEN_CROWDED + 2 {
-            table.recognise(table.hash(b"steady")).expect("known series go on");
-            table.sweep();
-        }
-        assert_eq!(table.len(), 1);
-        define("new").unwrap();
-    }
-
-    #[test]
-    fn a_flood_from_one_source_leaves_room_for_the_new_series_of_others() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 1_000_000, idle_sweeps: 60, ..TableBounds::default() });
-        let [flooding, other, third] = [1, 2, 3].map(|host| table.source([192, 0, 2, host].into()));
-        let define = |source: Source, name: &str| {
-            table.define(source, table.hash(name.as_bytes()), Dialect::Influx, spec(name, Some("v"), &[("n", name)]))
-        };
-        let flood = |source: Source, who: &str| {
-            (0..10_000).take_while(|number| define(source, &format!("{who}{number}")).is_ok()).count()
-        };
-        define(other, "known").unwrap();
-        assert!(flood(flooding, "flood") > 1000);
-        assert!((790_000..810_000).contains(&table.holding(flooding).bytes), "{:?}", table.holding(flooding));
-        assert!(matches!(define(flooding, "more"), Err(Denied::SourceShare { .. })));
-        assert!((0..100).all(|number| define(other, &format!("other{number}")).is_ok()), "others are served");
-        flood(third, "third");
-        assert!(define(other, "still").is_ok(), "two of them leave room as well");
-        assert!(table.bytes() < 1_000_000, "{}", table.bytes());
-
-        // What is not seen any more goes sooner than it would in peace, and its source may come again.
-        for _ in 0..IDLE_SWEEPS_WHEN_CROWDED + 3 {
-            table.recognise(table.hash(b"known")).expect("known series go on");
-            table.sweep();
-        }
-        assert_eq!((table.len(), table.holding(other).series), (1, 1));
-        assert_eq!([flooding, third].map(|source| table.holding(source)), [Holding::default(); 2], "even to the byte");
-        define(flooding, "again").unwrap();
-    }
-
-    #[test]
-    fn a_source_alone_may_use_most_of_the_table() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 1_000_000, idle_sweeps: 60, ..TableBounds::default() });
-        let only = table.source([2001, 0xdb8, 0, 1, 0, 0, 0, 1].into());
-        assert_eq!(only, table.source([2001, 0xdb8, 0, 1, 9, 9, 9, 9].into()), "a host may choose the rest");
-        assert_ne!(only, table.source([2001, 0xdb8, 0, 2, 0, 0, 0, 1].into()));
-        let define =
-            |name: &str| table.define(only, table.hash(name.as_bytes()), Dialect::Influx, spec(name, None, &[]));
-        let taken = (0..10_000).take_while(|number| define(&number.to_string()).is_ok()).count();
-        assert_eq!(table.holding(only).series, taken);
-        assert!(table.bytes() > 750_000, "{}", table.bytes());
-        // Spellings of a known series cost memory as well.
-        let spelled = (0..10_000_u32)
-            .take_while(|number| {
-                let alias = table.hash(&number.to_le_bytes());
-                table.define(only, alias, Dialect::Influx, spec("0", None, &[])).is_ok()
-            })
-            .count();
-        assert!(spelled < 100, "{spelled} aliases");
-    }
-
-    #[test]
-    fn metadata_counts_against_the_bound() {
-        let table = SeriesTable::new(TableBounds { bytes_max: 10_000, idle_sweeps: 1, ..TableBounds::default() });
-        let learn = |family: &str, help: &str| {
-            let (family, help, unit) = (family.into(), help.into(), "".into());
-            table.learn(Source::OWN, Metadata { family, metric_type: MetricType::Counter, help, unit })
-        };
-        assert!(learn("a", &"x".repeat(6000)).is_some() && learn("b", &"x".repeat(6000)).is_some());
-        assert!(learn("c", "is carried").is_some());
-        assert!(table.family("b").is_some() && table.family("c").is_none(), "but not remembered");
-        learn("a", "");
-        assert!(table.bytes() < 7000, "{}", table.bytes());
-    }
-
-    #[test]
-    fn an_alias_never_leads_to_a_series_that_is_gone() {
-        // Sweeps race with senders whose aliases keep falling idle between their requests.
-        let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
-        std::thread::scope(|scope| {
-            let senders: Vec<_> = (0..2_u64)
-                .map(|sender| {
-                    let table = &table;
-                    scope.spawn(move || {
-                        for round in 0..20_000_u64 {
-                            let _pin = table.pin();
-                            let alias = table.hash(&[sender as u8, (round % 7) as u8]);
-                            let id = table.recognise(alias).unwrap_or_else(|| {
-                                table.define_unbounded(
-                                    Source::OWN,
-                                    alias,
-                                    Dialect::Prometheus,
-                                    spec("m", None, &[("a", "1")]),
-                                )
-                            });
-                            assert!(table.series(id).is_some(), "round {round}");
-                        }
-                    })
-                })
-                .collect();
-            while senders.iter().any(|sender| !sender.is_finished()) {
-                table.sweep();
-            }
-        });
-    }
 }

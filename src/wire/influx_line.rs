@@ -25,26 +25,9 @@ pub mod decode;
 pub mod encode;
 mod histogram;
 pub mod schema;
+mod token;
 #[cfg(test)]
 mod twin;
-
-/// Bytes that end a tag key, a tag value or a field key, when no backslash stands before them.
-const fn ends_name() -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 32 {
-        table[byte] = true;
-        byte += 1;
-    }
-    table[127] = true;
-    table[b',' as usize] = true;
-    table[b'=' as usize] = true;
-    table[b' ' as usize] = true;
-    table
-}
-
-/// See [`ends_name`].
-static ENDS_NAME: [bool; 256] = ends_name();
 
 /// The control characters of ASCII, which line protocol carries in strings only.
 fn is_control(byte: u8) -> bool {

@@ -1,7 +1,7 @@
 //! A native histogram as rows, where a [`schema`](super::schema) says so. Timestamps are the caller's.
 
-use super::encode::{write_float, write_integer};
 use super::schema::write_bound;
+use super::token::{write_float, write_integer};
 use crate::model::NativeHistogram;
 use crate::wire::classic::absolute_counts;
 

@@ -20,7 +20,7 @@
 //! waits for the rest, and nothing is lost where it comes later, or in another request: that is a further line with the same
 //! measurement, tags and timestamp, and InfluxDB puts the fields of such lines into one point.
 
-use super::encode::write_float;
+use super::token::{is_measurement, write_float};
 use crate::model::{Dialect, MetricType, Series};
 use crate::wire::style::{self, Preset, one_of};
 use std::borrow::Cow;
@@ -84,7 +84,7 @@ impl style::Style for Style {
                 let spellings = [("flat", Schema::Flat), ("family", Schema::Family), ("single", Schema::Single)];
                 self.schema = one_of(&spellings, text)?;
             }
-            "measurement" if !super::encode::is_measurement(text) => {
+            "measurement" if !is_measurement(text) => {
                 return Err("expected a measurement that line protocol can carry".to_owned());
             }
             "measurement" => text.clone_into(&mut self.measurement),

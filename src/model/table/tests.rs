@@ -1,0 +1,189 @@
+use super::sweep::IDLE_SWEEPS_WHEN_CROWDED;
+use super::*;
+use crate::model::{Batch, Format, MetricType};
+
+fn spec<'a>(name: &'a str, field: Option<&'a str>, labels: &[(&'a str, &'a str)]) -> SeriesSpec<'a> {
+    let labels = labels.iter().map(|(name, value)| (Cow::from(*name), Cow::from(*value))).collect();
+    SeriesSpec { measurement: name, field, labels, metadata: None }
+}
+
+#[test]
+fn two_spellings_of_a_series_share_its_id_and_pairs() {
+    let table = SeriesTable::default();
+    let one = table
+        .define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("b", "2"), ("a", "1")]))
+        .unwrap();
+    let two = table
+        .define(Source::OWN, table.hash(b"2"), Dialect::Prometheus, spec("m", None, &[("a", "1"), ("b", "2")]))
+        .unwrap();
+    assert_eq!(one, two);
+    let other =
+        table.define(Source::OWN, table.hash(b"3"), Dialect::Prometheus, spec("n", None, &[("a", "1")])).unwrap();
+    assert_ne!(one, other);
+    let (first, third) = (table.series(one).unwrap(), table.series(other).unwrap());
+    assert!(Arc::ptr_eq(&first.labels[0], &third.labels[0]));
+    assert_eq!(table.recognise(table.hash(b"2")), Some(one));
+}
+
+#[test]
+fn measurement_and_field_are_not_one_name() {
+    let table = SeriesTable::default();
+    let ids = [
+        table.define(Source::OWN, table.hash(b"1"), Dialect::Influx, spec("ab", Some("c"), &[])).unwrap(),
+        table.define(Source::OWN, table.hash(b"2"), Dialect::Influx, spec("a", Some("bc"), &[])).unwrap(),
+        table.define(Source::OWN, table.hash(b"3"), Dialect::Prometheus, spec("abc", None, &[])).unwrap(),
+    ];
+    assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
+    let lanes = ["x", "y"].map(|field| {
+        let id = table
+            .define(Source::OWN, table.hash(field.as_bytes()), Dialect::Influx, spec("m", Some(field), &[("t", "v")]))
+            .unwrap();
+        table.series(id).unwrap().lane_key
+    });
+    assert_eq!(lanes[0], lanes[1], "the fields of a row share a lane");
+}
+
+#[test]
+fn an_idle_series_stays_readable_while_a_batch_holds_it() {
+    let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
+    let empty = table.bytes();
+    let id = table.define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap();
+    let batch = Batch::new(Format::InfluxLine, table.pin());
+    let retired: usize = (0..4).map(|_| table.sweep()).sum();
+    assert_eq!(retired, 1);
+    assert_eq!(table.recognise(table.hash(b"1")), None);
+    assert!(table.series(id).is_some(), "held by the batch");
+    drop(batch);
+    table.sweep();
+    assert!(table.series(id).is_none());
+    assert_eq!(table.bytes(), empty, "the account is even again");
+    let again =
+        table.define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap();
+    assert_ne!(again, id, "ids are not reused");
+}
+
+#[test]
+fn a_full_table_refuses_new_series_and_knows_the_old() {
+    let table = SeriesTable::new(TableBounds { bytes_max: 1, idle_sweeps: 1, ..TableBounds::default() });
+    table.define(Source::OWN, table.hash(b"1"), Dialect::Prometheus, spec("m", None, &[])).unwrap();
+    assert!(table.define(Source::OWN, table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[])).is_err());
+    assert!(table.recognise(table.hash(b"1")).is_some());
+    let read_back = table.define_unbounded(Source::OWN, table.hash(b"2"), Dialect::Prometheus, spec("n", None, &[]));
+    assert_eq!(table.recognise(table.hash(b"2")), Some(read_back), "what was accepted once is never refused");
+}
+
+#[test]
+fn a_full_table_makes_room_from_what_a_flood_left_behind() {
+    let table = SeriesTable::new(TableBounds { bytes_max: 100_000, idle_sweeps: 1000, ..TableBounds::default() });
+    let define = |name: &str| {
+        table.define(
+            Source::OWN,
+            table.hash(name.as_bytes()),
+            Dialect::Prometheus,
+            spec(name, None, &[("flood", name)]),
+        )
+    };
+    define("steady").unwrap();
+    let taken = (0..1000).take_while(|number| define(&format!("flood_{number}")).is_ok()).count();
+    assert!((100..999).contains(&taken) && table.bytes() < 101_000, "{taken} series, {} bytes", table.bytes());
+    for _ in 0..IDLE_SWEEPS_WHEN_CROWDED + 2 {
+        table.recognise(table.hash(b"steady")).expect("known series go on");
+        table.sweep();
+    }
+    assert_eq!(table.len(), 1);
+    define("new").unwrap();
+}
+
+#[test]
+fn a_flood_from_one_source_leaves_room_for_the_new_series_of_others() {
+    let table = SeriesTable::new(TableBounds { bytes_max: 1_000_000, idle_sweeps: 60, ..TableBounds::default() });
+    let [flooding, other, third] = [1, 2, 3].map(|host| table.source([192, 0, 2, host].into()));
+    let define = |source: Source, name: &str| {
+        table.define(source, table.hash(name.as_bytes()), Dialect::Influx, spec(name, Some("v"), &[("n", name)]))
+    };
+    let flood = |source: Source, who: &str| {
+        (0..10_000).take_while(|number| define(source, &format!("{who}{number}")).is_ok()).count()
+    };
+    define(other, "known").unwrap();
+    assert!(flood(flooding, "flood") > 1000);
+    assert!((790_000..810_000).contains(&table.holding(flooding).bytes), "{:?}", table.holding(flooding));
+    assert!(matches!(define(flooding, "more"), Err(Denied::SourceShare { .. })));
+    assert!((0..100).all(|number| define(other, &format!("other{number}")).is_ok()), "others are served");
+    flood(third, "third");
+    assert!(define(other, "still").is_ok(), "two of them leave room as well");
+    assert!(table.bytes() < 1_000_000, "{}", table.bytes());
+
+    // What is not seen any more goes sooner than it would in peace, and its source may come again.
+    for _ in 0..IDLE_SWEEPS_WHEN_CROWDED + 3 {
+        table.recognise(table.hash(b"known")).expect("known series go on");
+        table.sweep();
+    }
+    assert_eq!((table.len(), table.holding(other).series), (1, 1));
+    assert_eq!([flooding, third].map(|source| table.holding(source)), [Holding::default(); 2], "even to the byte");
+    define(flooding, "again").unwrap();
+}
+
+#[test]
+fn a_source_alone_may_use_most_of_the_table() {
+    let table = SeriesTable::new(TableBounds { bytes_max: 1_000_000, idle_sweeps: 60, ..TableBounds::default() });
+    let only = table.source([2001, 0xdb8, 0, 1, 0, 0, 0, 1].into());
+    assert_eq!(only, table.source([2001, 0xdb8, 0, 1, 9, 9, 9, 9].into()), "a host may choose the rest");
+    assert_ne!(only, table.source([2001, 0xdb8, 0, 2, 0, 0, 0, 1].into()));
+    let define = |name: &str| table.define(only, table.hash(name.as_bytes()), Dialect::Influx, spec(name, None, &[]));
+    let taken = (0..10_000).take_while(|number| define(&number.to_string()).is_ok()).count();
+    assert_eq!(table.holding(only).series, taken);
+    assert!(table.bytes() > 750_000, "{}", table.bytes());
+    // Spellings of a known series cost memory as well.
+    let spelled = (0..10_000_u32)
+        .take_while(|number| {
+            let alias = table.hash(&number.to_le_bytes());
+            table.define(only, alias, Dialect::Influx, spec("0", None, &[])).is_ok()
+        })
+        .count();
+    assert!(spelled < 100, "{spelled} aliases");
+}
+
+#[test]
+fn metadata_counts_against_the_bound() {
+    let table = SeriesTable::new(TableBounds { bytes_max: 10_000, idle_sweeps: 1, ..TableBounds::default() });
+    let learn = |family: &str, help: &str| {
+        let (family, help, unit) = (family.into(), help.into(), "".into());
+        table.learn(Source::OWN, Metadata { family, metric_type: MetricType::Counter, help, unit })
+    };
+    assert!(learn("a", &"x".repeat(6000)).is_some() && learn("b", &"x".repeat(6000)).is_some());
+    assert!(learn("c", "is carried").is_some());
+    assert!(table.family("b").is_some() && table.family("c").is_none(), "but not remembered");
+    learn("a", "");
+    assert!(table.bytes() < 7000, "{}", table.bytes());
+}
+
+#[test]
+fn an_alias_never_leads_to_a_series_that_is_gone() {
+    // Sweeps race with senders whose aliases keep falling idle between their requests.
+    let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
+    std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..2_u64)
+            .map(|sender| {
+                let table = &table;
+                scope.spawn(move || {
+                    for round in 0..20_000_u64 {
+                        let _pin = table.pin();
+                        let alias = table.hash(&[sender as u8, (round % 7) as u8]);
+                        let id = table.recognise(alias).unwrap_or_else(|| {
+                            table.define_unbounded(
+                                Source::OWN,
+                                alias,
+                                Dialect::Prometheus,
+                                spec("m", None, &[("a", "1")]),
+                            )
+                        });
+                        assert!(table.series(id).is_some(), "round {round}");
+                    }
+                })
+            })
+            .collect();
+        while senders.iter().any(|sender| !sender.is_finished()) {
+            table.sweep();
+        }
+    });
+}

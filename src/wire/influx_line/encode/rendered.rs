@@ -1,0 +1,158 @@
+//! A series to its name in line protocol: escaped bytes that its samples copy, and what they lose by it.
+
+use super::Options;
+use crate::model::{Dialect, Loss, LossSet, Series};
+use crate::wire::influx_line::schema::shape;
+use crate::wire::influx_line::token::{escape, is_carried, is_measurement};
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// A series as line protocol names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// `measurement,tags field=`, escaped.
+    pub(super) text: Box<[u8]>,
+    pub(super) measurement_end: usize,
+    pub(super) head_end: usize,
+    /// Where `,le=...` stands in `text`: buckets of native histograms bring their own.
+    pub(super) le: Option<Range<usize>>,
+    /// Whether a sample joins the line before it when the tags are the same, and how many bytes of the field keys must be.
+    pub(super) shares: Option<usize>,
+    losses: LossSet,
+}
+
+impl Rendered {
+    /// Measurement, tags and field key: what the series is at the destination.
+    pub fn identity(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// What every sample of the series loses.
+    #[inline]
+    pub fn losses(&self) -> LossSet {
+        self.losses
+    }
+
+    /// Measurement and tags: what the fields of a row share.
+    pub fn row(&self) -> &[u8] {
+        self.head()
+    }
+
+    #[inline]
+    pub(super) fn head(&self) -> &[u8] {
+        &self.text[..self.head_end]
+    }
+
+    /// The field key with its `=`.
+    #[inline]
+    pub(super) fn field(&self) -> &[u8] {
+        &self.text[self.head_end + 1..]
+    }
+}
+
+/// Names a series in line protocol. An error says why no sample of it can be sent.
+pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
+    let mut losses = LossSet::NONE;
+    if series.metadata.is_some() {
+        losses.insert(Loss::Metadata);
+    }
+    let name = series.name.measurement();
+    if series.dialect == Dialect::Wavefront {
+        let plain = name.strip_prefix(['∆', 'Δ']).unwrap_or(name);
+        if plain.starts_with('~') {
+            return Err(Loss::InternalMetric);
+        }
+        if plain.len() < name.len() {
+            losses.insert(Loss::DeltaTemporality);
+        }
+    }
+    let shape = shape(series, &options.style);
+    if !is_measurement(&shape.measurement) || !is_carried(&shape.field) {
+        return Err(Loss::UnusableName);
+    }
+    let mut text = Vec::new();
+    escape(&mut text, &shape.measurement, b", ");
+    let measurement_end = text.len();
+    let le = render_tags(series, shape.edge.as_ref(), &mut text, &mut losses);
+    let head_end = text.len();
+    text.push(b' ');
+    escape(&mut text, &shape.field, b",= ");
+    text.push(b'=');
+    let shares = shape.shares.map(|family| {
+        let mut shared = Vec::new();
+        escape(&mut shared, &shape.field[..family], b",= ");
+        shared.len()
+    });
+    Ok(Rendered { text: text.into(), measurement_end, head_end, le, shares, losses })
+}
+
+/// Writes the tags that can be written, `edge` otherwise or not at all; says where `le` stands.
+fn render_tags(
+    series: &Series,
+    edge: Option<&(&str, Option<String>)>,
+    text: &mut Vec<u8>,
+    losses: &mut LossSet,
+) -> Option<Range<usize>> {
+    let mut tags: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(series.labels.len());
+    for pair in &series.labels {
+        let value = match edge.filter(|(key, _)| *key == &*pair.name) {
+            Some((_, None)) => continue,
+            Some((_, Some(value))) if *value != *pair.value => {
+                losses.insert(Loss::ValueSanitised);
+                value
+            }
+            _ => &*pair.value,
+        };
+        let tag = (carried(&pair.name), carried(value));
+        if tag.0.is_empty() || tag.1.is_empty() {
+            losses.insert(Loss::LabelDropped);
+            continue;
+        }
+        if matches!(tag.0, Cow::Owned(_)) {
+            losses.insert(Loss::LabelSanitised);
+        }
+        if matches!(tag.1, Cow::Owned(_)) {
+            losses.insert(Loss::ValueSanitised);
+        }
+        tags.push(tag);
+    }
+    if losses.contains(Loss::LabelSanitised) {
+        tags.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let before = tags.len();
+        tags.dedup_by(|(later, _), (first, _)| later == first);
+        if tags.len() < before {
+            losses.insert(Loss::LabelDropped);
+        }
+    }
+    let mut le = None;
+    for (key, value) in &tags {
+        let start = text.len();
+        text.push(b',');
+        escape(text, key, b",= ");
+        text.push(b'=');
+        escape(text, value, b",= ");
+        if key == "le" {
+            le = Some(start..text.len());
+        }
+    }
+    le
+}
+
+/// A tag key or value as far as it can be carried; owned when it was altered, empty when nothing is left.
+fn carried(text: &str) -> Cow<'_, str> {
+    if is_carried(text) || text.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len() + 1);
+    for c in text.trim_end_matches('\\').chars() {
+        match c {
+            '\t' => clean.push_str("\\t"),
+            '\n' => clean.push_str("\\n"),
+            '\x0c' => clean.push_str("\\f"),
+            '\r' => clean.push_str("\\r"),
+            c if c.is_ascii_control() => clean.push('_'),
+            c => clean.push(c),
+        }
+    }
+    Cow::Owned(clean)
+}

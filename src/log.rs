@@ -313,6 +313,8 @@ struct State {
     cursors: BTreeMap<String, Slot>,
     /// Set by the first append or acknowledgement: from now on what no cursor waits for is deleted.
     trimming: bool,
+    /// Records before this one were deleted in good order since the log was opened.
+    trimmed: Seq,
     failed: Option<Arc<str>>,
     /// Why the last batch was told to come again, until one is taken.
     full: Option<&'static str>,
@@ -409,10 +411,11 @@ impl Shared {
     fn delete_oldest(&self, _turn: &Turn<'_>, expendable: impl Fn(Position) -> bool) -> bool {
         let segment = {
             let mut state = self.state.lock();
-            let Some(behind) = state.segments.get(1) else { return false };
-            if !expendable(behind.first) {
+            let Some(behind) = state.segments.get(1).map(|next| next.first) else { return false };
+            if !expendable(behind) {
                 return false;
             }
+            state.trimmed = behind.seq;
             state.segments.pop_front()
         };
         let Some(segment) = segment else { return false };
@@ -478,6 +481,7 @@ impl Log {
             tail_bytes: 0,
             cursors: BTreeMap::new(),
             trimming: false,
+            trimmed: 0,
             failed: None,
             full: None,
             cursors_failed: None,

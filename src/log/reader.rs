@@ -43,7 +43,7 @@ pub enum Entry {
 /// Why records are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostWhy {
-    /// The log was full and dropped them before this reader came to them.
+    /// The log dropped them before this reader came to them: it was full, or no cursor waited for them.
     Trimmed,
     /// The log trimmed them while nothing held them for this reader: its output was not configured then.
     Absent,
@@ -93,7 +93,7 @@ pub struct Reader {
 /// Where the next entry is to be found.
 enum Source {
     Memory(Arc<Record>),
-    Trimmed(Position, Option<TimestampNs>),
+    Trimmed(Position, Option<TimestampNs>, LostWhy),
     Disk(Span),
     Nowhere,
     Closed,
@@ -138,15 +138,7 @@ impl Reader {
                     }
                     return Ok(self.give(Entry::Record(record)));
                 }
-                Source::Trimmed(oldest, at) => {
-                    let why = match self.shared.config.on_full {
-                        OnFull::DropOldest => LostWhy::Trimmed,
-                        OnFull::Reject if self.was_absent => LostWhy::Absent,
-                        // A log that refuses when it is full deletes nothing that is waited for: somebody took the files.
-                        OnFull::Reject => LostWhy::Damaged,
-                    };
-                    return Ok(self.lose(oldest, at, why));
-                }
+                Source::Trimmed(oldest, at, why) => return Ok(self.lose(oldest, at, why)),
                 Source::Disk(span) => self.read_ahead(span).await?,
                 Source::Nowhere => self.news.changed().await.map_err(|_| ReadError::Closed)?,
                 Source::Closed => return Err(ReadError::Closed),
@@ -166,15 +158,22 @@ impl Reader {
         {
             return Source::Memory(Arc::clone(record));
         }
+        let why = match self.shared.config.on_full {
+            OnFull::DropOldest => LostWhy::Trimmed,
+            OnFull::Reject if self.was_absent => LostWhy::Absent,
+            OnFull::Reject if at.seq < state.trimmed => LostWhy::Trimmed,
+            // A log that refuses when it is full deletes nothing that is waited for: somebody took the files.
+            OnFull::Reject => LostWhy::Damaged,
+        };
         let oldest = state.oldest();
         if at.seq < oldest.seq {
             let begun = state.segments.front().and_then(|segment| segment.begun);
             return match state.tail.front() {
                 Some(record) if record.seq < oldest.seq => {
                     let memory = Position { seq: record.seq, ordinal: record.ordinal };
-                    Source::Trimmed(memory, Some(record.appended_at))
+                    Source::Trimmed(memory, Some(record.appended_at), why)
                 }
-                _ => Source::Trimmed(oldest, begun),
+                _ => Source::Trimmed(oldest, begun, why),
             };
         }
         let behind = state.segments.partition_point(|segment| segment.first.seq <= at.seq);
@@ -185,7 +184,7 @@ impl Reader {
                 until: state.segments.get(behind).map_or(state.end, |next| next.first),
                 until_at: state.segments.get(behind).and_then(|next| next.begun),
             }),
-            None => Source::Trimmed(state.end, None),
+            None => Source::Trimmed(state.end, None, why),
         }
     }
 

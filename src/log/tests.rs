@@ -459,6 +459,19 @@ fn old_batches_leave_memory_and_are_read_from_disk() {
 }
 
 #[test]
+fn what_was_trimmed_in_good_order_is_no_damage_to_a_reader_that_lags() {
+    let log = open(&Memory::default(), LogConfig { segment_bytes: 3000, ..config() });
+    let mut reader = log.reader(Position::default());
+    for number in 0..40 {
+        run(log.append(batch(&log, number, 20))).unwrap();
+    }
+    log.upkeep();
+    let Entry::Lost { gap, why } = run(reader.next()).unwrap() else { panic!("nobody waits for it") };
+    assert_eq!((why, gap.next), (LostWhy::Trimmed, log.stats().first.seq));
+    assert_eq!(log.stats().damage, Damage::default());
+}
+
+#[test]
 fn drop_oldest_tells_how_many_samples_went() {
     let full = OnFull::DropOldest;
     let log = open(&Memory::default(), LogConfig { segment_bytes: 3000, bytes_max: 8000, on_full: full, ..config() });

@@ -7,7 +7,8 @@
 //! fit is refused and counted. Families that were not told for [`IDLE_SWEEPS`] sweeps are evicted and counted, once more than
 //! half of the room is used: those who send metadata repeat it, so what is still sent stays, and what a flood left behind goes.
 //!
-//! Who renders series by it learns which families changed from a list of the last [`CHANGES_MAX`] changes.
+//! Who renders series by it learns which families changed from a list of the last [`CHANGES_MAX`] changes, up to
+//! [`CHANGES_BYTES_MAX`].
 
 use super::{Metadata, Source};
 use dashmap::DashMap;
@@ -27,6 +28,8 @@ const SHARE: usize = 4;
 const IDLE_SWEEPS: u32 = 5;
 /// Changes that are told one by one.
 const CHANGES_MAX: usize = 1024;
+/// Bytes of the names in them.
+const CHANGES_BYTES_MAX: usize = 1 << 20;
 /// Accounts of sources, by the number of theirs in the series table: those that meet here share an allowance.
 const ACCOUNTS: usize = 1 << 10;
 
@@ -36,10 +39,17 @@ pub(super) struct Families {
     known: DashMap<Box<str>, Known>,
     bytes: AtomicUsize,
     held: Box<[AtomicUsize]>,
-    changes: Mutex<VecDeque<Box<str>>>,
+    changes: Mutex<Changes>,
     version: AtomicU64,
     evicted: AtomicU64,
     refused: AtomicU64,
+}
+
+/// Names of families, that changed last at the end.
+#[derive(Debug, Default)]
+struct Changes {
+    families: VecDeque<Box<str>>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -174,10 +184,10 @@ impl Families {
         let changes = self.changes.lock();
         let now = self.version();
         let count = usize::try_from(now - version).unwrap_or(usize::MAX);
-        if count > changes.len() {
+        if count > changes.families.len() {
             return (now, FamilyChanges::Any);
         }
-        (now, FamilyChanges::Only(changes.iter().rev().take(count).cloned().collect()))
+        (now, FamilyChanges::Only(changes.families.iter().rev().take(count).cloned().collect()))
     }
 
     pub(super) fn counts(&self) -> FamilyCounts {
@@ -187,10 +197,12 @@ impl Families {
 
     fn note_change(&self, family: Box<str>) {
         let mut changes = self.changes.lock();
-        if changes.len() == CHANGES_MAX {
-            changes.pop_front();
+        changes.bytes += family.len();
+        changes.families.push_back(family);
+        while changes.families.len() > CHANGES_MAX || changes.bytes > CHANGES_BYTES_MAX {
+            let Some(oldest) = changes.families.pop_front() else { break };
+            changes.bytes -= oldest.len();
         }
-        changes.push_back(family);
         self.version.fetch_add(1, Ordering::Release);
     }
 
@@ -303,6 +315,30 @@ mod tests {
         table.learn(other, counter("known", "longer")).unwrap();
         let texts = FAMILY_BYTES * 2 + size_of::<Metadata>() * 2 + 2 * ("known".len() + "f0".len()) + "longer".len();
         assert_eq!(table.bytes() - empty, texts, "even to the byte");
+    }
+
+    #[test]
+    fn long_names_that_change_again_and_again_take_no_room() {
+        let table = SeriesTable::default();
+        let source = table.source([192, 0, 2, 1].into());
+        let name = "n".repeat(CHANGES_BYTES_MAX / 4);
+        let version = table.families_version();
+        for help in ["a", "b"] {
+            assert!(tell(&table, source, &counter(&name, help)));
+        }
+        let only = FamilyChanges::Only(HashSet::from([name.as_str().into()]));
+        assert_eq!(table.families_changed_since(version), (version + 2, only));
+        let families = Families::default();
+        for change in 0..20 {
+            families.note_change(format!("{name}{change}").into());
+            let changes = families.changes.lock();
+            let bytes = changes.families.iter().map(|family| family.len()).sum::<usize>();
+            assert!(bytes <= CHANGES_BYTES_MAX && !changes.families.is_empty(), "{bytes}");
+        }
+        assert_eq!(families.changes_since(15), (20, FamilyChanges::Any));
+        assert!(matches!(families.changes_since(18).1, FamilyChanges::Only(changed) if changed.len() == 2));
+        families.note_change("n".repeat(CHANGES_BYTES_MAX + 1).into());
+        assert_eq!(families.changes_since(20), (21, FamilyChanges::Any));
     }
 
     #[test]

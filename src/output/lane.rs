@@ -184,6 +184,11 @@ impl Lane {
             }
             let (state, pause, error) = match sent {
                 Ok(answer) => match self.destination.verdict(on_wire, &answer) {
+                    // No samples are at stake, and who refuses the empty request may do so for ever.
+                    refused @ (Verdict::Retry { .. } | Verdict::Misconfigured { .. }) if pieces.is_empty() => {
+                        self.account.end_request(samples, false);
+                        return (refused, answer);
+                    }
                     Verdict::Retry { after } => {
                         doubtful |= is_of_a_go_between(&answer);
                         (State::Retrying, backoff.pause(after), described(answer.status, &answer.body))

@@ -20,7 +20,8 @@
 //! * A refusal that says nothing of samples may come from somebody who reads none: VictoriaMetrics answers a mistyped path
 //!   with 400. The first such answer is followed by a request of no pieces at all. Who takes that, or anything else, is a
 //!   receiver of samples and is believed; who never does is not, and the search ends early and without a result
-//!   ([`Search::finish`]). The samples wait then, so that a typing mistake throws none away.
+//!   ([`Search::finish`]). The samples wait then, so that a typing mistake throws none away. Size and rate are no reason to
+//!   believe: a proxy in front of the wrong place refuses for those, too.
 //!
 //! Two other ways to tell such answers apart were weighed. *Believing who has accepted something since the start* needs no
 //! extra request, but throws away what comes after a path breaks that once worked, and a first body of nothing but bad samples
@@ -219,10 +220,12 @@ impl<'a> Search<'a> {
         let reads_samples = match verdict {
             Verdict::Delivered => true,
             Verdict::Suspect => !named.pieces.is_empty() || answer.speaks_of_samples(),
+            Verdict::TooLarge | Verdict::Refused(Refused::All) => false,
             _ => !pieces.is_empty(),
         };
         self.belief = match self.belief {
             _ if reads_samples => Belief::Given,
+            Belief::Unneeded if verdict != Verdict::Suspect => Belief::Unneeded,
             Belief::Unneeded => Belief::Wanted,
             Belief::Wanted => Belief::Denied,
             known => known,

@@ -88,6 +88,21 @@ fn a_first_body_of_nothing_but_bad_samples_does_not_hold_up_the_good_ones() {
 }
 
 #[test]
+fn whatever_the_empty_request_is_answered_it_holds_nothing_up() {
+    for code in [403, 500] {
+        let sink = destination::remote_write().rule(move |request| {
+            let bad = request.lines().iter().any(|line| line.starts_with("bad"));
+            bad.then(|| status(400).body("no")).or(is_empty(request).then(|| status(code)))
+        });
+        let one = "version: 1, queue_config: { max_shards: 1, batch_send_deadline: 100ms }";
+        let gw = gateway().to_kind("prom", RW, &sink, one).start();
+        gw.post_influx(&format!("{}bad v=1 {T}\n", rows(5)));
+        gw.drained();
+        assert_eq!((gw.delivered("prom"), refused(&gw, "prom")), (5.0, 1.0), "{code}");
+    }
+}
+
+#[test]
 fn a_lane_is_believed_when_another_gets_through() {
     // It refuses the empty request as well, and says nothing of samples.
     let sink = destination::remote_write().rule(|request| {

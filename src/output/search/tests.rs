@@ -289,6 +289,21 @@ fn whoever_says_nothing_of_samples_and_takes_nothing_is_not_believed() {
 }
 
 #[test]
+fn whoever_refuses_for_size_or_rate_is_not_believed_for_that() {
+    // A proxy with a limit in front of a place that reads no samples.
+    let body = body(&[1; 8]);
+    for by_the_proxy in [Verdict::TooLarge, Verdict::Refused(Refused::All)] {
+        let mut search = Search::new(&body);
+        while let Some(asked) = search.ask() {
+            let is_whole = asked.len() == if by_the_proxy == Verdict::TooLarge { 8 } else { 1 };
+            let verdict = if is_whole { by_the_proxy.clone() } else { Verdict::Suspect };
+            search.answered(asked, verdict, &Answer::status(400), Named::default());
+        }
+        assert_eq!(search.finish(), None, "{by_the_proxy:?}");
+    }
+}
+
+#[test]
 fn whoever_takes_a_piece_is_believed_although_it_refuses_the_empty_request() {
     let body = body(&[1; 600]);
     let mut search = Search::new(&body);

@@ -223,6 +223,10 @@ mod tests {
         let counted = Answer { written: Some(5), ..Answer::status(204) };
         assert_eq!(destination.verdict(5, &counted), Verdict::Delivered);
         assert_eq!(destination.verdict(5, &stray), Verdict::Suspect);
-        assert_eq!(destination.verdict(5, &Answer::status(415)), Verdict::OlderVersion, "it may have become an older one");
+        assert_eq!(
+            destination.verdict(5, &Answer::status(415)),
+            Verdict::OlderVersion,
+            "it may have become an older one"
+        );
     }
 }

@@ -42,6 +42,7 @@ mod bytes;
 mod cursor;
 mod damage;
 mod definitions;
+mod error;
 mod inspect;
 mod payload;
 mod reader;
@@ -49,7 +50,9 @@ mod record;
 mod recovery;
 mod replay;
 mod segment;
+mod shared;
 mod storage;
+mod upkeep;
 mod verify;
 mod writer;
 
@@ -58,6 +61,7 @@ mod tests;
 
 pub use cursor::{Cursor, CursorFile, CursorState, cursors, decoded_name, encoded_name};
 pub use damage::{Aside, DAMAGE_SHOWN_MAX, Damage, Gap, TimeRange, rfc3339};
+pub use error::{AppendError, LogError};
 pub use inspect::{Inspected, inspect};
 pub use reader::{Entry, LostWhy, ReadError, Reader};
 pub use recovery::{Repaired, repair};
@@ -67,13 +71,11 @@ pub(crate) use storage::memory;
 pub use storage::{Disk, Storage, StorageFile};
 pub use verify::{SegmentReport, VerifyReport, verify};
 
-use crate::clock;
 use crate::model::{Batch, Format, SeriesTable, TimestampNs};
-use cursor::Slot;
-use parking_lot::{Mutex, MutexGuard};
-use payload::Accepted;
+use parking_lot::Mutex;
 use segment::{Segment, segment_name, segments_dir};
 use serde::{Deserialize, Serialize};
+use shared::{Shared, State};
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -190,63 +192,6 @@ impl Record {
     }
 }
 
-/// Why a log does not open, or a cursor does not.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// Another process has the log open.
-    #[error("{}: in use by another process", .0.display())]
-    Locked(PathBuf),
-    /// The disk refused an operation.
-    #[error("{}: {source}", .path.display())]
-    Storage {
-        /// On what.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The cursor of that name is open already.
-    #[error("cursor {0:?} is open already")]
-    CursorInUse(String),
-}
-
-impl LogError {
-    fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Storage { source, .. } if storage::is_full(source))
-    }
-
-    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        |source| Self::Storage { path: path.to_owned(), source }
-    }
-}
-
-/// Why a batch is not in the log.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The log or the disk is full.
-    #[error("the log is full")]
-    Full {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// A write failed, now or earlier; nothing more is accepted until a restart.
-    #[error("the log has failed: {0}")]
-    Failed(Arc<str>),
-    /// The log was closed.
-    #[error("the log is closed")]
-    Closed,
-    /// The batch would be a record beyond half a segment or [`RECORD_BYTES_MAX`].
-    #[error("the batch is too large for the log: {bytes} bytes, {bytes_max} allowed")]
-    TooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The bound.
-        bytes_max: u64,
-    },
-    /// The batch names a series that this log's table does not know.
-    #[error("the batch was made with another series table")]
-    UnknownSeries,
-}
-
 /// The log at a glance.
 #[derive(Clone, Debug)]
 pub struct LogStats {
@@ -280,176 +225,6 @@ pub struct SegmentStats {
 pub struct Log {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
-}
-
-/// Whose turn it is to save and trim.
-type Turn<'a> = MutexGuard<'a, ()>;
-
-/// What the log's handle, its threads, its readers and its cursors have in common.
-#[derive(Debug)]
-struct Shared {
-    config: LogConfig,
-    table: Arc<SeriesTable>,
-    storage: Arc<dyn Storage>,
-    state: Mutex<State>,
-    /// Told whenever a reader might find more, or the end.
-    news: watch::Sender<()>,
-    /// Bytes that may yet queue for the writer.
-    queue: Arc<Semaphore>,
-    /// One saves and trims at a time.
-    upkeep: Mutex<()>,
-    _lock: Box<dyn Any + Send + Sync>,
-}
-
-#[derive(Debug)]
-struct State {
-    /// Oldest first.
-    segments: VecDeque<Segment>,
-    /// What readers may see ends here.
-    end: Position,
-    accepted: Accepted,
-    tail: VecDeque<Arc<Record>>,
-    tail_bytes: usize,
-    cursors: BTreeMap<String, Slot>,
-    /// Set by the first append or acknowledgement: from now on what no cursor waits for is deleted.
-    trimming: bool,
-    /// Records before this one were deleted in good order since the log was opened.
-    trimmed: Seq,
-    failed: Option<Arc<str>>,
-    /// Why the last batch was told to come again, until one is taken.
-    full: Option<&'static str>,
-    /// Why cursors could not be saved the last time.
-    cursors_failed: Option<String>,
-    /// They could not be saved for want of room, which passes.
-    cursors_wait: bool,
-    /// Why the oldest segment could not be deleted the last time.
-    undeletable: Option<String>,
-    closed: bool,
-    damage: Damage,
-}
-
-impl State {
-    fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum()
-    }
-
-    /// The oldest position on disk.
-    fn oldest(&self) -> Position {
-        self.segments.front().map_or(self.end, |segment| segment.first)
-    }
-
-    /// Whether nothing in the log holds back a batch that needs room.
-    fn is_expendable(&self, on_full: OnFull) -> bool {
-        on_full == OnFull::DropOldest || self.cursors.values().all(|slot| slot.saved_seq() >= self.end.seq)
-    }
-
-    /// Forgets the oldest batches in memory, down to so many bytes and so young. Readers that lag find them on disk.
-    fn shorten_tail(&mut self, bytes_max: usize, now: TimestampNs) -> Vec<Arc<Record>> {
-        let mut forgotten = Vec::new();
-        while let Some(oldest) = self.tail.front()
-            && (self.tail_bytes > bytes_max || clock::age(now, oldest.appended_at) > MEMORY_AGE_MAX)
-        {
-            self.tail_bytes -= oldest.batch.bytes();
-            forgotten.extend(self.tail.pop_front());
-        }
-        forgotten
-    }
-}
-
-impl Shared {
-    fn segment_path(&self, name: Seq) -> PathBuf {
-        segments_dir(&self.config.dir).join(segment_name(name))
-    }
-
-    fn segment_bytes_max(&self) -> u64 {
-        self.config.segment_bytes.min(self.config.bytes_max / 2)
-    }
-
-    fn tell(&self) {
-        self.news.send_replace(());
-    }
-
-    /// Saves the cursors that moved, then deletes the segments that no cursor waits for. In this order: a segment goes only
-    /// after the file says that it is not needed any more.
-    ///
-    /// One exception, or a full disk would stay full: where no cursor fits any more, what all have acknowledged goes first.
-    /// Should the process die right then, the cursor counts as lost what was in truth delivered.
-    fn upkeep(&self) {
-        let turn = self.upkeep.lock();
-        let mut errors = cursor::save_moved(self);
-        if errors.iter().any(LogError::is_disk_full) && self.trim(&turn, Slot::live_seq) > 0 {
-            errors = cursor::save_moved(self);
-        }
-        let (full, failed): (Vec<_>, Vec<_>) = errors.into_iter().partition(LogError::is_disk_full);
-        {
-            let mut state = self.state.lock();
-            state.cursors_wait = !full.is_empty();
-            state.cursors_failed = failed.first().map(LogError::to_string);
-        }
-        self.trim(&turn, Slot::saved_seq);
-        let forgotten = self.state.lock().shorten_tail(self.config.memory_bytes, clock::now());
-        drop(forgotten);
-    }
-
-    /// Deletes the segments before what every cursor needs; how many went.
-    fn trim(&self, turn: &Turn<'_>, needs: impl Fn(&Slot) -> Seq) -> usize {
-        let needed = {
-            let state = self.state.lock();
-            if !state.trimming {
-                return 0;
-            }
-            state.cursors.values().map(needs).min().unwrap_or(Seq::MAX)
-        };
-        std::iter::from_fn(|| self.delete_oldest(turn, |behind| behind.seq <= needed).then_some(())).count()
-    }
-
-    /// Deletes the oldest segment if `expendable` says so of the position behind it. Never the last one, even when it is
-    /// sealed: without a segment, a crash now would leave nothing that tells how far the log had come.
-    ///
-    /// Each goes safely before the next: not even a power failure leaves a hole, behind which a group that was taken back
-    /// could pass for the records that are gone. One that cannot be removed stays on the list until it can.
-    fn delete_oldest(&self, _turn: &Turn<'_>, expendable: impl Fn(Position) -> bool) -> bool {
-        let segment = {
-            let mut state = self.state.lock();
-            let Some(behind) = state.segments.get(1).map(|next| next.first) else { return false };
-            if !expendable(behind) {
-                return false;
-            }
-            state.trimmed = behind.seq;
-            state.segments.pop_front()
-        };
-        let Some(segment) = segment else { return false };
-        let path = self.segment_path(segment.name);
-        let removed = self.storage.remove(&path);
-        let mut state = self.state.lock();
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let why = format!("cannot delete {}: {error}", path.display());
-                if state.undeletable.is_none() {
-                    tracing::error!("{why}; the log stays as large as it is until it can");
-                }
-                state.undeletable = Some(why);
-                state.segments.push_front(segment);
-                false
-            }
-            _ => {
-                state.undeletable = None;
-                drop(state);
-                // Should the name come back after a power loss, it is trimmed again.
-                let _ = self.storage.sync_dir(&segments_dir(&self.config.dir));
-                true
-            }
-        }
-    }
-}
-
-/// Keeps other processes out for as long as the returned value lives.
-fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Any + Send + Sync>, LogError> {
-    let path = dir.join("lock");
-    storage.lock(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => LogError::Locked(dir.to_owned()),
-        _ => LogError::at(&path)(error),
-    })
 }
 
 impl Log {
@@ -617,4 +392,13 @@ impl Log {
             let _ = closed.await;
         }
     }
+}
+
+/// Keeps other processes out for as long as the returned value lives.
+fn lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Any + Send + Sync>, LogError> {
+    let path = dir.join("lock");
+    storage.lock(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => LogError::Locked(dir.to_owned()),
+        _ => LogError::at(&path)(error),
+    })
 }

@@ -9,36 +9,37 @@
 //! together by the number of decoders that run at once; and the bodies and batches of all requests together by
 //! `in_flight_bytes`, charged as bytes arrive, so that a sender that only announces a large body holds nothing.
 
+mod body;
+mod error;
+mod flight;
+
+pub(super) use body::discard;
+pub(super) use error::IntakeError;
+pub(super) use flight::{Charge, Flight};
+
 use super::Gate;
-use super::answer::{Answer, COME_AGAIN, come_again};
 use super::decoder::{Decoder, Written};
 use crate::clock;
 use crate::log::AppendError;
-use crate::memory::Memory;
 use crate::model::{Batch, BatchBuilder, Format, Metadata, Refusal, SeriesLimits, Source};
 use crate::wire::Report;
-use crate::wire::compression::{DecompressError, Encoding, decompress};
-use http_body_util::BodyExt;
-use hyper::StatusCode;
-use hyper::body::{Body, Incoming};
-use hyper::header::{CONNECTION, HeaderValue};
+use crate::wire::compression::{Encoding, decompress};
+use body::read;
+use flight::FLIGHT_WAIT;
+use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
-/// How long a request waits for its share of that memory before it is refused.
-const FLIGHT_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of a batch for a byte of short lines.
 const BATCH_BYTES_PER_BYTE: usize = 4;
 /// Pause before a full log is tried again on behalf of a sender that waits.
 const FULL_PAUSE: Duration = Duration::from_millis(250);
-/// What is allocated at most on the word of a `Content-Length`.
-const ANNOUNCED_BYTES_MAX: usize = 1 << 20;
 /// A body of an encoding that expands little is decoded where it was read up to this size; a larger one, on a thread that
 /// may block. `spawn_blocking` rather than `block_in_place`: it costs 10 us where that costs a worker's whole queue, and
 /// it works in every kind of runtime.
@@ -47,206 +48,26 @@ const INLINE_BYTES_MAX: usize = 64 << 10;
 const INLINE_EXPANDING_BYTES_MAX: usize = 4 << 10;
 /// A whole body may take so many times `read_timeout`, which bounds the silence between two pieces of it.
 const SLOWNESS_MAX: u32 = 10;
-/// What is read and thrown away of a body that was refused by its head, so that its sender gets to read the answer.
-const DISCARD_BYTES_MAX: usize = 64 << 20;
-/// How long that may take.
-const DISCARD_WAIT: Duration = Duration::from_secs(2);
 
-/// Why nothing of a request was taken. Text for a person; [`IntakeError::status`] for the sender's program.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum IntakeError {
-    /// More bytes on the wire than allowed.
-    #[error("expected at most {bytes_max} bytes of body (limits.max_body_bytes), found more")]
-    TooLarge { bytes_max: usize },
-    /// More bytes after decompression than allowed.
-    #[error(
-        "expected at most {bytes_max} bytes of body after decompression (limits.max_decompressed_bytes), found more"
-    )]
-    TooLargeDecompressed { bytes_max: usize },
-    /// More samples than one record of the log can hold.
-    #[error("the body holds more than one record of the log can take; send it in parts")]
-    TooManySamples,
-    /// A `Content-Encoding` that is not known, or not for this path.
-    #[error("Content-Encoding {name:?} is not accepted here")]
-    UnknownEncoding { name: String },
-    /// A `Content-Type` that is not known.
-    #[error("Content-Type {name:?} is accepted with encoding=delimited only")]
-    UnknownType { name: String },
-    /// Bytes that are not what their `Content-Encoding` or `Content-Type` says.
-    #[error("{0}")]
-    Corrupt(String),
-    /// The body did not arrive in time.
-    #[error("expected the body without a pause of {0:?} (limits.read_timeout), found one, or ten times that in all")]
-    Slow(Duration),
-    /// The connection ended before the body did.
-    #[error("the body ended early")]
-    Cut,
-    /// Too many bytes of other requests are in flight.
-    #[error("too much is being received at once")]
-    Overloaded,
-    /// The process is near its limit of memory.
-    #[error("memory is short (limits.memory_limit)")]
-    Memory,
-    /// The log is full.
-    #[error("the log is full: an output lags or is down")]
-    LogFull { retry_after: Duration },
-    /// The log failed and takes no more.
-    #[error("the log failed and takes nothing more")]
-    LogFailed,
-    /// The decoder panicked: a bug of the gateway's.
-    #[error("the gateway met a bug of its own in this body; please report it")]
-    Bug,
-    /// The gateway is shutting down.
-    #[error("the gateway is shutting down")]
-    Closed,
-}
-
-impl IntakeError {
-    /// The HTTP status that tells a sender whether to come again.
-    pub(super) fn status(&self) -> StatusCode {
-        match self {
-            Self::TooLarge { .. } | Self::TooLargeDecompressed { .. } | Self::TooManySamples => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
-            Self::UnknownEncoding { .. } | Self::UnknownType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Corrupt(_) | Self::Cut => StatusCode::BAD_REQUEST,
-            Self::Bug => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::LogFull { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded | Self::Memory | Self::LogFailed | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// The answer, phrased by the ecosystem, with the headers that hold for all of them.
-    pub(super) fn answer(&self, phrase: impl FnOnce(StatusCode, &str) -> Answer) -> Answer {
-        let mut answer = phrase(self.status(), &self.to_string());
-        match self {
-            Self::LogFull { retry_after } => answer = come_again(answer, *retry_after),
-            Self::Overloaded | Self::Memory | Self::LogFailed | Self::Closed => answer = come_again(answer, COME_AGAIN),
-            _ => {}
-        }
-        if matches!(self, Self::Closed | Self::Slow(_) | Self::Cut) {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        answer
-    }
-
-    /// What one request refused for this reason counts as: its samples cannot be told apart.
-    fn refusal(&self) -> Refusal {
-        match self {
-            Self::LogFull { .. } | Self::LogFailed | Self::Closed => Refusal::Log,
-            Self::Overloaded | Self::Memory => Refusal::Memory,
-            Self::TooLarge { .. } | Self::TooLargeDecompressed { .. } | Self::TooManySamples => Refusal::TooLong,
-            Self::UnknownEncoding { .. } | Self::UnknownType { .. } => Refusal::Unsupported,
-            Self::Bug => Refusal::Bug,
-            Self::Corrupt(_) | Self::Slow(_) | Self::Cut => Refusal::Body,
-        }
-    }
-}
-
-impl From<DecompressError> for IntakeError {
-    fn from(error: DecompressError) -> Self {
-        match error {
-            DecompressError::TooLarge { bytes_max } => Self::TooLargeDecompressed { bytes_max },
-            DecompressError::Corrupt { .. } => Self::Corrupt(error.to_string()),
-        }
-    }
-}
-
-impl From<AppendError> for IntakeError {
-    fn from(error: AppendError) -> Self {
-        match error {
-            AppendError::Full { retry_after } => Self::LogFull { retry_after },
-            AppendError::Failed(_) | AppendError::UnknownSeries => Self::LogFailed,
-            AppendError::Closed => Self::Closed,
-            AppendError::TooLarge { .. } => Self::TooManySamples,
-        }
-    }
-}
-
-/// Memory that requests occupy, all together.
+/// How a body is to be taken.
 #[derive(Debug)]
-pub(super) struct Flight {
-    free_kib: Arc<Semaphore>,
-    kib_max: u32,
+pub(super) struct Delivery {
+    /// How it is compressed.
+    pub(super) encoding: Encoding,
+    /// What it is.
+    pub(super) decoder: Decoder,
+    /// Labels that the address adds to every series.
+    pub(super) extra_labels: Vec<(String, String)>,
+    /// Whether one bad line refuses all of it.
+    pub(super) all_or_nothing: bool,
+    /// Whether the answer quotes refused lines as they were.
+    pub(super) quote: bool,
 }
 
-impl Flight {
-    /// That much, all together.
-    pub(super) fn new(bytes_max: usize) -> Self {
-        let kib_max = u32::try_from(bytes_max / 1024).unwrap_or(u32::MAX).max(1);
-        Self { free_kib: Arc::new(Semaphore::new(kib_max as usize)), kib_max }
-    }
-
-    /// How much there is.
-    pub(super) fn bytes_max(&self) -> usize {
-        self.kib_max as usize * 1024
-    }
-
-    /// Whether nobody has a share.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn is_free(&self) -> bool {
-        self.free_kib.available_permits() == self.kib_max as usize
-    }
-
-    /// All of it.
-    #[cfg(test)]
-    pub(super) async fn all(&self) -> Charge {
-        let mut charge = self.charge();
-        charge.raise(self.kib_max as usize * 1024).await.unwrap();
-        charge
-    }
-
-    /// A share of it, empty at first.
-    pub(super) fn charge(&self) -> Charge {
-        Charge { free_kib: Arc::clone(&self.free_kib), kib_max: self.kib_max, permit: None }
-    }
-}
-
-/// One request's share of the memory in flight, given back when it is dropped.
-#[derive(Debug)]
-pub(super) struct Charge {
-    free_kib: Arc<Semaphore>,
-    kib_max: u32,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Charge {
-    /// Waits until the share covers that many bytes. It never shrinks; what exceeds all memory is charged as all of it.
-    pub(super) async fn raise(&mut self, bytes: usize) -> Result<(), IntakeError> {
-        let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.kib_max);
-        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u32;
-        if wanted <= held {
-            return Ok(());
-        }
-        // Requests that wait for each other's shares give up after a while, some before others.
-        let more = timeout(FLIGHT_WAIT, Arc::clone(&self.free_kib).acquire_many_owned(wanted - held)).await;
-        let Ok(Ok(more)) = more else { return Err(IntakeError::Overloaded) };
-        match &mut self.permit {
-            Some(permit) => permit.merge(more),
-            none => *none = Some(more),
-        }
-        Ok(())
-    }
-}
-
-/// Buffers that decompression leaves behind for the next.
-#[derive(Debug, Default)]
-pub(super) struct Scratch(Mutex<Vec<Vec<u8>>>);
-
-impl Scratch {
-    const KEPT: usize = 8;
-    const KEPT_BYTES_MAX: usize = 4 << 20;
-
-    fn take(&self) -> Vec<u8> {
-        self.0.lock().pop().unwrap_or_default()
-    }
-
-    fn give_back(&self, buffer: Vec<u8>) {
-        let mut kept = self.0.lock();
-        if kept.len() < Self::KEPT && buffer.capacity() <= Self::KEPT_BYTES_MAX {
-            kept.push(buffer);
-        }
+impl Delivery {
+    /// Good lines are kept and nothing is added.
+    pub(super) fn new(encoding: Encoding, decoder: Decoder) -> Self {
+        Self { encoding, decoder, extra_labels: Vec::new(), all_or_nothing: false, quote: false }
     }
 }
 
@@ -285,28 +106,6 @@ impl Collected {
     /// The bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-/// How a body is to be taken.
-#[derive(Debug)]
-pub(super) struct Delivery {
-    /// How it is compressed.
-    pub(super) encoding: Encoding,
-    /// What it is.
-    pub(super) decoder: Decoder,
-    /// Labels that the address adds to every series.
-    pub(super) extra_labels: Vec<(String, String)>,
-    /// Whether one bad line refuses all of it.
-    pub(super) all_or_nothing: bool,
-    /// Whether the answer quotes refused lines as they were.
-    pub(super) quote: bool,
-}
-
-impl Delivery {
-    /// Good lines are kept and nothing is added.
-    pub(super) fn new(encoding: Encoding, decoder: Decoder) -> Self {
-        Self { encoding, decoder, extra_labels: Vec::new(), all_or_nothing: false, quote: false }
     }
 }
 
@@ -562,52 +361,29 @@ impl Gate {
     }
 }
 
-async fn read(
-    body: &mut Incoming,
-    bytes_max: usize,
-    gap_max: Duration,
-    charge: &mut Charge,
-    memory: &Memory,
-) -> Result<Vec<u8>, IntakeError> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > bytes_max {
-        return Err(IntakeError::TooLarge { bytes_max });
-    }
-    let mut bytes = Vec::with_capacity(announced.min(ANNOUNCED_BYTES_MAX));
-    while let Some(frame) = timeout(gap_max, body.frame()).await.map_err(|_| IntakeError::Slow(gap_max))? {
-        let frame = frame.map_err(|_| IntakeError::Cut)?;
-        // Trailers are of no interest.
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > bytes_max {
-            return Err(IntakeError::TooLarge { bytes_max });
-        }
-        if memory.is_short() {
-            return Err(IntakeError::Memory);
-        }
-        charge.raise(bytes.len() + data.len()).await?;
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes)
-}
-
-/// Reads what is left of a body that was refused. A socket closed on unread bytes is reset, and the reset can overtake the
-/// answer.
-pub(super) async fn discard(mut body: Incoming) {
-    let drain = async {
-        let mut bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
-            if bytes > DISCARD_BYTES_MAX {
-                break;
-            }
-        }
-    };
-    let _ = timeout(DISCARD_WAIT, drain).await;
-}
-
 /// The refused lines themselves, cut to a size for an answer.
 fn quote(body: &[u8], report: &Report) -> Vec<String> {
     const LINE_BYTES_MAX: usize = 1024;
     let lines = report.first.iter().map(|refused| Decoder::line(body, refused.line));
     lines.map(|line| String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES_MAX)]).into_owned()).collect()
+}
+
+/// Buffers that decompression leaves behind for the next.
+#[derive(Debug, Default)]
+pub(super) struct Scratch(Mutex<Vec<Vec<u8>>>);
+
+impl Scratch {
+    const KEPT: usize = 8;
+    const KEPT_BYTES_MAX: usize = 4 << 20;
+
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        let mut kept = self.0.lock();
+        if kept.len() < Self::KEPT && buffer.capacity() <= Self::KEPT_BYTES_MAX {
+            kept.push(buffer);
+        }
+    }
 }

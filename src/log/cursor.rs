@@ -15,8 +15,9 @@
 //!   aside, the output starts from the oldest record kept, and what lies before counts as [`Loss::CursorDamaged`].
 
 use super::damage::{Aside, set_aside};
+use super::shared::Shared;
 use super::storage::{is_full, is_unreadable};
-use super::{Disk, LogError, Position, Reader, Seq, Shared, Storage};
+use super::{Disk, LogError, Position, Reader, Seq, Storage};
 use crate::model::Loss;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};

@@ -3,6 +3,7 @@
 use super::storage::memory::{Change, EDQUOT, EIO, ENOSPC, EROFS, Image, Memory};
 use super::verify::verify_on;
 use super::*;
+use crate::clock;
 use crate::model::{
     BatchBuilder, Centroid, Counts, Distribution, Exemplar, Granularity, Metadata, MetricType, NativeHistogram,
     ResetHint, STALE_MARKER_BITS, SampleFlags, SeriesSpec, Span, TableBounds, Value,

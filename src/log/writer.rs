@@ -6,10 +6,11 @@
 use super::payload::{Accepted, Locals, encode_batch, encode_checkpoint};
 use super::record::{HEADER_BYTES, Header, Kind};
 use super::segment::{Segment, segments_dir};
+use super::shared::Shared;
 use super::storage::{StorageFile, is_full, is_out_of_files};
 use super::{
     Ack, AppendError, DISK_FULL, LogConfig, OUT_OF_FILES, OnFull, Position, RECORD_BYTES_MAX, RETRY_AFTER, Record,
-    SYNC_INTERVAL, Seq, Shared, UPKEEP_INTERVAL,
+    SYNC_INTERVAL, Seq, UPKEEP_INTERVAL,
 };
 use crate::clock;
 use crate::model::{Batch, Format, TimestampNs};

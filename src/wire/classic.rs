@@ -3,7 +3,7 @@
 //! A bucket that was sent stays, even an empty one: a series that comes and goes with its count would read as a gap. So the
 //! number of buckets is bounded by what was sent, whatever the spans promise.
 
-use crate::model::{Counts, Distribution, NativeHistogram, Span};
+use crate::model::{Counts, Distribution, Loss, NativeHistogram, Span};
 use std::borrow::Cow;
 
 /// The schema of histograms that list their bounds.
@@ -37,6 +37,18 @@ pub(crate) fn cumulative_buckets(histogram: &NativeHistogram, buckets: &mut Vec<
         same
     });
     buckets.retain(|(bound, _)| bound.is_finite());
+}
+
+/// The same for a format that has finite numbers only; the count, which is the bucket of +Inf. An error says why the histogram
+/// cannot be written there.
+pub(crate) fn finite_buckets(histogram: &NativeHistogram, buckets: &mut Vec<(f64, f64)>) -> Result<f64, Loss> {
+    if histogram.is_stale_marker() {
+        return Err(Loss::StaleMarker);
+    }
+    cumulative_buckets(histogram, buckets);
+    let count = histogram.count();
+    let finite = count.is_finite() && buckets.iter().all(|(_, cumulative)| cumulative.is_finite());
+    if finite { Ok(count) } else { Err(Loss::NonFinite) }
 }
 
 /// The middle of each bucket with the observations in it, ascending. What lies beyond the outer bounds stands at those.

@@ -65,7 +65,7 @@ fn centroids() -> impl Strategy<Value = String> {
 fn tags() -> impl Strategy<Value = String> {
     let tags = prop::sample::subsequence(&["\"a\"=\"x y\"", "\"b.c\"=\"\\\"é\\\"\"", "\"z_1\"=\"a=b,c\""], 0..4);
     (prop::sample::select(vec!["h", "a b", "é"]), tags).prop_map(|(source, tags)| {
-        let tags: String = tags.iter().map(|tag| format!(" {tag}")).collect();
+        let tags: String = tags.into_iter().flat_map(|tag| [" ", tag]).collect();
         format!("source=\"{source}\"{tags}")
     })
 }

@@ -1,5 +1,6 @@
 //! A disk that refuses, is full, is slow, or cannot read.
 
+use super::super::cursor::Slot;
 use super::*;
 
 fn small_segments() -> LogConfig {

@@ -27,7 +27,7 @@ use super::token::{write_float, write_integer, write_string};
 use crate::model::{
     Counts, Distribution, Loss, LossSet, Losses, NativeHistogram, SampleFlags, TimestampNs, Value, is_stale_marker,
 };
-use crate::wire::classic::{count_and_sum, cumulative_buckets};
+use crate::wire::classic::{count_and_sum, finite_buckets};
 use crate::wire::{Body, SampleRef};
 use std::ops::Range;
 use std::sync::Arc;
@@ -249,16 +249,8 @@ impl Encoder {
         histogram: &NativeHistogram,
         timestamp: Option<TimestampNs>,
     ) -> Result<LossSet, Loss> {
-        if histogram.is_stale_marker() {
-            return Err(Loss::StaleMarker);
-        }
-        let count = histogram.count();
-        let mut buckets = std::mem::take(&mut self.buckets);
-        cumulative_buckets(histogram, &mut buckets);
-        if !count.is_finite() || buckets.iter().any(|(_, cumulative)| !cumulative.is_finite()) {
-            self.buckets = buckets;
-            return Err(Loss::NonFinite);
-        }
+        let count = finite_buckets(histogram, &mut self.buckets)?;
+        let buckets = std::mem::take(&mut self.buckets);
         self.close();
         let start = self.body.bytes.len();
         let mut losses = LossSet::NONE;

@@ -32,7 +32,7 @@ use super::validate::{validate_centroids, validate_value};
 use crate::model::{
     Distribution, Granularity, Loss, LossSet, Losses, NativeHistogram, SampleFlags, TimestampNs, Value, is_stale_marker,
 };
-use crate::wire::classic::cumulative_buckets;
+use crate::wire::classic::finite_buckets;
 use crate::wire::{Body, SampleRef};
 use std::sync::Arc;
 
@@ -156,16 +156,8 @@ impl Encoder {
         timestamp: Option<Milliseconds>,
         altered: &mut LossSet,
     ) -> Result<(), Loss> {
-        if histogram.is_stale_marker() {
-            return Err(Loss::StaleMarker);
-        }
-        let count = histogram.count();
+        let count = finite_buckets(histogram, &mut self.buckets)?;
         let mut buckets = std::mem::take(&mut self.buckets);
-        cumulative_buckets(histogram, &mut buckets);
-        if !count.is_finite() || buckets.iter().any(|(_, cumulative)| !cumulative.is_finite()) {
-            self.buckets = buckets;
-            return Err(Loss::NonFinite);
-        }
         altered.insert(Loss::NativeHistogram);
         if self.histograms == Histograms::Distributions {
             buckets.clear();

@@ -179,7 +179,9 @@ pub(super) fn identify(lines: &mut [Line<'_>]) {
     let mut sorted: Vec<_> = lines.iter_mut().collect();
     sorted.sort_by(|left, right| left.text().cmp(&right.text()));
     for (number, same) in sorted.chunk_by_mut(|left, right| left.text() == right.text()).enumerate() {
-        same.iter_mut().for_each(|line| line.identity = number);
+        for line in same.iter_mut() {
+            line.identity = number;
+        }
     }
 }
 
@@ -223,7 +225,9 @@ pub(super) fn rank(lines: &mut [Line<'_>]) {
     used.iter_mut().enumerate().for_each(|(number, line)| line.rank = number);
     let points = used.chunk_by_mut(|left, right| left.family == right.family && left.point().eq(right.point()));
     for (number, point) in points.enumerate() {
-        point.iter_mut().for_each(|line| line.metric = number);
+        for line in point.iter_mut() {
+            line.metric = number;
+        }
     }
 }
 

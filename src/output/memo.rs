@@ -23,6 +23,9 @@ pub type Slot<R> = Result<(Arc<R>, usize), Loss>;
 
 /// Slots kept beyond a quarter more than there are live series, before those of dead ones are looked for.
 const SLOTS_SPARE: usize = 4096;
+/// Estimated cost of a claim. As many as fill a generation of recalled series are kept of series that are not in the table,
+/// since an output that catches up meets many generations.
+const CLAIM_BYTES: usize = 64;
 
 /// See the module's documentation.
 pub struct Memo<E: Encoding> {
@@ -84,7 +87,7 @@ impl<E: Encoding> Memo<E> {
             self.slots.retain(|id, _| table.series(*id).is_some());
             self.slots.shrink_to(slots_max);
         }
-        if self.claims.len() > slots_max * 2 + self.recalled_slots.len() {
+        if self.claims.len() > slots_max * 2 + self.table.recalled_bytes_max() / CLAIM_BYTES {
             self.slots.clear();
             self.recalled_slots.clear();
             self.claims = HashMap::new();
@@ -243,6 +246,35 @@ mod tests {
         table.learn(Source::OWN, Metadata { family, metric_type, help: "".into(), unit: "".into() }).unwrap();
         let after = places();
         [0, 1, 2].map(|at| !Arc::ptr_eq(&before[at], &after[at]))
+    }
+
+    #[test]
+    fn a_name_does_not_change_hands_between_generations_of_recalled_series() {
+        let table = Arc::new(SeriesTable::default());
+        let mut memo = Memo::<remote_write::encode::Encoder>::new(
+            remote_write::encode::Options::default(),
+            Arc::clone(&table),
+            Vec::new(),
+            1,
+        );
+        let mut refusals_of = |series: &mut dyn Iterator<Item = (String, &str)>| {
+            let generation = Recalled::new(&table);
+            let ids: Vec<_> = series
+                .map(|(measurement, field)| {
+                    let (field, labels, metadata) = (Some(field), Vec::new(), None);
+                    let mut spec = SeriesSpec { measurement: &measurement, field, labels, metadata };
+                    let identity = table.identify(Dialect::Influx, &mut spec);
+                    generation.define(Dialect::Influx, &identity, spec).unwrap()
+                })
+                .collect();
+            let batch = Batch::new(Format::InfluxLine, table.pin()).recalling(generation);
+            memo.refresh(&batch);
+            let refused = ids.iter().filter_map(|id| memo.slot(*id).as_ref().err().copied());
+            refused.collect::<Vec<_>>()
+        };
+        let others = (0..SLOTS_SPARE * 3).map(|number| (format!("other_{number}"), "v"));
+        assert_eq!(refusals_of(&mut std::iter::once(("a".to_owned(), "b_c")).chain(others)), []);
+        assert_eq!(refusals_of(&mut std::iter::once(("a_b".to_owned(), "c"))), [Loss::NameCollision]);
     }
 
     #[test]

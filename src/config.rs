@@ -27,6 +27,8 @@ pub use mistakes::{Mistake, Mistakes};
 
 use crate::model::TimestampNs;
 use crate::relabel;
+use crate::wire::influx_line::schema;
+use crate::wire::{prometheus_names, wavefront};
 use std::fmt;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -169,6 +171,8 @@ pub struct Limits {
     pub memory_limit: Option<usize>,
     /// Memory of bodies and batches between sockets and the log; follows from `memory_limit`.
     pub in_flight_bytes: usize,
+    /// Memory of what Pushgateway groups remember; follows from `memory_limit`.
+    pub pushed_bytes_max: usize,
     /// How long a silent series stays on `/scrape`.
     pub series_stale: Duration,
 }
@@ -189,6 +193,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(120),
             memory_limit: None,
             in_flight_bytes: 256 << 20,
+            pushed_bytes_max: 256 << 20,
             series_stale: Duration::from_secs(300),
         }
     }
@@ -240,6 +245,8 @@ pub struct RemoteWrite {
     pub version: Version,
     /// The client.
     pub http: HttpClient,
+    /// How series of other dialects are named.
+    pub style: prometheus_names::Style,
     /// Whether 429 is tried again (in `queue_config`, as in Prometheus; on by default, there it is off).
     pub retry_on_http_429: bool,
 }
@@ -268,6 +275,8 @@ pub struct Influx {
     pub gzip: bool,
     /// Whether the database is created; only with [`InfluxApi::V1`].
     pub create_database: bool,
+    /// How series of Prometheus become rows.
+    pub style: schema::Style,
 }
 
 /// Where in an InfluxDB server.
@@ -309,6 +318,8 @@ pub struct Wavefront {
     pub source: Option<String>,
     /// Labels whose value is the source, the first present wins.
     pub source_labels: Vec<String>,
+    /// How names and shapes are chosen.
+    pub style: wavefront::encode::Style,
     /// The client, with the token as authorization; at its defaults with TCP.
     pub http: HttpClient,
 }
@@ -404,6 +415,8 @@ pub struct Queue {
     pub lanes: usize,
     /// Samples in a request at most (`max_samples_per_send`).
     pub samples_per_send: usize,
+    /// Bytes after which a request is full whatever its number of samples; follows from `memory_limit`.
+    pub body_bytes_max: usize,
     /// How long samples wait for a request to fill (`batch_send_deadline`).
     pub send_deadline: Duration,
     /// The first wait after a failure (`min_backoff`).
@@ -427,6 +440,7 @@ impl Default for Queue {
         Self {
             lanes: 4,
             samples_per_send: 5000,
+            body_bytes_max: 4 << 20,
             send_deadline: Duration::from_secs(1),
             backoff_min: Duration::from_millis(30),
             backoff_max: Duration::from_secs(5),

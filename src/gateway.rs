@@ -5,7 +5,7 @@
 
 use crate::clock;
 use crate::config::{self, Config};
-use crate::ingest::{self, Gate, Shelf};
+use crate::ingest::{self, Datagrams, Gate, Shelf};
 use crate::ledger::Ledger;
 use crate::log::{self, Log, LogError};
 use crate::memory::Memory;
@@ -115,6 +115,7 @@ impl Gateway {
             abandoned,
             log_bytes_max,
             memory: Arc::clone(&memory),
+            datagrams: influx_udp.as_ref().and_then(Datagrams::of),
             started_at: clock::now(),
         });
         let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file));

@@ -13,6 +13,7 @@
 
 mod answer;
 mod connections;
+mod datagrams;
 mod decoder;
 mod http;
 mod influx;
@@ -29,6 +30,7 @@ mod routes;
 mod tests;
 mod wavefront;
 
+pub use datagrams::Datagrams;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use http::serve_bytes;
 pub use http::serve_http;
@@ -94,7 +96,7 @@ impl Gate {
             connections: Connections::new(limits.connections_max, limits.connections_per_source_max),
             memory: Arc::new(Memory::new(limits.memory_limit)),
             flight: Flight::new(limits.in_flight_bytes),
-            groups: pushgateway::Groups::new(limits.memory_limit),
+            groups: pushgateway::Groups::new(limits.pushed_bytes_max),
             limits,
             scratch: Scratch::default(),
             decoding: Arc::new(Semaphore::new(cores)),

@@ -161,6 +161,7 @@ struct Counts {
     losses_finished: Losses,
     requests: u64,
     retries: u64,
+    taken: u64,
     /// Samples of requests that wait for their answer.
     unanswered: u64,
     resent: u64,
@@ -332,11 +333,17 @@ impl OutputAccount {
         self.counts.lock().resent += samples;
     }
 
-    /// The destination works again.
-    pub fn clear_error(&self) {
+    /// The destination took a request: it works.
+    pub fn note_taken(&self) {
         let mut counts = self.counts.lock();
+        counts.taken += 1;
         counts.last_error = None;
         counts.state = State::Ok;
+    }
+
+    /// Requests that the destination took as a whole, since the start of the process.
+    pub fn taken(&self) -> u64 {
+        self.counts.lock().taken
     }
 
     /// A request failed, or a task. Returns whether the state is another one now.
@@ -451,7 +458,7 @@ mod tests {
         assert!(!note(State::Misconfigured), "told once");
         assert!(!note(State::Retrying), "it cannot be reached while it is mended");
         assert_eq!(account.snapshot().state, State::Misconfigured);
-        account.clear_error();
+        account.note_taken();
         assert_eq!((account.snapshot().state, account.snapshot().last_error), (State::Ok, None));
         assert!(note(State::Retrying) && note(State::Refusing));
     }

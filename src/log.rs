@@ -41,6 +41,7 @@
 mod bytes;
 mod cursor;
 mod damage;
+mod definitions;
 mod inspect;
 mod payload;
 mod reader;
@@ -178,8 +179,8 @@ pub struct Record {
     pub ordinal: u64,
     /// When it was appended.
     pub appended_at: TimestampNs,
-    /// What it holds.
-    pub batch: Batch,
+    /// What it holds; its sender may have it too.
+    pub batch: Arc<Batch>,
 }
 
 impl Record {
@@ -373,17 +374,15 @@ impl Shared {
     /// Should the process die right then, the cursor counts as lost what was in truth delivered.
     fn upkeep(&self) {
         let turn = self.upkeep.lock();
-        let mut saved = cursor::save_moved(self);
-        if saved.as_ref().is_err_and(LogError::is_disk_full) && self.trim(&turn, Slot::live_seq) > 0 {
-            saved = cursor::save_moved(self);
+        let mut errors = cursor::save_moved(self);
+        if errors.iter().any(LogError::is_disk_full) && self.trim(&turn, Slot::live_seq) > 0 {
+            errors = cursor::save_moved(self);
         }
-        let (full, failed) = match saved {
-            Ok(()) => (false, None),
-            Err(error) => (error.is_disk_full(), Some(error.to_string())),
-        };
+        let (full, failed): (Vec<_>, Vec<_>) = errors.into_iter().partition(LogError::is_disk_full);
         {
             let mut state = self.state.lock();
-            (state.cursors_wait, state.cursors_failed) = (full, failed.filter(|_| !full));
+            state.cursors_wait = !full.is_empty();
+            state.cursors_failed = failed.first().map(LogError::to_string);
         }
         self.trim(&turn, Slot::saved_seq);
         let forgotten = self.state.lock().shorten_tail(self.config.memory_bytes, clock::now());
@@ -503,8 +502,9 @@ impl Log {
 
     /// Appends a batch. Returns when it is as safe as [`Ack`] asks; waits while too much is queued.
     ///
-    /// A caller that stops waiting does not take the batch back.
-    pub async fn append(&self, batch: Batch) -> Result<Seq, AppendError> {
+    /// A caller that stops waiting does not take the batch back. One that may have to come again keeps a share of it.
+    pub async fn append(&self, batch: impl Into<Arc<Batch>>) -> Result<Seq, AppendError> {
+        let batch = batch.into();
         let bytes = batch.bytes().min(QUEUE_BYTES_MAX) as u32;
         let queue = Arc::clone(&self.shared.queue);
         let queued = queue.acquire_many_owned(bytes).await.map_err(|_| AppendError::Closed)?;

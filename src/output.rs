@@ -29,6 +29,7 @@ pub mod replay;
 pub mod scrape;
 pub mod search;
 pub mod shipment;
+pub mod strings;
 pub mod transport;
 pub mod verdict;
 pub mod wavefront;
@@ -147,24 +148,27 @@ impl Output {
     ) -> End {
         let (destination, log, table, drain) = (&destination, &log, &table, &drain);
         match (&self.config.destination, &**destination) {
-            (_, Destination::RemoteWrite { version: Version::V1, .. }) => {
-                let options = remote_write1::encode::Options::default();
+            (config::Destination::RemoteWrite(config), Destination::RemoteWrite { version: Version::V1, .. }) => {
+                let options = remote_write1::encode::Options { style: config.style.clone() };
                 self.forward::<remote_write1::encode::Encoder>(&options, destination, log, table, drain).await
             }
-            (_, Destination::RemoteWrite { version: Version::V2, .. }) => {
-                let options = remote_write2::encode::Options::default();
+            (config::Destination::RemoteWrite(config), Destination::RemoteWrite { version: Version::V2, .. }) => {
+                let options = remote_write2::encode::Options { style: config.style.clone() };
                 self.forward::<remote_write2::encode::Encoder>(&options, destination, log, table, drain).await
             }
             (config::Destination::Influx(influx), _) => {
                 // Version 1 has no unsigned integers.
                 let unsigned = !matches!(influx.api, config::InfluxApi::V1 { .. });
-                let options = influx_line::encode::Options { unsigned, ..influx_line::encode::Options::default() };
+                let style = influx.style.clone();
+                let options =
+                    influx_line::encode::Options { unsigned, style, ..influx_line::encode::Options::default() };
                 self.forward::<influx_line::encode::Encoder>(&options, destination, log, table, drain).await
             }
             (config::Destination::Wavefront(wavefront), _) => {
                 let source = wavefront.source.clone().unwrap_or_else(|| self.host.clone());
                 let mut options = wavefront_lines::encode::Options::new(source);
                 options.source_labels.clone_from(&wavefront.source_labels);
+                options.style = wavefront.style;
                 self.forward::<wavefront_lines::encode::Encoder>(&options, destination, log, table, drain).await
             }
             (config::Destination::RemoteWrite(_), _) => End::Drained,

@@ -4,6 +4,7 @@
 //! Prometheus text. The ledger's counters are exact against each other within one snapshot.
 
 use crate::clock;
+use crate::ingest::Datagrams;
 use crate::ledger::{Ledger, Source, State};
 use crate::log::{CursorState, Gap, Log, Position, rfc3339};
 use crate::memory::Memory;
@@ -31,6 +32,8 @@ pub struct Telemetry {
     pub log_bytes_max: u64,
     /// The memory of the process.
     pub memory: Arc<Memory>,
+    /// What the kernel makes of datagrams, where they are taken.
+    pub datagrams: Option<Datagrams>,
     /// When the process started.
     pub started_at: TimestampNs,
 }
@@ -217,6 +220,12 @@ pub struct SeriesStatus {
     pub bytes: usize,
     /// Samples that are not shown on `/scrape`, for want of room.
     pub hidden: u64,
+    /// Families whose metadata came apart from their series and is known.
+    pub families: usize,
+    /// Families forgotten to make room.
+    pub families_evicted: u64,
+    /// Metadata not remembered, each time it was told, for want of room.
+    pub families_refused: u64,
 }
 
 /// The memory of the process.
@@ -241,6 +250,8 @@ pub struct Connections {
     pub open: u64,
     /// Closed at once, because their source had its share.
     pub refused: u64,
+    /// Datagrams that the kernel dropped before they were read; 0 where it does not say.
+    pub datagrams_dropped: u64,
 }
 
 impl Telemetry {
@@ -281,6 +292,7 @@ impl Telemetry {
         let log = self.log.stats();
         let error = self.log.healthy().err();
         let (open, refused) = self.ledger.connections();
+        let families = self.table.family_counts();
         Status {
             build: Build { version: env!("CARGO_PKG_VERSION") },
             uptime_seconds: clock::age(now, self.started_at).as_secs(),
@@ -308,6 +320,9 @@ impl Telemetry {
                 live: self.latest.len(),
                 bytes: self.table.bytes(),
                 hidden: self.latest.hidden(),
+                families: families.known,
+                families_evicted: families.evicted,
+                families_refused: families.refused,
             },
             memory: MemoryStatus {
                 resident: self.memory.resident(),
@@ -316,7 +331,11 @@ impl Telemetry {
                 short: self.memory.is_short(),
                 times_short: self.memory.times_short(),
             },
-            connections: Connections { open, refused },
+            connections: Connections {
+                open,
+                refused,
+                datagrams_dropped: self.datagrams.as_ref().map_or(0, Datagrams::dropped),
+            },
             sources: self.ledger.sources(now, |address| self.table.holding(self.table.source(address)).series),
         }
     }
@@ -458,12 +477,36 @@ pub fn metrics(status: &Status) -> String {
         "Samples not shown on /scrape, for want of room for their series.",
         status.series.hidden,
     );
+    page.single(
+        "sluicegate_families",
+        "gauge",
+        "Metric families whose metadata came apart from their series and is known.",
+        status.series.families,
+    );
+    page.single(
+        "sluicegate_families_evicted_total",
+        "counter",
+        "Metric families forgotten to make room for others.",
+        status.series.families_evicted,
+    );
+    page.single(
+        "sluicegate_families_refused_total",
+        "counter",
+        "Metadata of families not remembered, for want of room.",
+        status.series.families_refused,
+    );
     page.single("sluicegate_connections", "gauge", "Connections of senders.", status.connections.open);
     page.single(
         "sluicegate_connections_refused_total",
         "counter",
         "Connections closed at once, because their source had its share.",
         status.connections.refused,
+    );
+    page.single(
+        "sluicegate_udp_datagrams_dropped_total",
+        "counter",
+        "Datagrams that the kernel dropped before they were read, since the socket was opened.",
+        status.connections.datagrams_dropped,
     );
     page.single("sluicegate_memory_bytes", "gauge", "Resident memory.", status.memory.resident);
     page.single(

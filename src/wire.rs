@@ -11,7 +11,8 @@
 //!
 //! Where a format differs, its nature is the reason: a remote-write message can be damaged as a whole, so its `decode` gives
 //! a `Result`, and its `render` asks for metadata that came apart from series; the text formats are written as a whole
-//! exposition, since their families stand together. `classic.rs` is what formats without native histograms share.
+//! exposition, since their families stand together. What users may choose of names and shapes is in `style.rs` and steers
+//! `render`. `classic.rs` is what formats without native histograms share.
 
 pub(crate) mod classic;
 pub mod compression;
@@ -23,6 +24,7 @@ pub mod prometheus_text;
 pub(crate) mod protobuf;
 pub mod remote_write;
 pub mod remote_write2;
+pub mod style;
 pub mod wavefront;
 
 use crate::model::{Refusal, SampleFlags, TimestampNs, Value};
@@ -107,6 +109,14 @@ pub fn quoted(bytes: &[u8]) -> String {
     if cut < bytes.len() { format!("{text:?}...") } else { format!("{text:?}") }
 }
 
+/// A text that is short enough for a message, or its beginning.
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(QUOTED_MAX) {
+        Some((cut, _)) => Cow::from(format!("{}...", &text[..cut])),
+        None => Cow::from(text),
+    }
+}
+
 /// One sample on its way out.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleRef<'a> {
@@ -133,7 +143,7 @@ pub struct Body {
     pub cuts: Vec<Cut>,
 }
 
-/// The end of one piece of a [`Body`]: a line, a time series.
+/// The end of one piece of a [`Body`]: a line, a time series, the two time series of a distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Offset behind the piece.
@@ -158,6 +168,14 @@ impl Body {
         match self.cuts.last_mut() {
             Some(last) if last.end == end => last.samples += samples,
             _ => self.cuts.push(Cut { end, samples, on_wire }),
+        }
+    }
+
+    /// Makes what follows the last piece a part of it.
+    pub fn extend_piece(&mut self, samples: u32, on_wire: u32) {
+        if let Some(last) = self.cuts.last_mut() {
+            (last.end, last.samples) = (self.bytes.len(), last.samples + samples);
+            last.on_wire += on_wire;
         }
     }
 

@@ -157,3 +157,24 @@ fn encoding_rendered_series_allocates_nothing_per_sample() {
         assert!(allocations <= REQUEST_ALLOCATIONS_MAX, "{}: {allocations}", format.as_str());
     }
 }
+
+#[test]
+fn rows_with_strings_that_are_known_allocate_nothing_per_sample() {
+    use sluicegate::output::strings::carried;
+    use sluicegate::wire::prometheus_names::{Strings, Style};
+    let table = SeriesTable::default();
+    let body = repeated(|body, number| match number % 4 {
+        0 => write!(body, "cpu,host=web{number} a={number}.5").unwrap(),
+        3 => writeln!(body, ",t=\"up\" 1700000000000000000").unwrap(),
+        field => write!(body, ",s{field}=\"state {}\"", number % 7).unwrap(),
+    });
+    let batch = decoded(&table, Format::InfluxLine, &body);
+    for strings in [Strings::Label, Strings::Info] {
+        let style = Style { strings, ..Style::default() };
+        let first = carried(&batch, &table, &style).into_owned();
+        let (again, allocations) = counted(|| carried(&batch, &table, &style));
+        assert!(first.iter().zip(again.iter()).all(|(first, again)| first.series == again.series));
+        println!("{strings:?}: {allocations} allocations for {SAMPLES} samples");
+        assert!(allocations <= 4, "{strings:?}: {allocations}");
+    }
+}

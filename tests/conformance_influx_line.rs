@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/conformance.rs"]
+mod conformance;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use conformance::Tally;
 use serde_json::Value as Json;
 use sluicegate::model::{
     Batch, BatchBuilder, Format, Losses, SampleFlags, SeriesSpec, SeriesTable, TimestampNs, Value,
@@ -101,7 +105,11 @@ fn expected_row(point: &Json) -> Row {
     let string = |value: &str| text(b64, value).expect("decoded points are UTF-8");
     let object = |name: &str| point[name].as_object().unwrap();
     let tags = object("tags").iter().map(|(key, value)| (string(key), string(value.as_str().unwrap()))).collect();
-    let mut fields: Fields = object("fields").iter().map(|(key, value)| (string(key), shown(value, b64))).collect();
+    let mut fields: Fields = match point["fields_list"].as_array() {
+        // A key that occurs twice.
+        Some(list) => list.iter().map(|pair| (string(pair[0].as_str().unwrap()), shown(&pair[1], b64))).collect(),
+        None => object("fields").iter().map(|(key, value)| (string(key), shown(value, b64))).collect(),
+    };
     fields.sort();
     let measurement = string(point["measurement"].as_str().unwrap());
     Row { measurement, tags, fields, timestamp: point["timestamp_ns"].as_i64() }
@@ -149,6 +157,12 @@ fn decode_case(case: &Json) -> Result<(), String> {
             return Err(format!("expected {points:?}, got {rows:?}"));
         }
     }
+    if let (Some(line), Some(column)) = (expect["error_line"].as_u64(), expect["error_column"].as_u64()) {
+        let got = report.first.first().map(|refused| (refused.line as u64, refused.column as u64));
+        if got != Some((line, column)) {
+            return Err(format!("expected the mistake at {line}:{column}, got {:?}", report.first));
+        }
+    }
     match expect["points_n"].as_u64() {
         Some(points) if points != rows.len() as u64 => Err(format!("expected {points} points, got {rows:?}")),
         _ => Ok(()),
@@ -177,7 +191,7 @@ fn encoded_point(case: &Json) -> Option<String> {
     };
     let table = SeriesTable::default();
     let builder = BatchBuilder::new(&table, Format::InfluxLine, Vec::new());
-    let mut encoder = encode::Encoder::new(options);
+    let mut encoder = encode::Encoder::new(options.clone());
     let mut losses = Losses::default();
     let mut flags = SampleFlags::NONE;
     for (key, field) in point["fields"].as_object()? {
@@ -228,18 +242,16 @@ fn agrees_with_the_corpus() {
             println!("influx_line: {FOLDER}/{file} is absent, nothing to conform to");
             return;
         };
-        let (mut passed, mut excused) = (0, 0);
+        let mut tally = Tally::default();
         for case in &cases {
             let id = case["id"].as_str().unwrap();
             let result = if case.get("point").is_some() { encode_case(case) } else { decode_case(case) };
-            match (result, EXCUSED.iter().any(|(excused, _)| *excused == id)) {
-                (Ok(()), false) => passed += 1,
-                (Ok(()), true) => failures.push(format!("{id}: passes, but is excused")),
-                (Err(_), true) => excused += 1,
-                (Err(why), false) => failures.push(format!("{id}: {why}\n    {}", case["input"])),
-            }
+            let is_excused = EXCUSED.iter().any(|(excused, _)| *excused == id);
+            let result =
+                result.map_err(|why| format!("{why}\n    {} {}", case["input"], case["impls"]["influx-go-v2"]));
+            tally.count(id, result, is_excused, &mut failures);
         }
-        println!("influx_line {file}: {} run, {passed} passed, {excused} excused", cases.len());
+        failures.extend(tally.tell(&format!("influx_line_protocol/{file}")).err());
     }
     assert!(failures.is_empty(), "{} cases disagree:\n{}", failures.len(), failures.join("\n"));
 }

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // a broken corpus is a failure
 
+#[path = "support/conformance.rs"]
+mod conformance;
+
 use base64::Engine;
+use conformance::Tally;
 use serde_json::Value as Json;
 use sluicegate::model::{Batch, BatchBuilder, Format, Metadata, SampleFlags, SeriesTable, TimestampNs, Value};
 use sluicegate::wire::{Report, openmetrics, prometheus_text};
@@ -137,13 +141,6 @@ const EXCUSED: &[(&str, &str)] = &[
     ("vmp-ok-603", STRICT),
 ];
 
-#[derive(Default)]
-struct Tally {
-    run: usize,
-    passed: usize,
-    excused: usize,
-}
-
 #[test]
 fn every_case_passes_or_is_excused() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/prometheus_text");
@@ -161,20 +158,22 @@ fn every_case_passes_or_is_excused() {
             let case: Json = serde_json::from_str(line).unwrap();
             let id = case["id"].as_str().unwrap().to_owned();
             let excuse = EXCUSED.iter().find(|(excused, _)| *excused == id);
-            tally.run += 1;
-            match (judge(&case), excuse) {
-                (Ok(()), None) => tally.passed += 1,
+            let result = match (judge(&case), excuse) {
                 (Err(why), Some((_, reason))) if !is_excused(&case, reason) => {
                     failures.push(format!("{id}: excused, but Prometheus is not on our side: {why}"));
+                    Err(why)
                 }
-                (Err(_), Some(_)) => tally.excused += 1,
-                (Ok(()), Some(_)) => failures.push(format!("{id}: excused, but passes")),
-                (Err(why), None) => failures.push(format!("{id}: {why}")),
-            }
+                (Err(why), None) => {
+                    let reasons = [LENIENT, STRICT, OTHER_VALUES].into_iter().find(|reason| is_excused(&case, reason));
+                    Err(format!("{why} ({})", reasons.unwrap_or("so does Prometheus's parser")))
+                }
+                (result, _) => result,
+            };
+            tally.count(&id, result, excuse.is_some(), &mut failures);
             seen.insert(id);
         }
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        println!("{name}: {} run, {} passed, {} excused", tally.run, tally.passed, tally.excused);
+        failures.extend(tally.tell(&format!("prometheus_text/{name}")).err());
     }
     failures.extend(EXCUSED.iter().filter(|(id, _)| !seen.contains(*id)).map(|(id, _)| format!("{id}: no such case")));
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));

@@ -1,19 +1,41 @@
 //! The cases of the shared corpus for remote write 1.0 and 2.0.
 //!
 //! Where the specification asks for a 4xx, something must be refused even if Prometheus answers 204; else Prometheus's own
-//! verdict counts. What is taken must be what Google's protobuf decoded. `http.jsonl` is about headers and statuses: only
-//! what becomes of the bodies that reach the decoder is checked here.
+//! verdict counts. What is taken must be what Google's protobuf decoded. Each case is judged twice: its body by the decoder,
+//! and all of it, heads and answers included, as a request to the built binary.
 
 #![allow(clippy::unwrap_used, reason = "a case that is not in the corpus's form shall fail the test")]
+#![allow(clippy::float_cmp, reason = "counts are whole numbers")]
+
+#[path = "support"]
+#[allow(dead_code, reason = "each program uses its part")]
+mod support {
+    pub(crate) mod conformance;
+    pub(crate) mod gateway;
+    pub(crate) mod http;
+    pub(crate) mod server;
+}
 
 use serde_json::Value as Json;
 use sluicegate::model::{Batch, BatchBuilder, Counts, Format, MetricType, SeriesId, SeriesTable, Value};
-use sluicegate::wire::compression::{Encoding, decompress};
+use sluicegate::wire::compression::{Encoding, decompress, snappy};
 use sluicegate::wire::remote_write::decode::Decoded;
 use sluicegate::wire::{remote_write, remote_write2};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use support::conformance::Tally;
+use support::gateway::{Gateway, gateway};
+use support::http;
+
+const ONE_VERSION: &str = "asks a receiver that is set up for one version; the gateway takes both";
+
+/// Requests that are to be answered 415, and why ours are not.
+const EXCUSED_OVER_HTTP: &[(&str, &str)] = &[
+    ("rwh-v2-no-headers", ONE_VERSION),
+    ("rwh-v1-to-v2-only", ONE_VERSION),
+    ("rwh-v1-zstd", "zstd is taken, as vmagent sends it; the body is not zstd, and 400 says so"),
+];
 
 const EXCUSED: &[(&str, &str)] =
     &[("rw1-min-timestamp", "-2^63 ms does not fit 64-bit nanoseconds; it is refused with a message, never altered")];
@@ -28,24 +50,76 @@ fn agrees_with_the_corpus() {
     let mut failed = Vec::new();
     for name in ["v1.jsonl", "v2.jsonl", "http.jsonl"] {
         let text = std::fs::read_to_string(folder.join(name)).unwrap();
-        let (mut run, mut passed, mut excused, mut by_headers) = (0, 0, 0, 0);
+        let mut tally = Tally::default();
         for line in text.lines() {
             let case: Json = serde_json::from_str(line).unwrap();
             let id = case["id"].as_str().unwrap();
             if status(&case) == "415" {
-                by_headers += 1;
+                // No business of the decoder.
                 continue;
             }
-            run += 1;
-            match check(&case) {
-                Ok(()) => passed += 1,
-                Err(_) if EXCUSED.iter().any(|(excused, _)| *excused == id) => excused += 1,
-                Err(why) => failed.push(format!("{id}: {why}")),
-            }
+            let is_excused = EXCUSED.iter().any(|(excused, _)| *excused == id);
+            tally.count(id, check(&case), is_excused, &mut failed);
         }
-        println!("remote_write/{name}: {run} cases run, {passed} passed, {excused} excused, {by_headers} left to HTTP");
+        failed.extend(tally.tell(&format!("remote_write/{name}, decoder")).err());
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn answers_as_the_corpus_asks() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/remote_write");
+    if !folder.is_dir() {
+        println!("remote_write over HTTP: no corpus at ../shared/corpus, nothing was run");
+        return;
+    }
+    // A case has a label value of 70,000 bytes.
+    let gate = gateway().limits("max_label_value_bytes: 128KiB").start();
+    let mut failed = Vec::new();
+    for name in ["v1.jsonl", "v2.jsonl", "http.jsonl"] {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        let mut tally = Tally::default();
+        for line in text.lines() {
+            let case: Json = serde_json::from_str(line).unwrap();
+            let id = case["id"].as_str().unwrap();
+            let is_excused = EXCUSED.iter().chain(EXCUSED_OVER_HTTP).any(|(excused, _)| *excused == id);
+            tally.count(id, ask(&gate, &case), is_excused, &mut failed);
+        }
+        failed.extend(tally.tell(&format!("remote_write/{name}")).err());
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Sends a case as it stands, or with the head its kind of message has, and compares the answer.
+fn ask(gate: &Gateway, case: &Json) -> Result<(), String> {
+    let plain = base64(case["body_b64"].as_str().unwrap());
+    let body = if case["compression"] == "none" { snappy(&plain) } else { plain };
+    let of_message = [
+        ("Content-Type", case["content_type"].as_str()),
+        ("Content-Encoding", Some("snappy")),
+        ("X-Prometheus-Remote-Write-Version", case["rw_version_header"].as_str()),
+    ];
+    let headers: Vec<(&str, &str)> = match case["headers"].as_object() {
+        Some(given) => given.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect(),
+        None => of_message.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+    };
+    let answer = http::send("POST", &gate.url("/api/v1/write"), &headers, &body);
+    let (got, expected) = (answer.status.to_string(), status(case));
+    if got != expected && !(expected == "4xx" && got.starts_with('4')) {
+        return Err(format!("expected {expected}, got {got}: {}", answer.text()));
+    }
+    // An answer says why, unless there is nothing to say.
+    same(&got.starts_with('2'), &answer.body.is_empty())?;
+    for kind in ["samples", "histograms", "exemplars"] {
+        let told = answer.headers.get(format!("X-Prometheus-Remote-Write-{kind}-Written"));
+        let told = told.map(|count| count.to_str().unwrap().parse::<u64>().unwrap());
+        // 1.0 has no such headers; who sends it must not be told.
+        let expected = if case["version"] == 1 { None } else { case["expect"]["written"][kind].as_u64() };
+        if expected.is_some() || case["version"] == 1 {
+            same(&expected, &told)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the specification asks for, else what Prometheus answers.
@@ -76,10 +150,10 @@ fn check(case: &Json) -> Result<(), String> {
         let theirs = ["samples", "histograms", "exemplars"].map(|kind| written[kind].as_u64().unwrap());
         same(&theirs, &ours)?;
     }
-    if let Some(stored) = expect["stored"].as_array().filter(|_| !refused || status == "4xx") {
-        let count = |kind: &str| stored.iter().filter(|item| item["kind"] == kind).count() as u64;
-        let ours = [decoded.written.samples, decoded.written.histograms, decoded.written.exemplars];
-        same(&[count("sample"), count("histogram"), count("exemplar")], &ours)?;
+    // Prometheus takes a 1.0 request back as a whole when it answers 400; then it tells nothing about ours.
+    if let Some(stored) = expect["stored"].as_array().filter(|_| !refused || status == "4xx" || version == 2) {
+        let theirs: BTreeSet<String> = stored.iter().filter_map(stored_text).collect();
+        same(&theirs, &taken(&table, &batch))?;
     }
     if refused || !expect["decoded"].is_object() {
         return Ok(());
@@ -121,6 +195,40 @@ fn described(table: &SeriesTable, batch: &Batch) -> BTreeSet<String> {
         facts.insert(format!("family {} {kind:?} {help:?} {unit:?}", family.family));
     }
     facts
+}
+
+/// What Prometheus stored, a line each: of histograms only that they came.
+fn stored_text(item: &Json) -> Option<String> {
+    let value = || loose(item["v"].as_str().unwrap().parse().unwrap());
+    let labels = json_labels(&item["labels"]);
+    Some(match item["kind"].as_str()? {
+        "sample" => format!("sample {labels} {} {}", item["t"], value()),
+        "histogram" => format!("histogram {labels} {}", item["t"]),
+        "exemplar" => format!("exemplar {} {labels} {} {}", json_labels(&item["series"]), item["t"], value()),
+        _ => return None,
+    })
+}
+
+/// What we took, in the same words.
+fn taken(table: &SeriesTable, batch: &Batch) -> BTreeSet<String> {
+    let name = |id| {
+        let series = table.series(id).unwrap();
+        let labels = series.labels.iter().map(|pair| (&*pair.name, &*pair.value));
+        labels_text(labels.chain([("__name__", series.name.measurement())]))
+    };
+    let samples = batch.samples.iter().map(|sample| {
+        let (labels, timestamp) = (name(sample.series), sample.timestamp / 1_000_000);
+        match batch.value(sample) {
+            Value::F64(value) => format!("sample {labels} {timestamp} {}", loose(value)),
+            _ => format!("histogram {labels} {timestamp}"),
+        }
+    });
+    let exemplars = batch.exemplars.iter().map(|exemplar| {
+        let labels = labels_text(exemplar.labels.iter().map(|(name, value)| (&**name, &**value)));
+        let timestamp = exemplar.timestamp.unwrap() / 1_000_000;
+        format!("exemplar {} {labels} {timestamp} {}", name(exemplar.series), loose(exemplar.value))
+    });
+    samples.chain(exemplars).collect()
 }
 
 fn samples(table: &SeriesTable, batch: &Batch) -> BTreeSet<String> {

@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and tells its counts")]
 
+#[path = "support/conformance.rs"]
+mod conformance;
 #[path = "support/wavefront_line.rs"]
 mod wavefront_line;
 
+use conformance::Tally;
 use serde_json::Value as Json;
 use sluicegate::model::{
     BatchBuilder, Centroid, Distribution, Format, Granularity, Losses, SampleFlags, SeriesSpec, SeriesTable, Value,
@@ -46,16 +49,13 @@ fn cases(file: &str) -> Option<Vec<Json>> {
 
 fn judge(file: &str, verdict: impl Fn(&Json) -> Result<(), String>) {
     let Some(cases) = cases(file) else { return };
-    let (mut passed, mut excused, mut failed) = (0, 0, Vec::new());
+    let (mut tally, mut failed) = (Tally::default(), Vec::new());
     for case in &cases {
         let id = case["id"].as_str().unwrap();
-        match verdict(case) {
-            Ok(()) => passed += 1,
-            Err(_) if EXCUSED.iter().any(|(excused, _)| *excused == id) => excused += 1,
-            Err(why) => failed.push(format!("{id}: {why}")),
-        }
+        let is_excused = EXCUSED.iter().any(|(excused, _)| *excused == id);
+        tally.count(id, verdict(case), is_excused, &mut failed);
     }
-    println!("conformance_wavefront: {file}: {} cases run, {passed} passed, {excused} excused", cases.len());
+    failed.extend(tally.tell(&format!("wavefront/{file}")).err());
     assert!(!cases.is_empty() && failed.is_empty(), "{} not passed:\n{}", failed.len(), failed.join("\n"));
 }
 

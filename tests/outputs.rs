@@ -25,10 +25,14 @@ mod support {
 mod dead_letters;
 #[path = "outputs/duplicates.rs"]
 mod duplicates;
+#[path = "outputs/families.rs"]
+mod families;
 #[path = "outputs/names.rs"]
 mod names;
 #[path = "outputs/poison.rs"]
 mod poison;
+#[path = "outputs/wrong_place.rs"]
+mod wrong_place;
 
 use sluicegate::clock;
 use std::collections::BTreeMap;
@@ -274,8 +278,8 @@ fn many_bad_series_take_no_good_one_with_them() {
 }
 
 #[test]
-fn a_destination_that_refuses_everything_is_not_asked_about_every_series() {
-    let sink = destination::remote_write().rule(|_| Some(status(400)));
+fn a_destination_that_refuses_every_sample_is_not_asked_about_every_series() {
+    let sink = destination::remote_write().rule(|request| (!request.lines().is_empty()).then(|| status(400)));
     let gw = gateway().to_kind("prom", RW, &sink, "version: 1").start();
     gw.post_influx(&rows(2000));
     gw.drained();

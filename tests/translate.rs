@@ -207,7 +207,7 @@ fn refused_lines_are_shown_with_a_caret_under_the_fault() {
         ),
         ("prometheus_text", "é{} 1\n", "<stdin>:1:1: "),
         ("prometheus_text", "a{b=\"é\"} x\n", "    a{b=\"é\"} x\n             ^\n"),
-        ("openmetrics", "a 1\n", "<stdin>:2:1: the body does not end with `# EOF`\n"),
+        ("openmetrics", "a 1\n", "<stdin>:2:1: expected `# EOF`, found the end of the body\n"),
         ("wavefront", "a 1 source=s\n b x source=s\n", "<stdin>:2:4: "),
         ("wavefront", "a 1 source=s\n b x source=s\n", "     b x source=s\n       ^\n"),
     ];

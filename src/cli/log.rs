@@ -245,7 +245,7 @@ fn print_record(out: &mut dyn Write, record: &Record) {
 
 fn print_samples(out: &mut dyn Write, batch: &Batch, table: &SeriesTable) {
     for (index, sample) in batch.samples.iter().enumerate() {
-        let Some(series) = table.series(sample.series) else { continue };
+        let Some(series) = batch.series(sample.series, table) else { continue };
         let mut text = time(sample.timestamp);
         let _ = write!(text, " {}", sample_text(&series, batch, sample));
         if let Some(start) = batch.start_of(index) {

@@ -13,6 +13,7 @@ mod account;
 mod chunks;
 mod decode;
 mod notes;
+mod styles;
 mod target;
 
 use crate::clock;
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+pub use styles::Styles;
 use target::{Pieces, Target};
 
 /// Batches between the two threads.
@@ -51,6 +53,12 @@ pub(super) struct Arguments {
     /// Write nothing; show as a table what each kind of output would lose
     #[arg(long, conflicts_with = "to")]
     dry_run: bool,
+    /// Name and shape series as that program does: telegraf_v1, telegraf_v2, vmagent or vector
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "dry_run")]
+    preset: Option<String>,
+    /// Set an option of outputs by its key in the configuration, whatever the preset says; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "dry_run")]
+    set: Vec<String>,
     /// Write remote-write messages of about 10000 samples to numbered files in DIR instead of one to standard output
     #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
     split: Option<PathBuf>,
@@ -70,17 +78,25 @@ pub(super) fn translate(arguments: &Arguments) -> ExitCode {
         complain(&"`--split` goes with `--to remote_write` or `--to remote_write2`");
         return ExitCode::from(USAGE);
     }
+    let styles = match arguments.to.map(|to| Styles::of(to, arguments.preset.as_deref(), &arguments.set)).transpose() {
+        Ok(styles) => styles.unwrap_or_default(),
+        Err(message) => {
+            complain(&message);
+            return ExitCode::from(USAGE);
+        }
+    };
     let mut files = arguments.files.clone();
     if files.is_empty() {
         files.push(PathBuf::from("-"));
     }
     let progress = progress(&files, arguments.to.is_some() && arguments.split.is_none());
-    let batches = decode_in_thread(arguments.from, files, progress.clone());
+    let decoder = Decoder::new(arguments.from, styles.prometheus.clone());
+    let batches = decode_in_thread(decoder, files, progress.clone());
     let mut run = Run { batches, progress, refusals: Refusals::new() };
     let ended = match (arguments.to, &arguments.split) {
         (None, _) => run.compare(),
-        (Some(to), None) => run.filter(to),
-        (Some(to), Some(dir)) => run.split(to, dir),
+        (Some(to), None) => run.filter(to, &styles),
+        (Some(to), Some(dir)) => run.split(to, &styles, dir),
     };
     run.progress.finish_and_clear();
     match ended {
@@ -128,11 +144,10 @@ fn size(file: &Path) -> Option<u64> {
 }
 
 /// Reads and decodes ahead of the writer. The thread is not waited for: it may be reading from a pipe that never ends.
-fn decode_in_thread(from: Format, files: Vec<PathBuf>, progress: ProgressBar) -> Receiver<io::Result<Decoded>> {
+fn decode_in_thread(mut decoder: Decoder, files: Vec<PathBuf>, progress: ProgressBar) -> Receiver<io::Result<Decoded>> {
     let (sender, receiver) = mpsc::sync_channel(WAITING_MAX);
     thread::spawn(move || {
-        let mut chunks = Chunks::new(from, files, progress);
-        let mut decoder = Decoder::new(from);
+        let mut chunks = Chunks::new(decoder.format(), files, progress);
         loop {
             let decoded = match chunks.next() {
                 Ok(None) => return,
@@ -164,18 +179,18 @@ struct Run {
 }
 
 impl Run {
-    fn filter(&mut self, to: Format) -> io::Result<()> {
+    fn filter(&mut self, to: Format, styles: &Styles) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        self.translate(&mut [target::filter(to, Pieces::Message)], &mut |bytes| {
+        self.translate(&mut [target::filter(to, styles, Pieces::Message)], &mut |bytes| {
             out.write_all(bytes)?;
             out.flush()
         })
     }
 
-    fn split(&mut self, to: Format, dir: &Path) -> io::Result<()> {
+    fn split(&mut self, to: Format, styles: &Styles, dir: &Path) -> io::Result<()> {
         fs::create_dir_all(dir)?;
         let mut number = 0;
-        self.translate(&mut [target::filter(to, Pieces::Messages)], &mut |message| {
+        self.translate(&mut [target::filter(to, styles, Pieces::Messages)], &mut |message| {
             number += 1;
             let path = dir.join(format!("{number:08}.snappy"));
             fs::write(&path, message).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
@@ -223,7 +238,7 @@ impl Run {
 /// What the gateway can write, each as its outputs do.
 fn outputs() -> Vec<(&'static str, Box<dyn Target>)> {
     let influx_line = |unsigned| target::influx_line(influx_line::encode::Options { unsigned, ..Default::default() });
-    let other = |format| target::filter(format, Pieces::Messages);
+    let other = |format| target::filter(format, &Styles::default(), Pieces::Messages);
     vec![
         ("remote_write", other(Format::RemoteWrite)),
         ("remote_write2", other(Format::RemoteWrite2)),
@@ -251,9 +266,20 @@ pub struct Translation {
 /// Translates an input in memory, as the command does. Remote write is read and written as one Snappy block. The error is a
 /// sentence about an input that is no message at all.
 pub fn translation(from: Format, to: Format, input: &[u8], now: TimestampNs) -> Result<Translation, String> {
+    translation_as(from, to, &Styles::default(), input, now)
+}
+
+/// The same in other styles.
+pub fn translation_as(
+    from: Format,
+    to: Format,
+    styles: &Styles,
+    input: &[u8],
+    now: TimestampNs,
+) -> Result<Translation, String> {
     let mut chunks = Chunks::of(from, input.to_vec());
-    let mut decoder = Decoder::new(from);
-    let mut target = target::filter(to, Pieces::Message);
+    let mut decoder = Decoder::new(from, styles.prometheus.clone());
+    let mut target = target::filter(to, styles, Pieces::Message);
     let (mut bytes, mut report) = (Vec::new(), Report::default());
     let mut sink = |piece: &[u8]| {
         bytes.extend_from_slice(piece);
@@ -298,6 +324,34 @@ mod tests {
         let point = "\"a\" 1.0 source=\"s\"\n";
         assert_eq!(text(Format::Wavefront, Format::Wavefront, point), point);
         assert_eq!(text(Format::Wavefront, Format::PrometheusText, point), "a{source=\"s\"} 1\n");
+    }
+
+    #[test]
+    fn metadata_of_1_0_is_lost_only_where_no_series_is_of_its_family() {
+        use crate::model::Loss;
+        use crate::wire::compression;
+        use crate::wire::remote_write::messages::{Label, MetricMetadata, Sample, TimeSeries, WriteRequest};
+        use prost::Message;
+        let label = |name: &str, value: &str| Label { name: name.to_owned(), value: value.to_owned() };
+        let series = TimeSeries {
+            labels: vec![label("__name__", "c_total")],
+            samples: vec![Sample { value: 1.0, timestamp: 1 }],
+            ..TimeSeries::default()
+        };
+        let family = |name: &str| MetricMetadata {
+            r#type: 1,
+            metric_family_name: name.to_owned(),
+            help: "h".to_owned(),
+            ..MetricMetadata::default()
+        };
+        let metadata = vec![family("c_total"), family("elsewhere")];
+        let input = compression::snappy(&WriteRequest { timeseries: vec![series], metadata }.encode_to_vec());
+        let there = translation(Format::RemoteWrite, Format::RemoteWrite2, &input, 0).unwrap();
+        assert_eq!(there.losses.iter().collect::<Vec<_>>(), [(Loss::Metadata, 1)]);
+        let text = translation(Format::RemoteWrite2, Format::PrometheusText, &there.bytes, 0).unwrap().bytes;
+        assert_eq!(String::from_utf8(text).unwrap(), "# HELP c_total h\n# TYPE c_total counter\nc_total 1 1\n");
+        let back = translation(Format::RemoteWrite, Format::RemoteWrite, &input, 0).unwrap();
+        assert_eq!(back.losses.total(), 0, "1.0 says it apart");
     }
 
     #[test]

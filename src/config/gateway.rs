@@ -35,11 +35,14 @@ const WAIT_MIN: Duration = Duration::from_millis(1);
 pub(super) fn read(root: Section<'_>) -> Config {
     let [listen_key, log_key, series_key, limits_key, outputs_key] =
         ["listen", "log", "series", "limits", "outputs"].map(|name| root.key(name));
-    let outputs = output::read_all(&outputs_key);
+    let mut outputs = output::read_all(&outputs_key);
     let limits_section = limits_key.section();
     let memory_limit_key = limits_section.as_ref().map(|section| section.key("memory_limit"));
     let memory_limit = memory_limit_key.as_ref().and_then(|key| key.size(&MEMORY_LIMIT)).and_then(machine_size);
-    let budget = Budget::of(memory_limit, outputs.len());
+    let budget = Budget::of(memory_limit, &outputs);
+    for output in &mut outputs {
+        output.queue.body_bytes_max = budget.sent_bytes_max;
+    }
     let config = Config {
         listen: listen_key.section().map(listen).unwrap_or_default(),
         log: log_key.section().map_or(budget.log.clone(), |section| log(section, budget.log)),
@@ -139,6 +142,7 @@ fn limits(section: Section<'_>, default: &Limits) -> Limits {
         read_timeout: wait("read_timeout", default.read_timeout),
         memory_limit: default.memory_limit,
         in_flight_bytes: default.in_flight_bytes,
+        pushed_bytes_max: default.pushed_bytes_max,
         idle_timeout: wait("idle_timeout", default.idle_timeout),
         series_stale: wait("series_stale", default.series_stale),
     };

@@ -7,6 +7,7 @@ use super::{
     Wavefront, WavefrontTarget, address,
 };
 use crate::relabel::{Action, Rule, RuleSpec};
+use crate::wire::style::{Preset, Style};
 use crate::wire::wavefront::encode::SOURCE_LABELS;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -172,7 +173,22 @@ fn remote_write(section: &Section<'_>, retry_on_http_429: bool) -> Option<Remote
     let target = section.key("url").required().try_read(|text| address::target(text, &["http", "https"]));
     let (url, credentials) = target.map(|target| (target.url, target.credentials)).unzip();
     let http = http::client(section, credentials.flatten());
-    Some(RemoteWrite { url: url?.to_string(), version, http, retry_on_http_429 })
+    let style = style(section);
+    Some(RemoteWrite { url: url?.to_string(), version, http, style, retry_on_http_429 })
+}
+
+/// The options of a destination: those of its preset, but for those that are given themselves.
+fn style<S: Style>(section: &Section<'_>) -> S {
+    let preset = section.key("preset").try_read(|text| Preset::from_name(text).and_then(S::try_of));
+    let mut style = preset.unwrap_or_default();
+    for name in S::KEYS {
+        let set = section.key(name).try_read(|text| {
+            let mut set = style.clone();
+            set.set(name, text).map(|()| set)
+        });
+        style = set.unwrap_or(style);
+    }
+    style
 }
 
 /// The versions of InfluxDB's write API.
@@ -192,7 +208,8 @@ fn influx(section: &Section<'_>) -> Option<Influx> {
     let api = influx_api(section, version, &http);
     let gzip = section.key("gzip").boolean().unwrap_or(true);
     let create_database = section.key("create_database").boolean().unwrap_or(false);
-    Some(Influx { url: url?, api: api?, http, gzip, create_database })
+    let style = style(section);
+    Some(Influx { url: url?, api: api?, http, gzip, create_database, style })
 }
 
 /// `username` and `password` beside the URL: a short way to write `basic_auth`.
@@ -287,7 +304,8 @@ fn wavefront(section: &Section<'_>) -> Option<Wavefront> {
     let source = section.key("source").filled_text();
     let labels = section.key("source_labels");
     let source_labels = if labels.is_given() { labels.texts() } else { SOURCE_LABELS.map(str::to_owned).to_vec() };
-    Some(Wavefront { target: target?, source, source_labels, http })
+    let style = style(section);
+    Some(Wavefront { target: target?, source, source_labels, style, http })
 }
 
 fn wavefront_target(text: &str) -> Result<(WavefrontTarget, Option<address::Credentials>), String> {

@@ -93,6 +93,46 @@ fn takes_nothing_for_the_defaults() {
 }
 
 #[test]
+fn a_preset_is_a_set_of_options_that_others_may_change() {
+    use crate::wire::influx_line::schema::{NativeHistograms, Schema};
+    use crate::wire::prometheus_names::{NameCharacters, Strings, Style, ValueField};
+    use crate::wire::wavefront::encode::Names;
+    let telegraf = Style {
+        value_field: ValueField::Keep,
+        name_characters: NameCharacters::Trim,
+        bare_measurement: Some("prometheus".to_owned()),
+        strings: Strings::Drop,
+    };
+    let of = |keys| remote_write(keys).0.style;
+    assert_eq!(of(""), Style::default());
+    assert_eq!(of("preset: telegraf_v2"), telegraf);
+    let changed = Style { value_field: ValueField::Strip, strings: Strings::Info, ..telegraf };
+    assert_eq!(of("strings: info, value_field: strip, preset: telegraf_v2"), changed);
+    let rows = influx("url: http://h, database: d, preset: telegraf_v1, native_histograms: buckets").style;
+    assert_eq!((rows.schema, rows.native_histograms), (Schema::Family, NativeHistograms::Buckets));
+    let one = influx("url: http://h, database: d, schema: single, measurement: m").style;
+    assert_eq!((one.schema, one.measurement.as_str()), (Schema::Single, "m"));
+    assert_eq!(wavefront("url: http://h, preset: telegraf_v1").style.names, Names::Dotted);
+
+    let text = "outputs:\n\
+        - { name: a, prometheus_remote_write: { url: http://h, preset: telegraf, strings: yes, schema: flat } }\n\
+        - { name: b, influxdb: { url: http://h, database: d, preset: vector, measurement: '#m' } }\n\
+        - { name: c, wavefront: { url: http://h, names: dots } }\n";
+    let found = mistakes(text);
+    for expected in [
+        "preset: expected one of telegraf_v1, telegraf_v2, vmagent, vector, found \"telegraf\"",
+        "strings: expected one of drop, label, info, found \"yes\"",
+        "schema: unknown key",
+        "preset: expected telegraf_v1 or telegraf_v2 here, found \"vector\"",
+        "measurement: expected a measurement that line protocol can carry, found \"#m\"",
+        "names: expected one of kept, dotted, found \"dots\"",
+    ] {
+        assert!(found.iter().any(|mistake| mistake.contains(expected)), "{expected}: {found:#?}");
+    }
+    assert_eq!(found.len(), 6, "{found:#?}");
+}
+
+#[test]
 fn cuts_a_small_log_into_segments() {
     assert_eq!(good("log: { max_bytes: 1MiB }").log.segment_bytes, 256 << 10);
 }
@@ -100,14 +140,20 @@ fn cuts_a_small_log_into_segments() {
 #[test]
 fn a_limit_of_memory_divides_itself_and_explicit_keys_win() {
     for (limit, outputs) in
-        [(MEMORY_LIMIT_MIN, 0), (MEMORY_LIMIT_MIN, 5), (512 << 20, 2), (1 << 30, 1), (8 << 30, 3), (1 << 44, 1)]
+        [(MEMORY_LIMIT_MIN, 0), (MEMORY_LIMIT_MIN, 6), (512 << 20, 2), (1 << 30, 1), (8 << 30, 3), (1 << 44, 1)]
     {
         let output = |at| format!("{{ name: o{at}, wavefront: {{ url: 'http://h' }} }}");
         let outputs: Vec<_> = (0..outputs).map(output).collect();
         let config = good(&format!("limits: {{ memory_limit: {limit} }}\noutputs: [{}]", outputs.join(", ")));
         assert!(config.limits.decompressed_bytes_max >= 1 << 20 && config.limits.connections_max >= 64, "{config:?}");
-        assert!(config.series.bytes_max >= 1 << 20, "{config:?}");
+        assert!(config.series.bytes_max >= 4 << 20, "{config:?}");
+        let sends = config.outputs.iter().all(|output| output.queue.body_bytes_max >= 128 << 10);
+        assert!(sends && config.log.segment_bytes >= 16 << 20, "{config:?}");
     }
+    // Too many outputs for so little is a mistake, not a table without room.
+    let many: Vec<_> = (0..40).map(|at| format!("{{ name: o{at}, wavefront: {{ url: 'http://h' }} }}")).collect();
+    let mistakes = mistakes(&format!("limits: {{ memory_limit: 256MiB }}\noutputs: [{}]", many.join(", ")));
+    assert!(mistakes.iter().any(|mistake| mistake.contains("too little")), "{mistakes:?}");
     let ample = good("limits: { memory_limit: 1TiB }");
     assert_eq!((ample.log, ample.series), (LogSettings::default(), SeriesSettings::default()));
     assert_eq!(ample.limits, Limits { memory_limit: Some(1 << 40), ..Limits::default() });
@@ -131,6 +177,7 @@ fn reads_http_clients_and_queues() {
     let expected = Queue {
         lanes: 7,
         samples_per_send: 100,
+        body_bytes_max: 4 << 20,
         send_deadline: Duration::from_secs(2),
         backoff_min: Duration::from_secs(1),
         backoff_max: Duration::from_secs(90),

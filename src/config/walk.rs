@@ -7,6 +7,7 @@ use super::document::{Entry, Node, Place, Value};
 use super::expand::expand;
 use super::mistakes::{Mistake, quoted};
 use super::units;
+use crate::wire::style;
 use hyper::header::HeaderValue;
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -166,13 +167,7 @@ impl<'a> Key<'a> {
 
     /// One of the spellings.
     pub(super) fn one_of<T: Copy>(&self, spellings: &[(&str, T)]) -> Option<T> {
-        self.try_read(|text| {
-            let found = spellings.iter().find(|(spelling, _)| *spelling == text).map(|(_, value)| *value);
-            found.ok_or_else(|| {
-                let names: Vec<_> = spellings.iter().map(|(spelling, _)| *spelling).collect();
-                format!("expected one of {}", names.join(", "))
-            })
-        })
+        self.try_read(|text| style::one_of(spellings, text))
     }
 
     /// `true` or `false`.

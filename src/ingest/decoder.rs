@@ -92,7 +92,9 @@ fn not_metrics(body: &[u8]) -> Report {
     let ends = memchr_iter(b'\n', body).chain(std::iter::once(body.len()));
     for (at, end) in ends.enumerate() {
         if !body[start..end].trim_ascii().is_empty() {
-            report.refuse(1, at + 1, 0, Refusal::Unsupported, || "spans, events and logs are not metrics".to_owned());
+            report.refuse(1, at + 1, 0, Refusal::Unsupported, || {
+                "expected metrics, found spans, events or logs".to_owned()
+            });
         }
         start = end + 1;
     }

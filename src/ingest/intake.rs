@@ -15,7 +15,7 @@ use super::decoder::{Decoder, Written};
 use crate::clock;
 use crate::log::AppendError;
 use crate::memory::Memory;
-use crate::model::{Batch, BatchBuilder, Format, Refusal, SeriesLimits};
+use crate::model::{Batch, BatchBuilder, Format, Metadata, Refusal, SeriesLimits, Source};
 use crate::wire::Report;
 use crate::wire::compression::{DecompressError, Encoding, decompress};
 use http_body_util::BodyExt;
@@ -466,7 +466,7 @@ impl Gate {
         let Decoded { batch, taken, charge } = decoded;
         if !batch.is_empty() {
             let (format, samples) = (batch.format, batch.samples.len() as u64);
-            let appended = self.append_batch(batch).await;
+            let appended = self.append_batch(self.table.source(peer), &Arc::new(batch)).await;
             appended.inspect_err(|_| self.ledger.reject(format, Refusal::Log, samples))?;
             self.note_source(peer, format, samples);
         }
@@ -486,7 +486,7 @@ impl Gate {
             return Ok(taken);
         }
         let (format, samples) = (batch.format, batch.samples.len() as u64);
-        let appended = self.append_batch_until(batch, give_up).await;
+        let appended = self.append_batch_until(self.table.source(peer), batch, give_up).await;
         drop(charge);
         match appended {
             Ok(()) => {
@@ -501,21 +501,23 @@ impl Gate {
     }
 
     /// What a batch tells of families is learned once the log has it; before, a sender that repeats it would not be heard.
-    async fn append_batch(&self, batch: Batch) -> Result<(), AppendError> {
-        let families = batch.metadata.clone();
-        self.log.append(batch).await?;
-        for metadata in families {
-            self.table.learn(Arc::unwrap_or_clone(metadata));
+    async fn append_batch(&self, source: Source, batch: &Arc<Batch>) -> Result<(), AppendError> {
+        self.log.append(Arc::clone(batch)).await?;
+        for metadata in &batch.metadata {
+            self.table.learn(source, Metadata::clone(metadata));
         }
         Ok(())
     }
 
-    async fn append_batch_until(&self, batch: Batch, give_up: impl Future<Output = ()>) -> Result<(), AppendError> {
-        let mut give_up = pin!(give_up);
+    async fn append_batch_until(
+        &self,
+        source: Source,
+        batch: Batch,
+        give_up: impl Future<Output = ()>,
+    ) -> Result<(), AppendError> {
+        let (batch, mut give_up) = (Arc::new(batch), pin!(give_up));
         loop {
-            // A full log does not give the batch back.
-            let copy = batch.clone();
-            let Err(error) = self.append_batch(copy).await else { return Ok(()) };
+            let Err(error) = self.append_batch(source, &batch).await else { return Ok(()) };
             let AppendError::Full { .. } = error else { return Err(error) };
             tokio::select! {
                 biased;

@@ -231,7 +231,8 @@ pub async fn serve_influx_udp(socket: UdpSocket, gate: Arc<Gate>, shutdown: Canc
 
 type Batch = (Vec<u8>, SocketAddr);
 
-/// Reads datagrams and never waits for the log: what the kernel's buffer cannot hold is lost uncounted.
+/// Reads datagrams and never waits for the log: what the kernel's buffer cannot hold is lost, and counted by
+/// [`super::Datagrams`].
 async fn receive(socket: &UdpSocket, queue: mpsc::Sender<Batch>, gate: &Gate, shutdown: &CancellationToken) {
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
     let mut lines = Lines::new(gate.limits.line_bytes_max);

@@ -7,7 +7,7 @@
 //!
 //! Differences: samples with timestamps are taken (a Pushgateway refuses them, since it would be scraped for ever);
 //! `push_time_seconds` is not made up; groups live in memory only, so after a restart nothing is ended that was pushed
-//! before. Beyond [`BYTES_MAX`], groups are passed on but not remembered.
+//! before. Beyond `Limits::pushed_bytes_max`, groups are passed on but not remembered.
 
 use super::Gate;
 use super::answer::{Answer, empty, refusals, text};
@@ -35,10 +35,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Bytes that all groups together remember, estimated.
-const BYTES_MAX: usize = 256 << 20;
-/// The same as a part of `limits.memory_limit`, where that is less.
-const MEMORY_LIMIT_PART: usize = 16;
 /// Estimated cost of a remembered series beside its texts.
 const MEMBER_BYTES: usize = 384;
 /// Estimated cost of a label or a family beside its texts.
@@ -69,10 +65,9 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// No groups yet, of a process with that limit of memory.
-    pub(super) fn new(memory_limit: Option<usize>) -> Self {
+    /// No groups yet; all together remember so many bytes, estimated.
+    pub(super) fn new(bytes_max: usize) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        let bytes_max = memory_limit.map_or(BYTES_MAX, |limit| BYTES_MAX.min(limit / MEMORY_LIMIT_PART));
         Self { shards, bytes: AtomicUsize::new(0), bytes_max, hasher: RandomState::new() }
     }
 
@@ -283,7 +278,8 @@ fn merge(old: Option<&Group>, pushed: Group, method: &Method) -> (Group, Vec<(Al
     (next, gone)
 }
 
-/// Marks series as ended; those that left the table meanwhile come back for it.
+/// Marks series as ended; those that left the table meanwhile come back for it, whatever its bound: at most what groups
+/// remember, since a group that was ended has to be pushed again, within the bound, before it can end again.
 fn end(table: &SeriesTable, batch: &mut Batch, gone: &[(AliasHash, Member)], now: TimestampNs) {
     let marker = Value::F64(f64::from_bits(STALE_MARKER_BITS));
     for (alias, (_, series)) in gone {
@@ -361,7 +357,7 @@ mod tests {
     #[test]
     fn groups_are_remembered_up_to_a_bound_in_bytes() {
         let table = SeriesTable::default();
-        let groups = Groups::new(Some(MEMORY_LIMIT_PART << 10));
+        let groups = Groups::new(1 << 10);
         let (mut shard, grouping) = (HashMap::new(), |job: &str| vec![("job".to_owned(), job.to_owned())]);
         let long = "l".repeat(1 << 10);
         assert!(groups.remember(&mut shard, grouping("a"), group(&table, &[("a", &["a"])])));

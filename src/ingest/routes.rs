@@ -3,12 +3,15 @@
 use super::answer::{Answer, COME_AGAIN, come_again, text, wrong_method};
 use super::intake::{Charge, discard};
 use super::{Gate, influx, influx_query, prometheus, pushgateway, remote_write, wavefront};
+use crate::model::Source;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use parking_lot::Mutex;
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,9 +26,9 @@ const LARGE_PAGES_MAX: usize = 1;
 const SMALL_PAGE_BYTES_MAX: usize = 64 << 10;
 /// How long a request waits for its turn to have a page made.
 const PAGE_WAIT: Duration = Duration::from_secs(10);
-/// How long a page that is not small may take to be written; then its connection is cut, whose peer holds others up. As
-/// long as a Prometheus server waits for a scrape.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 10 });
+/// How long a page that is not small may take to be written; then its connection is cut, whose peer holds others up. Half as
+/// long as a Prometheus server waits for a scrape, so that one that comes behind still gets its own.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 5 });
 
 /// What the gateway itself serves on the port of the inputs: `/metrics`, `/scrape`, `/api/v1/status`, the web page, health
 /// and reload.
@@ -36,24 +39,57 @@ pub trait Pages: Send + Sync + 'static {
     fn is_large(&self, path: &str) -> bool;
 }
 
-/// Turns to have a page made.
+/// Turns to have a page made. Sources take turns at large pages: of each only one request is in the line of all, its others
+/// wait behind that, so one that asks again and again and never reads holds others up for one page at most.
 #[derive(Debug)]
 pub(super) struct Turns {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    /// Sources with requests for large pages.
+    lines: Mutex<HashMap<Source, Arc<Semaphore>>>,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { small: Arc::new(Semaphore::new(PAGES_MAX)), large: Arc::new(Semaphore::new(LARGE_PAGES_MAX)) }
+        let turns = |pages| Arc::new(Semaphore::new(pages));
+        Self { small: turns(PAGES_MAX), large: turns(LARGE_PAGES_MAX), lines: Mutex::default() }
     }
+}
+
+impl Turns {
+    /// Waits for a turn to have a small page made; none after [`PAGE_WAIT`].
+    async fn small(&self) -> Option<Turn> {
+        let turn = timeout(PAGE_WAIT, Arc::clone(&self.small).acquire_owned()).await.ok()?.ok()?;
+        Some(Turn { _page: turn, _line: None })
+    }
+
+    /// Waits for the turn of a source to have a large page made and written; none after [`PAGE_WAIT`].
+    async fn large(&self, source: Source) -> Option<Turn> {
+        let line = {
+            let mut lines = self.lines.lock();
+            lines.retain(|_, line| Arc::strong_count(line) > 1);
+            Arc::clone(lines.entry(source).or_insert_with(|| Arc::new(Semaphore::new(1))))
+        };
+        let turn = async {
+            let first = line.acquire_owned().await.ok()?;
+            let page = Arc::clone(&self.large).acquire_owned().await.ok()?;
+            Some(Turn { _page: page, _line: Some(first) })
+        };
+        timeout(PAGE_WAIT, turn).await.ok()?
+    }
+}
+
+/// A turn, given back when it is dropped.
+struct Turn {
+    _page: OwnedSemaphorePermit,
+    _line: Option<OwnedSemaphorePermit>,
 }
 
 /// A page that is being written: the connection drops it with its last byte.
 struct Held {
     page: Bytes,
     _charge: Charge,
-    _turn: Option<OwnedSemaphorePermit>,
+    _turn: Option<Turn>,
     _written: DropGuard,
 }
 
@@ -86,7 +122,7 @@ pub(super) async fn answer(
         "/query" => "GET, POST",
         "/ping" => "GET, HEAD, POST",
         "/health" => "GET, HEAD",
-        _ => return page(gate, pages, cut, path, request).await,
+        _ => return page(gate, pages, from, cut, path, request).await,
     };
     if !allowed.split(", ").any(|method| method == request.method().as_str()) {
         return unread(request.into_body(), wrong_method(allowed)).await;
@@ -107,6 +143,7 @@ pub(super) async fn answer(
 async fn page(
     gate: &Arc<Gate>,
     pages: &Arc<dyn Pages>,
+    from: IpAddr,
     cut: &CancellationToken,
     path: String,
     request: Request<Incoming>,
@@ -115,8 +152,9 @@ async fn page(
     discard(body).await;
     let is_large = pages.is_large(&path);
     let busy = || come_again(text(StatusCode::SERVICE_UNAVAILABLE, "too many pages are asked for at once"), COME_AGAIN);
-    let turns = if is_large { &gate.page_turns.large } else { &gate.page_turns.small };
-    let Ok(Ok(turn)) = timeout(PAGE_WAIT, Arc::clone(turns).acquire_owned()).await else { return busy() };
+    let turns = &gate.page_turns;
+    let turn = if is_large { turns.large(gate.table.source(from)).await } else { turns.small().await };
+    let Some(turn) = turn else { return busy() };
     if is_large && gate.memory.is_short() {
         return busy();
     }

@@ -14,7 +14,7 @@ use fixture::{Exchange, Fixture};
 use prost::Message;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 /// A body that lets the decoder panic.
 pub(super) const MEETS_A_BUG: &[u8] = b"meets a bug\n";
@@ -554,5 +554,32 @@ async fn scrapers_that_do_not_read_hold_one_page_and_not_for_long() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(fixture.gate.is_free(), "what is written is given back");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_whose_scrapers_never_read_holds_others_up_for_one_page_only() {
+    let fixture = Fixture::start().await;
+    let ask = async |from: [u8; 4]| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut stream = socket.connect(fixture.address).await.unwrap();
+        stream.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        stream
+    };
+    let mut deaf = Vec::new();
+    for _ in 0..6 {
+        deaf.push(ask([127, 0, 0, 2]).await);
+        if deaf.len() == 1 {
+            deaf[0].readable().await.unwrap();
+        }
+    }
+    for _ in 0..2 {
+        let mut answer = Vec::new();
+        ask([127, 0, 0, 1]).await.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..answer.len().min(200)]));
+        assert!(answer.len() > fixture::LARGE_PAGE_BYTES);
+    }
+    drop(deaf);
     fixture.stop().await;
 }

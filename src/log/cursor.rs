@@ -406,9 +406,8 @@ pub(super) fn replace(
     storage.sync_dir(&cursors_dir(dir))
 }
 
-/// Saves every cursor whose file is behind, whatever becomes of the others; the first error. The caller holds the upkeep
-/// lock.
-pub(super) fn save_moved(shared: &Shared) -> Result<(), LogError> {
+/// Saves every cursor whose file is behind, whatever becomes of the others; the errors. The caller holds the upkeep lock.
+pub(super) fn save_moved(shared: &Shared) -> Vec<LogError> {
     let (moved, end) = {
         let state = shared.state.lock();
         let newest = state.segments.back().map_or(state.end, |segment| segment.first);
@@ -418,7 +417,7 @@ pub(super) fn save_moved(shared: &Shared) -> Result<(), LogError> {
         let moved: Vec<_> = moved.map(|(name, slot)| (name.clone(), slot.state.clone())).collect();
         (moved, state.end)
     };
-    let mut saved = Ok(());
+    let mut errors = Vec::new();
     for (name, state) in moved {
         let path = path_of(&shared.config.dir, &name);
         match replace(&*shared.storage, &shared.config.dir, &name, &state, end).map_err(LogError::at(&path)) {
@@ -427,8 +426,8 @@ pub(super) fn save_moved(shared: &Shared) -> Result<(), LogError> {
                     (slot.saved, slot.saved_end, slot.unsound) = (state, end, false);
                 }
             }
-            Err(error) => saved = saved.and(Err(error)),
+            Err(error) => errors.push(error),
         }
     }
-    saved
+    errors
 }

@@ -1,20 +1,21 @@
 //! What stands in a log's records, for people: reads, changes nothing, needs no lock.
 
 use super::damage::{Gap, TimeRange};
-use super::payload::{Definitions, decode_batch};
-use super::reader::collect_definitions;
-use super::record::{Header, Kind};
+use super::definitions::Definitions;
+use super::reader::{collect_definitions, read_batch};
+use super::record::Kind;
 use super::segment::{Walk, segment_name, segment_names, segments_dir};
 use super::{Disk, LogError, Position, Record, Seq, Storage};
-use crate::model::{Batch, SeriesTable, TimestampNs};
+use crate::model::{SeriesTable, TimestampNs};
 use std::io;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A record met by [`inspect`].
 #[derive(Debug)]
 pub enum Inspected<'a> {
-    /// A batch, and the table that knows its series.
+    /// A batch, and the table to ask for its series with.
     Record(&'a Record, &'a SeriesTable),
     /// Records that cannot be read.
     Damaged(Gap),
@@ -50,10 +51,10 @@ fn inspect_segment(
     let file = Disk.open(path, false)?;
     let bytes = file.size()?;
     let mut walk = Walk::new(file, bytes).lenient();
-    // One a segment, so that no more than a segment's series are held.
-    let table = SeriesTable::default();
-    let mut definitions = Definitions::default();
-    collect_definitions(&mut walk, &table, &mut definitions)?;
+    // Nobody sends: every series is a recalled one.
+    let table = Arc::new(SeriesTable::default());
+    let mut definitions = Definitions::new(Disk.open(path, false)?, true, &table);
+    collect_definitions(&mut walk, &mut definitions)?;
     walk.go_to(0);
     while let Some((offset, header)) = walk.step()? {
         if header.next().seq > until {
@@ -68,7 +69,13 @@ fn inspect_segment(
             shown = visit(&Inspected::Damaged(Gap::between(before, header.position, appended)));
         }
         if shown.is_continue() && header.kind == Kind::Samples && range.contains(&header.position.seq) {
-            let record = read(&mut walk, offset, &header, &definitions, &table)?;
+            definitions.make_room();
+            let Position { seq, ordinal } = header.position;
+            let batch = read_batch(&mut walk, offset, &header, &mut definitions, table.pin())?;
+            let record = batch.map(|batch| {
+                let (appended_at, batch) = (header.appended_at, batch.into());
+                Record { seq, ordinal, appended_at, batch }
+            });
             let appended = TimeRange::at(header.appended_at);
             shown = match &record {
                 Some(record) => visit(&Inspected::Record(record, &table)),
@@ -80,18 +87,4 @@ fn inspect_segment(
         }
     }
     Ok(ControlFlow::Continue(()))
-}
-
-fn read(
-    walk: &mut Walk,
-    offset: u64,
-    header: &Header,
-    definitions: &Definitions,
-    table: &SeriesTable,
-) -> io::Result<Option<Record>> {
-    let Some(payload) = walk.payload(offset, header)? else { return Ok(None) };
-    let mut batch = Batch::new(header.format, table.pin());
-    let Position { seq, ordinal } = header.position;
-    let decoded = decode_batch(payload, header.count, definitions, table, &mut batch);
-    Ok(decoded.ok().map(|()| Record { seq, ordinal, appended_at: header.appended_at, batch }))
 }

@@ -19,9 +19,8 @@
 
 use super::bytes::{Malformed, Put, Take};
 use crate::model::{
-    AliasHash, Batch, Centroid, Counts, Dialect, Distribution, Exemplar, Format, Granularity, IdMap, Metadata,
-    MetricType, NativeHistogram, ResetHint, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Source,
-    Span, Value,
+    Batch, Centroid, Counts, Dialect, Distribution, Exemplar, Format, Granularity, IdMap, Metadata, MetricType,
+    NativeHistogram, ResetHint, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Span, Value,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -133,7 +132,8 @@ fn decode_metadata(take: &mut Take<'_>) -> Result<Metadata, Malformed> {
     })
 }
 
-fn decode_series(bytes: &[u8]) -> Result<(Dialect, SeriesSpec<'_>), Malformed> {
+/// Reads a definition.
+pub(super) fn decode_series(bytes: &[u8]) -> Result<(Dialect, SeriesSpec<'_>), Malformed> {
     let mut take = Take(bytes);
     let dialect = Dialect::from_number(take.byte()?).ok_or(Malformed)?;
     let bits = take.byte()?;
@@ -142,43 +142,6 @@ fn decode_series(bytes: &[u8]) -> Result<(Dialect, SeriesSpec<'_>), Malformed> {
     let labels = take.list(|take| Ok((Cow::from(take.text()?), Cow::from(take.text()?))))?;
     let metadata = if bits & HAS_METADATA != 0 { Some(Arc::new(decode_metadata(&mut take)?)) } else { None };
     Ok((dialect, SeriesSpec { measurement, field, labels, metadata }))
-}
-
-/// The definitions of a segment being read.
-#[derive(Debug, Default)]
-pub(super) struct Definitions(IdMap<u32, Definition>);
-
-#[derive(Debug)]
-struct Definition {
-    alias: AliasHash,
-    bytes: Box<[u8]>,
-}
-
-impl Definitions {
-    /// Learns a payload of definitions; the second copy of one changes nothing.
-    pub(super) fn learn(&mut self, payload: &[u8], table: &SeriesTable) -> Result<(), Malformed> {
-        let mut take = Take(payload);
-        while !take.is_empty() {
-            let local = take.number()?;
-            let len = take.count()?;
-            let bytes = take.bytes(len)?;
-            self.0.entry(local).or_insert_with(|| Definition {
-                // Apart from every alias a request can have: those begin with a format's context.
-                alias: table.hash(b"definition in the log").then(table.hash(bytes)),
-                bytes: bytes.into(),
-            });
-        }
-        Ok(())
-    }
-
-    fn series(&self, local: u32, table: &SeriesTable) -> Result<SeriesId, Malformed> {
-        let definition = self.0.get(&local).ok_or(Malformed)?;
-        if let Some(series) = table.recognise(definition.alias) {
-            return Ok(series);
-        }
-        let (dialect, spec) = decode_series(&definition.bytes)?;
-        Ok(table.define_unbounded(Source::OWN, definition.alias, dialect, spec))
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -290,24 +253,23 @@ fn encode_exemplar(exemplar: &Exemplar, locals: &mut Locals, out: &mut Vec<u8>) 
     }
 }
 
-/// Reads a batch of `count` samples into `batch`, which must be empty.
-pub(super) fn decode_batch(
+/// Reads a batch of `count` samples into `batch`, which must be empty. `series_of` tells which series a local id is.
+pub(super) fn decode_batch<E: From<Malformed>>(
     payload: &[u8],
     count: u32,
-    definitions: &Definitions,
-    table: &SeriesTable,
+    mut series_of: impl FnMut(u32) -> Result<SeriesId, E>,
     batch: &mut Batch,
-) -> Result<(), Malformed> {
+) -> Result<(), E> {
     let count = count as usize;
     if count > payload.len() {
-        return Err(Malformed);
+        return Err(Malformed.into());
     }
     let mut take = Take(payload);
     let mut series = Vec::with_capacity(count);
     let mut local = 0_i64;
     for _ in 0..count {
         local = local.wrapping_add(take.signed()?);
-        series.push(definitions.series(u32::try_from(local).map_err(|_| Malformed)?, table)?);
+        series.push(series_of(u32::try_from(local).map_err(|_| Malformed)?)?);
     }
     let mut timestamps = Vec::with_capacity(count);
     let mut timestamp = 0_i64;
@@ -320,7 +282,7 @@ pub(super) fn decode_batch(
         let shape = (SampleFlags(take.byte()?), ValueKind::from_number(take.byte()?)?);
         let run = take.varint()?;
         if run == 0 || run > (count - shapes.len()) as u64 {
-            return Err(Malformed);
+            return Err(Malformed.into());
         }
         shapes.resize(shapes.len() + run as usize, shape);
     }
@@ -329,9 +291,12 @@ pub(super) fn decode_batch(
         decode_value(kind, &mut take, |value| batch.push(series, timestamp, value, flags))?;
     }
     decode_starts(&mut take, batch)?;
-    batch.exemplars = take.list(|take| decode_exemplar(take, definitions, table))?;
+    for _ in 0..take.count()? {
+        let series = series_of(take.number()?)?;
+        batch.exemplars.push(decode_exemplar(&mut take, series)?);
+    }
     batch.metadata = take.list(|take| decode_metadata(take).map(Arc::new))?;
-    if take.is_empty() { Ok(()) } else { Err(Malformed) }
+    if take.is_empty() { Ok(()) } else { Err(Malformed.into()) }
 }
 
 fn decode_value(kind: ValueKind, take: &mut Take<'_>, push: impl FnOnce(Value<'_>)) -> Result<(), Malformed> {
@@ -357,9 +322,9 @@ fn decode_starts(take: &mut Take<'_>, batch: &mut Batch) -> Result<(), Malformed
     Ok(())
 }
 
-fn decode_exemplar(take: &mut Take<'_>, definitions: &Definitions, table: &SeriesTable) -> Result<Exemplar, Malformed> {
+fn decode_exemplar(take: &mut Take<'_>, series: SeriesId) -> Result<Exemplar, Malformed> {
     Ok(Exemplar {
-        series: definitions.series(take.number()?, table)?,
+        series,
         labels: take.list(|take| Ok((take.text()?.into(), take.text()?.into())))?,
         value: take.float()?,
         timestamp: if take.byte()? == 0 { None } else { Some(take.word()?.cast_signed()) },

@@ -6,12 +6,13 @@
 //! A disk that cannot read a block is asked [`READ_TRIES`] times; then the block is damage, and the rest is read.
 
 use super::damage::{Gap, TimeRange};
-use super::payload::{Definitions, decode_batch};
-use super::record::{Header, Kind};
+use super::definitions::{Definitions, Unread};
+use super::payload::decode_batch;
+use super::record::{HEADER_BYTES, Header, Kind};
 use super::segment::{Walk, segments_dir};
 use super::storage::is_unreadable;
 use super::{OnFull, Position, Record, Seq, Shared};
-use crate::model::{Batch, Loss, SeriesTable, TimestampNs};
+use crate::model::{Batch, Loss, Pin, TimestampNs};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -264,20 +265,35 @@ fn behind(entry: &Entry, before: Position) -> Position {
 }
 
 /// Learns every definition from where the walk stands to its limit.
-pub(super) fn collect_definitions(
-    walk: &mut Walk,
-    table: &SeriesTable,
-    definitions: &mut Definitions,
-) -> io::Result<()> {
+pub(super) fn collect_definitions(walk: &mut Walk, definitions: &mut Definitions) -> io::Result<()> {
+    let limit = walk.limit();
     while let Some((offset, header)) = walk.step()? {
         if header.kind == Kind::Definitions
             && let Some(payload) = walk.payload(offset, &header)?
         {
             // Malformed under a good checksum: a later version wrote it. What it defines reads as damaged.
-            let _ = definitions.learn(payload, table);
+            let _ = definitions.learn(payload, offset + HEADER_BYTES as u64, limit);
         }
     }
     Ok(())
+}
+
+/// Decodes the batch of the record whose header stands at `offset`; none when it is damaged.
+pub(super) fn read_batch(
+    walk: &mut Walk,
+    offset: u64,
+    header: &Header,
+    definitions: &mut Definitions,
+    pin: Pin,
+) -> io::Result<Option<Batch>> {
+    let Some(payload) = walk.payload(offset, header)? else { return Ok(None) };
+    // It pins the table before series are looked up.
+    let mut batch = Batch::new(header.format, pin).recalling(definitions.recalled());
+    match decode_batch(payload, header.count, |local| definitions.series(local), &mut batch) {
+        Ok(()) => Ok(Some(batch)),
+        Err(Unread::Malformed) => Ok(None),
+        Err(Unread::Storage(error)) => Err(error),
+    }
 }
 
 /// A place in a segment file, and the definitions met so far.
@@ -301,22 +317,25 @@ impl SegmentReader {
         reached_at: Option<TimestampNs>,
         lenient: bool,
     ) -> io::Result<Self> {
-        let file = shared.storage.open(&shared.segment_path(span.name), false).map_err(|error| {
+        let path = shared.segment_path(span.name);
+        let file = shared.storage.open(&path, false).map_err(|error| {
             let folder = shared.storage.list(&segments_dir(&shared.config.dir));
             folder.err().map_or(error, |error| io::Error::other(format!("the folder of the segments: {error}")))
         })?;
         let walk = Walk::new(file, span.bytes);
         let walk = if lenient { walk.lenient() } else { walk };
-        Ok(Self { name: span.name, walk, position, reached_at, definitions: Definitions::default(), defined: 0 })
+        let definitions = Definitions::new(shared.storage.open(&path, false)?, lenient, &shared.table);
+        Ok(Self { name: span.name, walk, position, reached_at, definitions, defined: 0 })
     }
 
     /// The next entries, up to a chunk; at least one as long as the position lies within the span.
     fn read(&mut self, shared: &Shared, span: Span) -> io::Result<VecDeque<Entry>> {
         self.walk.extend(span.bytes);
-        self.define(shared)?;
+        self.define()?;
+        self.definitions.make_room();
         let mut entries = VecDeque::new();
         let mut bytes = 0;
-        while entries.len() < CHUNK_ENTRIES && bytes < CHUNK_BYTES {
+        while entries.len() < CHUNK_ENTRIES && bytes < CHUNK_BYTES && !self.definitions.is_full() {
             let Some((offset, header)) = self.walk.step()? else {
                 if self.position.seq < span.until.seq {
                     let appended = TimeRange::between(self.reached_at, span.until_at);
@@ -351,10 +370,10 @@ impl SegmentReader {
     }
 
     /// Collects the definitions up to the walk's limit, then goes back to where it was.
-    fn define(&mut self, shared: &Shared) -> io::Result<()> {
+    fn define(&mut self) -> io::Result<()> {
         let at = self.walk.offset();
         self.walk.go_to(self.defined);
-        collect_definitions(&mut self.walk, &shared.table, &mut self.definitions)?;
+        collect_definitions(&mut self.walk, &mut self.definitions)?;
         self.defined = self.walk.offset();
         self.walk.go_to(at);
         Ok(())
@@ -362,13 +381,10 @@ impl SegmentReader {
 
     fn decode(&mut self, shared: &Shared, offset: u64, header: &Header) -> io::Result<Entry> {
         let Position { seq, ordinal } = header.position;
-        if let Some(payload) = self.walk.payload(offset, header)? {
-            // The batch pins the table before series are looked up.
-            let mut batch = Batch::new(header.format, shared.table.pin());
-            if decode_batch(payload, header.count, &self.definitions, &shared.table, &mut batch).is_ok() {
-                let appended_at = header.appended_at;
-                return Ok(Entry::Record(Arc::new(Record { seq, ordinal, appended_at, batch })));
-            }
+        let pin = shared.table.pin();
+        if let Some(batch) = read_batch(&mut self.walk, offset, header, &mut self.definitions, pin)? {
+            let appended_at = header.appended_at;
+            return Ok(Entry::Record(Arc::new(Record { seq, ordinal, appended_at, batch: batch.into() })));
         }
         Ok(lost(self.position, header.next(), TimeRange::at(header.appended_at), LostWhy::Damaged))
     }

@@ -14,6 +14,7 @@ mod damage;
 mod faults;
 
 mod power_loss;
+mod recall;
 mod upgrade;
 
 /// Records as (seq, text), losses as (first, next, samples).
@@ -141,7 +142,7 @@ fn every_kind_of_value(log: &Log, format: Format) -> Batch {
 /// Everything a batch holds, in words.
 fn text(log: &Log, batch: &Batch) -> String {
     let series = |id| {
-        let series = log.shared.table.series(id).unwrap();
+        let series = batch.series(id, &log.shared.table).unwrap();
         format!("{:?} {:?} {:?} {:?}", series.dialect, series.name, series.labels, series.metadata)
     };
     let mut text = format!("{:?}\n", batch.format);

@@ -31,10 +31,11 @@ type Reply = oneshot::Sender<Result<Seq, AppendError>>;
 
 /// What the writer is asked.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "all but the last are of the large kind")]
 pub(super) enum Request {
     /// The permit is given back when the batch has left the queue, however it leaves.
     Append {
-        batch: Batch,
+        batch: Arc<Batch>,
         queued: OwnedSemaphorePermit,
         reply: Reply,
     },
@@ -193,7 +194,7 @@ impl Writer {
         None
     }
 
-    fn append(&mut self, batch: Batch, reply: Reply) {
+    fn append(&mut self, batch: Arc<Batch>, reply: Reply) {
         let appended_at = clock::now();
         let error = loop {
             let failed = {

@@ -2,8 +2,8 @@
 
 use super::table::{AliasHash, Pin};
 use super::{
-    Denied, Distribution, Format, Metadata, NativeHistogram, SeriesId, SeriesLimits, SeriesSpec, SeriesTable, Source,
-    TimestampNs, Value,
+    Denied, Distribution, Format, Metadata, NativeHistogram, Recalled, Series, SeriesId, SeriesLimits, SeriesSpec,
+    SeriesTable, Source, TimestampNs, Value,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,6 +19,10 @@ impl SampleFlags {
     pub const ROW_CONTINUES: Self = Self(1);
     /// The sender gave no timestamp; the gateway's clock did.
     pub const TIMESTAMP_IMPLICIT: Self = Self(2);
+    /// The string stands in a label of the sample before it. Given by outputs only.
+    pub const STRING_AS_LABEL: Self = Self(4);
+    /// The string stands in a label of its own series, whose value is 1. Given by outputs only.
+    pub const STRING_AS_INFO: Self = Self(8);
 
     /// Whether all facts of `other` hold.
     pub const fn contains(self, other: Self) -> bool {
@@ -58,6 +62,20 @@ enum Kind {
     Distribution,
 }
 
+impl Sample {
+    /// Whether its value is a string.
+    #[inline]
+    pub fn is_string(&self) -> bool {
+        self.kind == Kind::Str
+    }
+
+    /// The same value in another series, with other facts.
+    #[must_use]
+    pub fn moved(&self, series: SeriesId, flags: SampleFlags) -> Self {
+        Self { series, flags, ..*self }
+    }
+}
+
 /// A reference to an observation, as OpenMetrics and remote write carry it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exemplar {
@@ -85,7 +103,7 @@ pub type FamilyMetadata = Arc<Metadata>;
 
 /// Samples of one request, in the order of arrival, and what travels with them.
 ///
-/// A batch keeps the series it names alive in the series table ([`Pin`]).
+/// A batch keeps the series it names alive in the series table ([`Pin`]), or holds them itself ([`Recalled`]).
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The format it arrived in.
@@ -101,6 +119,7 @@ pub struct Batch {
     strings: String,
     histograms: Vec<NativeHistogram>,
     distributions: Vec<Distribution>,
+    recalled: Option<Arc<Recalled>>,
     _pin: Pin,
 }
 
@@ -116,8 +135,25 @@ impl Batch {
             strings: String::new(),
             histograms: Vec::new(),
             distributions: Vec::new(),
+            recalled: None,
             _pin: pin,
         }
+    }
+
+    /// The same for samples that may be of recalled series.
+    #[must_use]
+    pub fn recalling(self, recalled: Arc<Recalled>) -> Self {
+        Self { recalled: Some(recalled), ..self }
+    }
+
+    /// The recalled series that it may name.
+    pub fn recalled(&self) -> Option<&Arc<Recalled>> {
+        self.recalled.as_ref()
+    }
+
+    /// A series that it names.
+    pub fn series(&self, id: SeriesId, table: &SeriesTable) -> Option<Arc<Series>> {
+        if id.is_recalled() { self.recalled.as_ref()?.series(id) } else { table.series(id) }
     }
 
     /// The value of one of this batch's samples.
@@ -302,7 +338,7 @@ impl<'t> BatchBuilder<'t> {
     /// and what the table has no room to remember is not carried: outputs remember it too. The
     /// table learns it from whoever appends the batch: what it knew of a batch that is lost would not be told again.
     pub fn metadata(&mut self, metadata: Metadata) {
-        if !self.table.knows(&metadata) && self.table.has_room_for_family(&metadata) {
+        if !self.table.knows(&metadata) && self.table.has_room_for_family(self.source, &metadata) {
             self.batch.metadata.push(Arc::new(metadata));
         }
     }

@@ -72,11 +72,11 @@ losses! {
     Truncated = "truncated",
     /// A label or tag value was altered (control characters, line ends, a trailing backslash).
     ValueSanitised = "value_sanitised",
-    /// The timestamp was cut to the format's resolution.
+    /// A timestamp that the sender gave was cut to the format's resolution.
     TimestampTruncated = "timestamp_truncated",
     /// A 64-bit integer beyond 2^53 became a float, or one beyond 2^63 the largest signed one.
     IntegerRounded = "integer_rounded",
-    /// An integer or boolean became a number of another type and the same value.
+    /// An integer or boolean became a number of another type and the same value, or a string became a label.
     FieldType = "field_type",
     /// Metric type, help or unit have no place in the format.
     Metadata = "metadata",
@@ -90,7 +90,7 @@ losses! {
     Distribution = "distribution",
     /// A delta counter is carried as a plain value.
     DeltaTemporality = "delta_temporality",
-    /// The fields of one row became separate series.
+    /// A further field of a row became a series of its own.
     RowSplit = "row_split",
 }
 

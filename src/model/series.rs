@@ -4,9 +4,31 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-/// A series within this process. Never reused for another series while the process lives.
+/// A series within this process. Never reused for another series while the process lives; only that of a
+/// [`Recalled`](super::Recalled) series holds no longer than its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesId(pub u32);
+
+impl SeriesId {
+    /// Recalled series have the ids from here on.
+    const FIRST_RECALLED: u32 = u32::MAX - (1 << 27);
+
+    /// The id of a place in a generation of recalled series.
+    pub(super) fn recalled(place: usize) -> Option<Self> {
+        u32::try_from(place).ok()?.checked_add(Self::FIRST_RECALLED).map(Self)
+    }
+
+    /// Its place in its generation, if it is the id of a recalled series.
+    pub(super) fn recalled_place(self) -> Option<usize> {
+        self.0.checked_sub(Self::FIRST_RECALLED).map(|place| place as usize)
+    }
+
+    /// Whether it has a meaning only together with its batch.
+    #[inline]
+    pub const fn is_recalled(self) -> bool {
+        self.0 >= Self::FIRST_RECALLED
+    }
+}
 
 /// A metric name, with the point where measurement and field meet when it came from line protocol.
 ///
@@ -114,6 +136,19 @@ pub struct Series {
 }
 
 impl Series {
+    /// The same with what is known of its family.
+    #[must_use]
+    pub fn with_metadata(&self, metadata: Arc<Metadata>) -> Self {
+        let (name, labels) = (self.name.clone(), self.labels.clone());
+        Self { dialect: self.dialect, name, labels, metadata: Some(metadata), lane_key: self.lane_key }
+    }
+
+    /// What is known of its family apart from it, if it brought nothing itself. Families are of Prometheus's dialect.
+    pub fn metadata_apart(&self, families: impl Fn(&str) -> Option<Arc<Metadata>>) -> Option<Arc<Metadata>> {
+        let joins = self.metadata.is_none() && self.dialect == Dialect::Prometheus;
+        if joins { Metadata::of_metric(self.name.measurement(), families) } else { None }
+    }
+
     /// The value of a label.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.binary_search_by(|pair| (*pair.name).cmp(name)).ok().map(|at| &*self.labels[at].value)
@@ -134,6 +169,29 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// What a metric's name has behind the family's, if by the family's type it belongs to it.
+    pub fn suffix_of(&self, name: &str) -> Option<&'static str> {
+        let suffixes: &[&'static str] = match self.metric_type {
+            MetricType::Counter => &["", "_total", "_created"],
+            MetricType::Gauge | MetricType::Unknown | MetricType::StateSet => &[""],
+            MetricType::Histogram => &["_bucket", "_sum", "_count", "_created"],
+            MetricType::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
+            MetricType::Summary => &["", "_sum", "_count", "_created"],
+            MetricType::Info => &["_info"],
+        };
+        let behind = name.strip_prefix(&*self.family)?;
+        suffixes.iter().copied().find(|suffix| *suffix == behind)
+    }
+
+    /// What is known of the family of a metric: under the metric's own name, else under the stem of it, if the type there
+    /// says that such names belong to it.
+    pub fn of_metric(name: &str, families: impl Fn(&str) -> Option<Arc<Self>>) -> Option<Arc<Self>> {
+        families(name).or_else(|| {
+            let (stem, _) = name.rsplit_once('_')?;
+            families(stem).filter(|metadata| metadata.suffix_of(name).is_some_and(|suffix| !suffix.is_empty()))
+        })
+    }
+
     /// Memory it occupies.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.family.len() + self.help.len() + self.unit.len()

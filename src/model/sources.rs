@@ -19,6 +19,11 @@ impl Source {
     /// The gateway itself, which reads series back from its log and is held to no share.
     pub const OWN: Self = Self(0);
 
+    /// Its place among fewer accounts.
+    pub(super) fn account(self, accounts: usize) -> usize {
+        usize::from(self.0) % accounts
+    }
+
     /// The account of an address, by the keyed hash of it.
     pub(super) fn of(hash: u128) -> Self {
         const SENDERS: u128 = ACCOUNTS as u128 - 1;

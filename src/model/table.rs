@@ -6,22 +6,25 @@
 //! * An *identity* is the hash of name, sorted labels and declared metadata: other spellings of a series find it there.
 //! * The table is bounded in bytes ([`TableBounds`]). [`SeriesTable::sweep`] retires series not seen for a while, sooner
 //!   when the table is crowded; a retired series stays readable until every batch made before its retirement is gone
-//!   ([`Pin`]). When nothing is idle, a new series is refused ([`Denied`]) and known ones go on.
+//!   ([`Pin`]). When nothing is idle, a new series is refused ([`Denied`]) and known ones go on. What is read back from the
+//!   log is not in it: readers find series here and keep none here ([`super::Recalled`]).
 //! * Every entry is charged to the [`Source`] that sent it first. A source gets new series only while it holds less than
 //!   [`SHARE`] times what is free, the dynamic threshold of shared-memory switches: one greedy source ends at 4/5 of the
 //!   table, two at 4/9 each, and there is always room for those that hold little. Nobody is held back in a table that is
 //!   nearly empty, and there is nothing to configure.
 //! * Locks are taken in one order: the shard of an identity, then those of pairs, series and aliases. Nothing waits the other way.
 
+use super::families::{Families, FamilyChanges, FamilyCounts};
 use super::sources::{Holding, Source, Sources};
 use super::{Denied, Dialect, LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 
@@ -95,6 +98,25 @@ pub type Pin = Arc<Epoch>;
 #[derive(Debug)]
 pub struct Epoch;
 
+/// What tells a series from all others, however it is spelled.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The hash of all of it.
+    pub hash: AliasHash,
+    lane_key: u64,
+}
+
+impl Identity {
+    /// The series itself, with the labels of `spec` interned.
+    pub(super) fn series(&self, dialect: Dialect, labels: Box<[Arc<LabelPair>]>, spec: SeriesSpec<'_>) -> Series {
+        let name = match spec.field {
+            Some(field) => SeriesName::field(spec.measurement, field),
+            None => SeriesName::metric(spec.measurement),
+        };
+        Series { dialect, name, labels, metadata: spec.metadata, lane_key: self.lane_key }
+    }
+}
+
 /// What an alias or an identity leads to, the sweep in which it was last asked for, and who sent it first.
 #[derive(Debug)]
 struct Known {
@@ -127,8 +149,7 @@ pub struct SeriesTable {
     identities: ReadyMap<AliasHash, Known>,
     series: ReadyMap<SeriesId, Arc<Series>>,
     pairs: ReadyMap<AliasHash, (Arc<LabelPair>, Source)>,
-    families: DashMap<Box<str>, Arc<Metadata>>,
-    families_version: AtomicU64,
+    families: Families,
     next: AtomicU32,
     sources: Sources,
     /// Whether a series was refused for want of room since the last sweep, or memory was short.
@@ -136,6 +157,8 @@ pub struct SeriesTable {
     sweeps: AtomicU32,
     epoch: Mutex<Arc<Epoch>>,
     retired: Mutex<VecDeque<Retired>>,
+    /// Memory of all [`Recalled`] together.
+    recalled: AtomicUsize,
 }
 
 /// Estimated cost of an alias or identity: key, value, and the map's own overhead.
@@ -143,15 +166,18 @@ const ALIAS_BYTES: usize = 48;
 /// Estimated cost of a series beside its text.
 const SERIES_BYTES: usize = 160;
 /// Estimated cost of a label pair beside its text.
-const PAIR_BYTES: usize = 96;
-/// Families whose metadata is remembered apart from series; further ones are carried but not remembered.
-const FAMILIES_MAX: usize = 100_000;
+pub(super) const PAIR_BYTES: usize = 96;
 /// Sweeps without a sample after which a series makes room in a table that is crowded, whatever the bounds say.
 const IDLE_SWEEPS_WHEN_CROWDED: u32 = 5;
 /// A source that holds so many times what is free gets no new series.
 const SHARE: usize = 4;
-/// Ids are never reused: a new series is refused beyond this one. Those behind it are for series read back from the log.
+/// Ids are never reused: a new series is refused beyond this one. Half of those behind it are for
+/// [`SeriesTable::define_unbounded`], half for recalled series ([`SeriesId::recalled`]).
 const LAST_ID: u32 = u32::MAX - (1 << 28);
+/// A generation of recalled series is full with this part of the table's bound.
+const RECALLED_PART: usize = 16;
+/// It is full with so many bytes, however large the table may be.
+const RECALLED_BYTES_MAX: usize = 64 << 20;
 
 impl Default for SeriesTable {
     fn default() -> Self {
@@ -171,14 +197,14 @@ impl SeriesTable {
             identities: ReadyMap::default(),
             series: ReadyMap::default(),
             pairs: ReadyMap::default(),
-            families: DashMap::new(),
-            families_version: AtomicU64::new(0),
+            families: Families::default(),
             next: AtomicU32::new(0),
             sources: Sources::default(),
             refused: AtomicBool::new(false),
             sweeps: AtomicU32::new(0),
             epoch: Mutex::new(Arc::new(Epoch)),
             retired: Mutex::new(VecDeque::new()),
+            recalled: AtomicUsize::new(0),
         }
     }
 
@@ -208,6 +234,11 @@ impl SeriesTable {
             IpAddr::V6(address) => self.hash(&address.octets()[..8]),
         };
         Source::of(hash.0)
+    }
+
+    /// The account of something in the gateway that makes series of its own and is held to a share like a sender.
+    pub fn account(&self, name: &[u8]) -> Source {
+        Source::of(self.hash(name).0)
     }
 
     /// What a source holds.
@@ -246,8 +277,8 @@ impl SeriesTable {
         Ok(())
     }
 
-    /// Like [`SeriesTable::define`], but even when the table is full: for series of samples that were accepted before and
-    /// are read back from the log. The growth is bounded by what is read within a few sweeps.
+    /// Like [`SeriesTable::define`], but even when the table is full: for series whose end has to be told. The caller bounds
+    /// their growth.
     pub fn define_unbounded(
         &self,
         source: Source,
@@ -255,19 +286,13 @@ impl SeriesTable {
         dialect: Dialect,
         mut spec: SeriesSpec<'_>,
     ) -> SeriesId {
-        spec.labels.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
-        let lane = self.lane_hash(&spec);
-        let known = match self.identities.entry(self.identity(lane, dialect, &spec)) {
+        let identity = self.identify(dialect, &mut spec);
+        let known = match self.identities.entry(identity.hash) {
             Entry::Occupied(known) => known.into_ref(),
             Entry::Vacant(vacant) => {
                 let id = SeriesId(self.next.fetch_add(1, Ordering::Relaxed));
-                let name = match spec.field {
-                    Some(field) => SeriesName::field(spec.measurement, field),
-                    None => SeriesName::metric(spec.measurement),
-                };
-                let labels: Box<[_]> = spec.labels.iter().map(|(name, value)| self.pair(source, name, value)).collect();
-                let lane_key = (lane.0 >> 64) as u64 ^ lane.0 as u64;
-                let series = Series { dialect, name, labels, metadata: spec.metadata, lane_key };
+                let labels = spec.labels.iter().map(|(name, value)| self.pair(source, name, value)).collect();
+                let series = identity.series(dialect, labels, spec);
                 self.sources.charge(source, ALIAS_BYTES + series_bytes(&series));
                 self.sources.add_series(source);
                 self.series.insert(id, Arc::new(series));
@@ -286,6 +311,52 @@ impl SeriesTable {
         series
     }
 
+    /// The identity of a series. Sorts the labels.
+    pub fn identify(&self, dialect: Dialect, spec: &mut SeriesSpec<'_>) -> Identity {
+        spec.labels.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        let lane = self.lane_hash(spec);
+        Identity { hash: self.identity(lane, dialect, spec), lane_key: (lane.0 >> 64) as u64 ^ lane.0 as u64 }
+    }
+
+    /// The series of an identity, if a sender keeps it in the table. Being found is no reason to stay there.
+    #[inline]
+    pub fn find(&self, identity: AliasHash) -> Option<SeriesId> {
+        self.identities.get(&identity).map(|known| known.series)
+    }
+
+    /// Takes a recalled series into the table, as if it had just been sent.
+    pub fn adopt(&self, series: &Series) -> Result<SeriesId, Denied> {
+        let labels = series.labels.iter().map(|pair| (Cow::from(&*pair.name), Cow::from(&*pair.value))).collect();
+        let (measurement, field) = (series.name.measurement(), series.name.field_key());
+        let mut spec = SeriesSpec { measurement, field, labels, metadata: series.metadata.clone() };
+        // Apart from every alias a request can have: those begin with a format's context.
+        let alias = self.hash(b"recalled series").then(self.identify(series.dialect, &mut spec).hash);
+        self.define(Source::OWN, alias, series.dialect, spec)
+    }
+
+    /// Bytes with which a generation of recalled series is full.
+    pub fn recalled_bytes_max(&self) -> usize {
+        (self.bounds.bytes_max / RECALLED_PART).min(RECALLED_BYTES_MAX)
+    }
+
+    /// Estimated memory of recalled series, which are not in the table.
+    pub fn recalled_bytes(&self) -> usize {
+        self.recalled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn charge_recalled(&self, bytes: usize) {
+        self.recalled.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn release_recalled(&self, bytes: usize) {
+        self.recalled.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The bound of its memory.
+    pub fn bytes_max(&self) -> usize {
+        self.bounds.bytes_max
+    }
+
     fn is_full(&self) -> bool {
         self.bytes() >= self.bounds.bytes_max
     }
@@ -295,49 +366,58 @@ impl SeriesTable {
         self.series.get(&id).map(|series| Arc::clone(&series))
     }
 
-    /// Remembers metadata that came without series. Returns it when it was new or changed.
-    pub fn learn(&self, metadata: Metadata) -> Option<Arc<Metadata>> {
-        let has_room = self.has_room_for_family(&metadata);
-        if self.families.get(&metadata.family).is_some_and(|known| **known == metadata) {
+    /// Remembers metadata that came without series, as far as there is room. Returns it when it was new or changed.
+    pub fn learn(&self, source: Source, metadata: Metadata) -> Option<Arc<Metadata>> {
+        if self.knows(&metadata) {
             return None;
         }
+        let has_room = self.has_room_for_family(source, &metadata);
         let metadata = Arc::new(metadata);
         if has_room {
-            self.sources.charge(Source::OWN, metadata.bytes());
-            if let Some(before) = self.families.insert(metadata.family.clone(), Arc::clone(&metadata)) {
-                self.sources.release(Source::OWN, before.bytes());
+            let replaced = self.families.learn(source, Arc::clone(&metadata), self.sweeps.load(Ordering::Relaxed))?;
+            self.sources.charge(source, replaced.now);
+            if let Some((source, bytes)) = replaced.before {
+                self.sources.release(source, bytes);
             }
-            self.families_version.fetch_add(1, Ordering::Release);
         }
         Some(metadata)
     }
 
-    /// Whether [`SeriesTable::learn`] would remember it.
-    pub fn has_room_for_family(&self, metadata: &Metadata) -> bool {
-        match self.families.get(&metadata.family) {
-            Some(before) => !self.is_full() || metadata.bytes() <= before.bytes(),
-            None => !self.is_full() && self.families.len() < FAMILIES_MAX,
-        }
+    /// Whether [`SeriesTable::learn`] would remember it. A refusal is counted.
+    pub fn has_room_for_family(&self, source: Source, metadata: &Metadata) -> bool {
+        // One that is replaced by no more than it was fits in a full table, too.
+        let fits = !self.is_full() || self.family(&metadata.family).is_some_and(|old| metadata.bytes() <= old.bytes());
+        fits && self.families.has_room_for(source, metadata)
     }
 
-    /// Whether [`SeriesTable::learn`] was last told the same of that family.
+    /// Whether [`SeriesTable::learn`] was last told the same of that family; notes that it was told again.
     pub fn knows(&self, metadata: &Metadata) -> bool {
-        self.families.get(&metadata.family).is_some_and(|known| **known == *metadata)
+        self.families.hear(metadata, self.sweeps.load(Ordering::Relaxed))
     }
 
     /// What [`SeriesTable::learn`] was last told of a family.
     pub fn family(&self, family: &str) -> Option<Arc<Metadata>> {
-        self.families.get(family).map(|known| Arc::clone(&known))
+        self.families.get(family)
     }
 
     /// All that [`SeriesTable::learn`] was told, in no order.
     pub fn families(&self) -> Vec<Arc<Metadata>> {
-        self.families.iter().map(|known| Arc::clone(&known)).collect()
+        self.families.all()
     }
 
     /// Grows whenever [`SeriesTable::family`] may answer differently.
     pub fn families_version(&self) -> u64 {
-        self.families_version.load(Ordering::Acquire)
+        self.families.version()
+    }
+
+    /// The families of which [`SeriesTable::family`] may answer differently since a version, and the version now.
+    pub fn families_changed_since(&self, version: u64) -> (u64, FamilyChanges) {
+        self.families.changes_since(version)
+    }
+
+    /// Families in numbers.
+    pub fn family_counts(&self) -> FamilyCounts {
+        self.families.counts()
     }
 
     /// Series in the table.
@@ -370,6 +450,9 @@ impl SeriesTable {
         // At least one: a series may be asked for at the very moment at which a sweep begins.
         let oldest = sweep.saturating_sub(idle_sweeps.max(1));
         self.free_retired();
+        for (source, bytes) in self.families.sweep(sweep) {
+            self.sources.release(source, bytes);
+        }
 
         let mut live = HashSet::<SeriesId, BuildHasherDefault<IdHasher>>::default();
         self.aliases.retain(|_, alias| {
@@ -461,7 +544,7 @@ impl SeriesTable {
 }
 
 /// What a series costs apart from its pairs. Metadata is charged in full though series of a family may share it.
-fn series_bytes(series: &Series) -> usize {
+pub(super) fn series_bytes(series: &Series) -> usize {
     let labels = series.labels.len() * size_of::<Arc<LabelPair>>();
     SERIES_BYTES + series.name.len() + labels + series.metadata.as_deref().map_or(0, Metadata::bytes)
 }
@@ -470,7 +553,6 @@ fn series_bytes(series: &Series) -> usize {
 mod tests {
     use super::super::{Batch, Format, MetricType};
     use super::*;
-    use std::borrow::Cow;
 
     fn spec<'a>(name: &'a str, field: Option<&'a str>, labels: &[(&'a str, &'a str)]) -> SeriesSpec<'a> {
         let labels = labels.iter().map(|(name, value)| (Cow::from(*name), Cow::from(*value))).collect();
@@ -626,7 +708,7 @@ mod tests {
         let table = SeriesTable::new(TableBounds { bytes_max: 10_000, idle_sweeps: 1, ..TableBounds::default() });
         let learn = |family: &str, help: &str| {
             let (family, help, unit) = (family.into(), help.into(), "".into());
-            table.learn(Metadata { family, metric_type: MetricType::Counter, help, unit })
+            table.learn(Source::OWN, Metadata { family, metric_type: MetricType::Counter, help, unit })
         };
         assert!(learn("a", &"x".repeat(6000)).is_some() && learn("b", &"x".repeat(6000)).is_some());
         assert!(learn("c", "is carried").is_some());

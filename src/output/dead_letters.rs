@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 /// Characters of a destination's answer that are kept.
 const WORDS_MAX: usize = 2000;
-/// The longest line that is read: a body of [`super::dispatch::BODY_BYTES_MAX`] and more, in base64.
+/// The longest line that is read: a body of [`crate::config::Queue::body_bytes_max`] and more, in base64.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
 const CURRENT: &str = ".jsonl";

@@ -7,25 +7,28 @@ use super::shipment::{Settlement, Shipment};
 use crate::clock;
 use crate::config;
 use crate::ledger::OutputAccount;
-use crate::log::{Cursor, CursorState, Entry, Gap, Log, ReadError, Reader, Record};
-use crate::model::{Batch, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, TimestampNs};
+use crate::log::{Cursor, CursorState, Entry, Gap, Log, MEMORY_AGE_MAX, Position, ReadError, Reader, Record};
+use crate::model::{Batch, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, Source, TimestampNs};
 use crate::wire::SampleRef;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Bytes after which a body is shipped whatever its number of samples.
-pub const BODY_BYTES_MAX: usize = 4 << 20;
+/// Bytes of batches that are read ahead; of larger ones, each is read when the one before is encoded.
+const AHEAD_BYTES_MAX: usize = 1 << 20;
 /// How often metadata is repeated where the format sends it apart from series, as Prometheus does.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 /// Metadata in one body.
 const METADATA_PER_BODY: usize = 2000;
-/// Bytes of metadata that an output remembers and repeats; further families are neither.
+/// Bytes of metadata that an output remembers and repeats, or a part of the table's bound where that is less; further
+/// families are neither.
 const FAMILIES_BYTES_MAX: usize = 8 << 20;
+const FAMILIES_PART: usize = 16;
 /// Estimated cost of a remembered family beside its texts.
 const FAMILY_BYTES: usize = 96;
 
@@ -83,7 +86,14 @@ pub struct Dispatch<'a, E: Encoding> {
     bodies: Vec<OpenBody<E>>,
     events: mpsc::UnboundedReceiver<Event>,
     progress: Progress,
-    next_seq: u64,
+    /// Behind the entry that was taken last.
+    next: Position,
+    /// None while the output stands still.
+    ahead: Option<Ahead>,
+    /// How long a lane may be busy until what was read ahead is let go: it keeps series in the table, and the table is for all.
+    patience: Duration,
+    /// The first record that was not there when the output started.
+    live_seq: u64,
     /// Metadata that came with series or apart from them, to be repeated.
     families: HashMap<Box<str>, Arc<Metadata>>,
     families_bytes: usize,
@@ -109,15 +119,20 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         };
         let bodies = lanes.into_iter().map(open).collect();
         parts.account.restart(state.delivered, state.dropped.clone());
+        let next = state.position();
         let progress = Progress::new(Finished { seq: state.seq, delivered: state.delivered, dropped: state.dropped });
         let families = HashMap::new();
+        let live_seq = parts.log.end().seq;
         Self {
             parts,
             memo,
             bodies,
             events,
             progress,
-            next_seq: state.seq,
+            next,
+            ahead: None,
+            patience: MEMORY_AGE_MAX,
+            live_seq,
             families,
             families_bytes: 0,
             older_version: false,
@@ -126,7 +141,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
 
     /// Runs until the drain is done.
     pub async fn run(mut self, drain: &CancellationToken) -> End {
-        let (mut entries, _reading) = read_ahead(self.parts.cursor.reader());
+        self.ahead = Some(Ahead::of(self.parts.cursor.reader()));
         let mut target = None;
         let mut metadata = tokio::time::interval_at(Instant::now() + METADATA_INTERVAL, METADATA_INTERVAL);
         metadata.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,8 +149,10 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             if self.older_version {
                 return End::OlderVersion;
             }
-            let wanted = target.is_none_or(|target| self.next_seq < target);
-            if !wanted {
+            let wanted = target.is_none_or(|target| self.next.seq < target);
+            if wanted {
+                self.ahead.get_or_insert_with(|| Ahead::of(self.parts.log.reader(self.next)));
+            } else {
                 self.ship_open(|_| true).await;
                 if self.progress.is_idle() || self.older_version {
                     return if self.older_version { End::OlderVersion } else { End::Drained };
@@ -149,9 +166,9 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 .map(|since| since + self.parts.queue.send_deadline);
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_event(event),
-                entry = entries.recv(), if wanted => match entry {
-                    Some(Some(entry)) => self.take(&entry).await,
-                    Some(None) => target = Some(self.next_seq),
+                entry = next(self.ahead.as_mut()), if wanted => match entry {
+                    Some(Some((entry, room))) => self.take(entry, room).await,
+                    Some(None) => target = Some(self.next.seq),
                     None => return End::Failed,
                 },
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
@@ -165,17 +182,18 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         }
     }
 
-    async fn take(&mut self, entry: &Entry) {
+    async fn take(&mut self, entry: Entry, room: OwnedSemaphorePermit) {
         match entry {
             Entry::Record(record) => {
-                self.next_seq = record.seq + 1;
-                let ready = self.encode(record);
+                self.next = record.next();
+                let ready = self.encode(&record);
+                drop((record, room));
                 for (lane, shipment) in ready {
                     self.ship(lane, shipment).await;
                 }
             }
             Entry::Lost { gap, why } => {
-                let Gap { first, next, samples, appended } = *gap;
+                let Gap { first, next, samples, appended } = gap;
                 let reason = why.loss();
                 tracing::error!(
                     output = self.parts.account.name,
@@ -186,7 +204,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                     reason = reason.as_str(),
                     "the log no longer has records of this output"
                 );
-                self.next_seq = next;
+                self.next = Position { seq: next, ordinal: self.next.ordinal.saturating_add(samples) };
                 self.parts.account.lose(reason, samples);
                 self.progress.skip(first, next, clock::now(), reason, samples);
             }
@@ -197,7 +215,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
     /// Encodes a record into the open bodies. Returns the bodies it filled.
     fn encode(&mut self, record: &Record) -> Vec<(usize, Shipment)> {
         let batch = &record.batch;
-        let samples_max = self.parts.queue.samples_per_send as u64;
+        let (samples_max, bytes_max) = (self.parts.queue.samples_per_send as u64, self.parts.queue.body_bytes_max);
         let oldest = self.parts.queue.oldest_wanted(clock::now());
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         let mut ready = Vec::new();
@@ -206,8 +224,11 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         let mut exemplars = Exemplars::of(batch);
 
         self.parts.account.read(batch.samples.len() as u64);
-        self.memo.refresh();
-        for (index, sample) in batch.samples.iter().enumerate() {
+        if record.seq < self.live_seq {
+            self.remember_families(batch);
+        }
+        self.memo.refresh(batch);
+        for (index, sample) in self.memo.samples(batch).iter().enumerate() {
             let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
             let (rendered, lane) = match self.memo.slot(sample.series) {
                 Ok((rendered, lane)) => (rendered, *lane),
@@ -221,7 +242,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 continue;
             }
             let body = &mut self.bodies[lane];
-            let full = body.encoder.samples() >= samples_max || body.encoder.bytes() >= BODY_BYTES_MAX;
+            let full = body.encoder.samples() >= samples_max || body.encoder.bytes() >= bytes_max;
             // A row is not torn: its further fields follow into the body that has the first.
             if full && !sample.flags.contains(SampleFlags::ROW_CONTINUES) {
                 body.note_part(record.seq, std::mem::take(&mut taken[lane]));
@@ -240,10 +261,15 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             }
         }
         for exemplar in exemplars.rest() {
-            if let Ok((rendered, lane)) = self.memo.slot(exemplar.series) {
-                let body = &mut self.bodies[*lane];
-                body.encoder.exemplar(rendered, exemplar, &mut losses);
-                body.since.get_or_insert_with(Instant::now);
+            match self.memo.slot(exemplar.series) {
+                Ok((rendered, lane)) => {
+                    let body = &mut self.bodies[*lane];
+                    body.encoder.exemplar(rendered, exemplar, &mut losses);
+                    body.since.get_or_insert_with(Instant::now);
+                }
+                // As its series: what a rule drops is wanted, and no loss.
+                Err(Loss::Relabel) => {}
+                Err(_) => losses.count(Loss::Exemplar),
             }
         }
         self.learn(record);
@@ -260,6 +286,15 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         ready
     }
 
+    /// What a record from before the start tells of families is known again before its sender repeats it; what was told since
+    /// the start is newer.
+    #[cold]
+    fn remember_families(&self, batch: &Batch) {
+        for metadata in batch.metadata.iter().filter(|metadata| self.parts.table.family(&metadata.family).is_none()) {
+            self.parts.table.learn(Source::OWN, (**metadata).clone());
+        }
+    }
+
     /// Remembers the metadata of a record for formats that send it apart from series, and sends what is new at once.
     fn learn(&mut self, record: &Record) {
         let first = &mut self.bodies[0];
@@ -267,7 +302,8 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             let known = self.families.get(&metadata.family);
             let cost = |metadata: &Metadata| FAMILY_BYTES + metadata.family.len() + metadata.bytes();
             let bytes = self.families_bytes - known.map_or(0, |known| cost(known)) + cost(&metadata);
-            if known == Some(&metadata) || bytes > FAMILIES_BYTES_MAX {
+            if known == Some(&metadata) || bytes > FAMILIES_BYTES_MAX.min(self.parts.table.bytes_max() / FAMILIES_PART)
+            {
                 continue;
             }
             if !first.encoder.metadata(&metadata) {
@@ -308,11 +344,13 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
     /// Hands a shipment to its lane, and goes on settling while the lane is busy.
     async fn ship(&mut self, lane: usize, shipment: Shipment) {
         let sender = self.bodies[lane].lane.clone();
+        let mut stands_still = pin!(tokio::time::sleep(self.patience));
         loop {
             if self.older_version {
                 return;
             }
             tokio::select! {
+                () = &mut stands_still, if self.ahead.is_some() => self.ahead = None,
                 permit = sender.reserve() => {
                     if let Ok(permit) = permit {
                         permit.send(shipment);
@@ -396,17 +434,52 @@ impl<'a> Exemplars<'a> {
     }
 }
 
-/// Reads the log in a task of its own, a little ahead, so that waiting for it can be given up at any point. Gives `None`
-/// when the log was closed and read to its end. The task ends with the second value.
-fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Entry>>, AbortOnDropHandle<()>) {
-    const AHEAD: usize = 2;
+/// An entry, and the room it takes until it is encoded.
+type Read = (Entry, OwnedSemaphorePermit);
+
+/// Reads the log in a task of its own, a little ahead, so that waiting for it can be given up at any point.
+#[derive(Debug)]
+struct Ahead {
+    /// `None` when the log was closed and read to its end.
+    entries: mpsc::Receiver<Option<Read>>,
+    _reading: AbortOnDropHandle<()>,
+}
+
+impl Ahead {
+    fn of(reader: Reader) -> Self {
+        let (entries, reading) = read_ahead(reader);
+        Self { entries, _reading: reading }
+    }
+}
+
+/// The next entry, once it is read.
+async fn next(ahead: Option<&mut Ahead>) -> Option<Option<Read>> {
+    match ahead {
+        Some(ahead) => ahead.entries.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Read>>, AbortOnDropHandle<()>) {
     const PAUSE: Duration = Duration::from_secs(1);
-    let (sender, receiver) = mpsc::channel(AHEAD);
+    // One waits while another is encoded.
+    let (sender, receiver) = mpsc::channel(1);
+    let room = Arc::new(Semaphore::new(AHEAD_BYTES_MAX));
     let reading = tokio::spawn(async move {
         loop {
+            let Ok(mut taken) = Arc::clone(&room).acquire_owned().await else { return };
             match reader.next().await {
                 Ok(entry) => {
-                    if sender.send(Some(entry)).await.is_err() {
+                    let bytes = match &entry {
+                        Entry::Record(record) => record.batch.bytes().clamp(1, AHEAD_BYTES_MAX),
+                        Entry::Lost { .. } => 1,
+                    };
+                    let more = Arc::clone(&room).acquire_many_owned(bytes as u32 - 1).await;
+                    taken.merge(match more {
+                        Ok(more) => more,
+                        Err(_) => return,
+                    });
+                    if sender.send(Some((entry, taken))).await.is_err() {
                         return;
                     }
                 }
@@ -428,7 +501,7 @@ fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Entry>>, AbortOnDrop
 mod tests {
     use super::*;
     use crate::log::LogConfig;
-    use crate::model::{BatchBuilder, Format, MetricType};
+    use crate::model::{BatchBuilder, Format, MetricType, SeriesSpec, TableBounds, Value};
     use crate::wire::remote_write::encode::{Encoder, Options};
     use std::collections::BTreeMap;
 
@@ -452,7 +525,7 @@ mod tests {
             help: "whether".into(),
             unit: "".into(),
         });
-        let record = Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish() };
+        let record = Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() };
         let mut sent = async |dispatch: &mut Dispatch<'_, Encoder>| {
             dispatch.ship_open(|_| true).await;
             let shipment = shipments.try_recv().ok()?;
@@ -473,9 +546,57 @@ mod tests {
                 help: "w".repeat(1 << 20).into(),
                 unit: "".into(),
             });
-            dispatch.encode(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish() });
+            dispatch.encode(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() });
         }
         let held: usize = dispatch.families.values().map(|metadata| metadata.bytes()).sum();
         assert!(held <= FAMILIES_BYTES_MAX && dispatch.families.len() == 8, "long help is bounded in bytes: {held}");
+    }
+
+    #[tokio::test]
+    async fn an_output_that_stands_still_keeps_no_series_in_the_table_and_goes_on_where_it_stood() {
+        const RECORDS: u64 = 100;
+        let dir = tempfile::TempDir::new().unwrap();
+        let table = Arc::new(SeriesTable::new(TableBounds { idle_sweeps: 1, ..TableBounds::default() }));
+        let log = LogConfig { memory_bytes: 0, ..LogConfig::new(dir.path()) };
+        let log = Arc::new(Log::open(log, Arc::clone(&table)).unwrap());
+        let cursor = log.cursor("a").unwrap();
+        let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
+        let queue = config::Queue { send_deadline: Duration::from_millis(1), ..config::Queue::default() };
+        let parts = Parts { log: &log, cursor: &cursor, account: &account, table: &table, queue: &queue, relabel: &[] };
+        let (lane, mut shipments) = mpsc::channel(1);
+        let (settled, events) = mpsc::unbounded_channel();
+        let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
+        dispatch.patience = Duration::from_millis(20);
+        let drain = CancellationToken::new();
+        let others = async {
+            for number in 0..RECORDS {
+                let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+                let measurement = format!("m{number}");
+                let spec = SeriesSpec { measurement: &measurement, field: None, labels: Vec::new(), metadata: None };
+                let id = builder.define(builder.alias(measurement.as_bytes()), spec).unwrap();
+                builder.push(id, number as i64, Value::F64(1.0), SampleFlags::NONE);
+                log.append(builder.finish()).await.unwrap();
+                table.sweep();
+            }
+            let begun = clock::monotonic();
+            while !table.is_empty() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{} series are kept", table.len());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                table.sweep();
+            }
+            while cursor.state().delivered < RECORDS {
+                let next = tokio::time::timeout(Duration::from_millis(5), shipments.recv()).await;
+                // Otherwise the last of them is being counted.
+                if let Ok(Some(Shipment { parts, dropped, .. })) = next {
+                    let delivered = parts.iter().map(|(_, samples)| samples).sum();
+                    settled.send(Event::Settled(Box::new(Settlement { parts, delivered, dropped }))).unwrap();
+                }
+            }
+        };
+        tokio::select! {
+            end = dispatch.run(&drain) => panic!("{end:?}"),
+            () = others => {}
+        }
+        assert_eq!(cursor.state().position(), log.end());
     }
 }

@@ -4,6 +4,7 @@
 
 use super::shipment::Purpose;
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series, SeriesTable};
+use crate::wire::prometheus_names::{self, NameCharacters, Strings, ValueField};
 use crate::wire::{Body, SampleRef, influx_line, remote_write, remote_write2, wavefront};
 use std::sync::Arc;
 
@@ -14,6 +15,20 @@ pub trait Encoding: Send + 'static {
     /// A series as the format writes it, made once.
     type Rendered: Send + Sync + 'static;
 
+    /// How the output names series in Prometheus's terms, to which relabelling and strings keep.
+    fn names(_options: &Self::Options) -> &prometheus_names::Style {
+        static DEFAULT: prometheus_names::Style = prometheus_names::Style {
+            value_field: ValueField::Strip,
+            name_characters: NameCharacters::Replace,
+            bare_measurement: None,
+            strings: Strings::Drop,
+        };
+        &DEFAULT
+    }
+    /// Whether series are written by what is known of their families apart from them.
+    fn joins_families(_options: &Self::Options) -> bool {
+        false
+    }
     /// An empty encoder.
     fn new(options: &Self::Options) -> Self;
     /// Writes a series once for all its samples.
@@ -80,8 +95,16 @@ macro_rules! encoder_calls {
 impl Encoding for influx_line::encode::Encoder {
     encoder_calls!(influx_line);
 
-    fn render(series: &Series, options: &Self::Options, _table: &SeriesTable) -> Result<Self::Rendered, Loss> {
-        influx_line::encode::render(series, options)
+    fn joins_families(options: &Self::Options) -> bool {
+        options.style.needs_types()
+    }
+
+    fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss> {
+        let families = |family: &str| table.family(family);
+        match options.style.needs_types().then(|| series.metadata_apart(families)).flatten() {
+            Some(metadata) => influx_line::encode::render(&series.with_metadata(metadata), options),
+            None => influx_line::encode::render(series, options),
+        }
     }
     fn order(rendered: &Self::Rendered) -> &[u8] {
         rendered.row()
@@ -109,6 +132,9 @@ impl Encoding for wavefront::encode::Encoder {
 impl Encoding for remote_write::encode::Encoder {
     encoder_calls!(remote_write);
 
+    fn names(options: &Self::Options) -> &prometheus_names::Style {
+        &options.style
+    }
     fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss> {
         remote_write::encode::render(series, options, &|family| table.family(family))
     }
@@ -127,6 +153,13 @@ impl Encoding for remote_write::encode::Encoder {
 impl Encoding for remote_write2::encode::Encoder {
     encoder_calls!(remote_write2);
 
+    fn joins_families(_options: &Self::Options) -> bool {
+        true
+    }
+
+    fn names(options: &Self::Options) -> &prometheus_names::Style {
+        &options.style
+    }
     fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss> {
         remote_write2::encode::render(series, options, &|family| table.family(family))
     }

@@ -5,7 +5,7 @@ use super::verdict::{Answer, Refused, Verdict};
 use crate::config;
 use crate::wire::Body;
 use memchr::memmem;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// The write endpoint with its query, timestamps in nanoseconds.
 pub fn write_url(base: &str, api: &config::InfluxApi) -> String {
@@ -44,7 +44,7 @@ pub fn write_url(base: &str, api: &config::InfluxApi) -> String {
 /// * 401, 403 and 404 are mistakes of configuration (token, database), as everywhere.
 pub fn verdict(answer: &Answer) -> Verdict {
     match answer.status {
-        400 | 422 => partial_write(&answer.body).map_or(Verdict::Suspect, Verdict::PartlyRefused),
+        400 | 422 => partial_write(&answer.body).map_or(Verdict::Suspect, Verdict::Refused),
         _ => Verdict::in_general(answer),
     }
 }
@@ -71,6 +71,9 @@ fn partial_write(body: &str) -> Option<Refused> {
     dropped.parse().ok().map(|dropped| if dropped == 0 { Refused::Quoted } else { Refused::Lines(dropped) })
 }
 
+/// What stands before each line that a server could not read.
+const QUOTES: &str = "unable to parse '";
+
 /// The lines of a request that the text of its answer fits: those it quotes as unreadable, or those with the field whose
 /// type it complains of.
 pub fn named(body: &Body, pieces: &Pieces, answer: &Answer) -> Named {
@@ -80,19 +83,26 @@ pub fn named(body: &Body, pieces: &Pieces, answer: &Answer) -> Named {
         let start = piece.checked_sub(1).map_or(0, |before| body.cuts[before].end);
         body.bytes[start..body.cuts[piece].end].trim_ascii_end()
     };
-    let quotes = "unable to parse '";
-    if text.contains(quotes) {
-        let (quoted, _) = pieces.partition(|piece| {
-            memmem::find(text.as_bytes(), &[quotes.as_bytes(), line(piece), b"'"].concat()).is_some()
-        });
-        return Named { pieces: quoted, quoted: true };
+    if text.contains(QUOTES) {
+        let mut quoted = BTreeSet::new();
+        let mut rest = text.as_bytes();
+        while let Some(at) = memmem::find(rest, QUOTES.as_bytes()) {
+            rest = &rest[at + QUOTES.len()..];
+            let stands_here =
+                |piece: &usize| rest.strip_prefix(line(*piece)).is_some_and(|rest| rest.starts_with(b"'"));
+            let here: Vec<_> = pieces.iter().filter(stands_here).collect();
+            // A line may have such words in a string; they quote nothing.
+            rest = &rest[here.iter().map(|piece| line(*piece).len()).max().unwrap_or(0)..];
+            quoted.extend(here);
+        }
+        return Named { pieces: quoted.into_iter().collect(), quoted: true, ..Named::default() };
     }
     let conflicts: HashSet<_> = text.split("input field \"").skip(1).filter_map(Conflict::parse).collect();
     if conflicts.is_empty() {
         return Named::default();
     }
     let (fitting, _) = pieces.partition(|piece| conflicts.iter().any(|conflict| conflict.fits(line(piece))));
-    Named { pieces: fitting, quoted: false }
+    Named { pieces: fitting, ..Named::default() }
 }
 
 /// `field type conflict: input field "v" on measurement "m" is type float, already exists as type integer`
@@ -209,12 +219,18 @@ mod tests {
                 r#"{"error":"partial write of line protocol occurred","data":[{"error_message":"x","line_number":2},{"line_number":3}]}"#,
                 Some(Refused::LineNumbers(vec![2, 3])),
             ),
+            (r#"{"error":"partial write of line protocol occurred","data":[]}"#, None),
+            (r#"{"error":"partial write of line protocol occurred","data":[{"line_number":2},{}]}"#, None),
             (r#"{"error":"unable to parse 'partial write dropped=1'"}"#, None),
             (r#"{"error":"database not found"}"#, None),
             ("not JSON", None),
         ];
         for (body, expected) in cases {
             assert_eq!(partial_write(body), expected, "{body}");
+            for status in [400, 422] {
+                let answer = Answer { body: body.to_owned(), ..Answer::status(status) };
+                assert_eq!(verdict(&answer), expected.clone().map_or(Verdict::Suspect, Verdict::Refused), "{body}");
+            }
         }
     }
 
@@ -227,6 +243,8 @@ mod tests {
             "cpu2 v=1 1",
             "my\\ m,a\\ b=c\\,\\ v=1 w=1i,the\\ v=t 1",
             "cpu w=1",
+            "cpu w=1u",
+            "cpu s=\"unable to parse 'cpu2 v=1 1'\" 1",
         ];
         let mut body = Body::default();
         for line in lines {
@@ -247,17 +265,19 @@ mod tests {
             (conflict("v", "cpu", "string"), vec![2], false),
             (conflict("w", "cpu", "string"), vec![2], false),
             (conflict("w", "cpu", "float"), vec![5], false),
+            (conflict("w", "cpu", "unsigned"), vec![6], false),
             (conflict("the v", "my m", "boolean"), vec![4], false),
             (conflict("v", "my", "float"), vec![], false),
             (quoted("cpu2 v=1 1"), vec![3], true),
             (quoted("cpu2 v=1"), vec![], true),
+            (quoted("cpu s=\"unable to parse 'cpu2 v=1 1'\" 1"), vec![7], true),
             (quoted("cpu w=1': bad\nunable to parse 'cpu2 v=1 1"), vec![3, 5], true),
             (serde_json::json!({ "error": "timeout" }).to_string(), vec![], false),
             ("not JSON".to_owned(), vec![], false),
         ];
         for (text, expected, is_quoted) in cases {
             let answer = Answer { body: text.clone(), ..Answer::status(400) };
-            let Named { pieces, quoted } = named(&body, &Pieces::all(&body), &answer);
+            let Named { pieces, quoted, .. } = named(&body, &Pieces::all(&body), &answer);
             assert_eq!((pieces.iter().collect::<Vec<_>>(), quoted), (expected, is_quoted), "{text}");
         }
     }
@@ -267,5 +287,8 @@ mod tests {
         let v1 =
             config::InfluxApi::V1 { database: "my db".into(), retention_policy: Some("a&b".into()), consistency: None };
         assert_eq!(write_url("http://h:8086/", &v1), "http://h:8086/write?db=my+db&precision=ns&rp=a%26b");
+        let v1 =
+            config::InfluxApi::V1 { database: "d".into(), retention_policy: None, consistency: Some("all".into()) };
+        assert_eq!(write_url("http://h:8086", &v1), "http://h:8086/write?db=d&precision=ns&consistency=all");
     }
 }

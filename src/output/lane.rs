@@ -1,9 +1,10 @@
 //! A lane sends the shipments of its series one after the other, until each is delivered or refused for good.
 //!
 //! A request that fails for a passing reason is repeated with exponential backoff and jitter, not before the destination's
-//! `Retry-After`; one that is not let in (401, 403, 404 and their like) is repeated seldom, and the output is misconfigured
-//! until the destination answers otherwise. What a destination refuses is found by a [`Search`]; it is dropped, counted, and
-//! kept as a [`Letter`] before it is settled. All of that keeps the order of the samples of a series.
+//! `Retry-After`; one that is not let in (401, 403, 404 and their like, or a destination that refuses whatever it gets) is
+//! repeated seldom, and the output is misconfigured until the destination answers otherwise. What a destination refuses is
+//! found by a [`Search`]; it is dropped, counted, and kept as a [`Letter`] before it is settled. All of that keeps the order
+//! of the samples of a series.
 
 use super::backoff::Backoff;
 use super::dead_letters::{DeadLetters, Letter};
@@ -88,14 +89,14 @@ impl Lane {
     /// Sends one body, in parts where it must be.
     pub async fn deliver_body(&self, purpose: Purpose, body: &Body) -> Result<Sent, OlderVersion> {
         let mut sent = Sent::default();
-        let (delivered, refusals) = self.search(purpose, body).await?;
+        let (delivered, refusals) = self.search(purpose, Search::new(body)).await?;
         sent.delivered = delivered;
         for refusal in refusals {
             // One bad sample does not take the others of its series along.
             let alone = refusal.pieces.iter().next().filter(|_| refusal.suspect);
             match alone.and_then(|piece| self.destination.finer(body, piece)) {
                 Some(finer) => {
-                    let (delivered, refusals) = self.search(purpose, &finer).await?;
+                    let (delivered, refusals) = self.search(purpose, Search::believing(&finer)).await?;
                     sent.delivered += delivered;
                     for refusal in &refusals {
                         self.note(&mut sent, &finer, refusal);
@@ -120,19 +121,33 @@ impl Lane {
         }
     }
 
-    /// Samples delivered, and what was refused.
-    async fn search(&self, purpose: Purpose, body: &Body) -> Result<(u64, Vec<Refusal>), OlderVersion> {
-        let mut search = Search::new(body);
-        while let Some(pieces) = search.ask() {
-            let (verdict, answer) = self.send(purpose, body, &pieces).await;
-            let named = match verdict {
-                Verdict::OlderVersion => return Err(OlderVersion),
-                Verdict::PartlyRefused(_) | Verdict::Suspect => self.destination.named(body, &pieces, &answer),
-                _ => Named::default(),
-            };
-            search.answered(pieces, verdict, &answer, named);
+    /// Samples delivered, and what was refused. A search without a result is repeated, seldom; it is believed when the
+    /// destination took something else of this output meanwhile.
+    async fn search(&self, purpose: Purpose, mut search: Search<'_>) -> Result<(u64, Vec<Refusal>), OlderVersion> {
+        let body = search.body();
+        let mut seldom = Backoff::seldom();
+        let mut attempt = 0;
+        loop {
+            let mut last = Answer::default();
+            while let Some(pieces) = search.ask() {
+                let (verdict, answer) = self.send(purpose, body, &pieces).await;
+                let named = match verdict {
+                    Verdict::OlderVersion => return Err(OlderVersion),
+                    Verdict::Refused(_) | Verdict::Suspect => self.destination.named(body, &pieces, &answer),
+                    _ => Named::default(),
+                };
+                search.answered(pieces, verdict, &answer, named);
+                last = answer;
+            }
+            if let Some(found) = search.finish() {
+                return Ok(found);
+            }
+            attempt += 1;
+            let (taken, pause) = (self.account.taken(), seldom.pause(last.retry_after));
+            self.note_failure(State::Misconfigured, attempt, pause, &described(last.status, &last.body));
+            tokio::time::sleep(pause).await;
+            search = if self.account.taken() > taken { Search::believing(body) } else { Search::new(body) };
         }
-        Ok(search.finish())
     }
 
     /// Tells of what one body lost; now and then in the log, always in the status.
@@ -185,7 +200,7 @@ impl Lane {
                     verdict => {
                         self.account.end_request(samples, false);
                         if verdict == Verdict::Delivered {
-                            self.account.clear_error();
+                            self.account.note_taken();
                         }
                         return (verdict, answer);
                     }

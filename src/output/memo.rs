@@ -1,16 +1,22 @@
 //! What an output knows of a series after its first sight: its rendering, its lane, or why it is not sent.
 //!
 //! Relabelling, sanitising, escaping and loss decisions happen here, once a series. The memo is a cache bounded by the
-//! series table, whose dead series it forgets: it may be emptied at any time and fills again. The lane comes from what the series is at the destination,
-//! so that sources which meet there, by relabelling or under new metadata, keep their order.
+//! series table, whose dead series it forgets: it may be emptied at any time and fills again. Of recalled series it knows one
+//! generation. The lane comes from what the series is at the destination, so that sources which meet there, by relabelling
+//! or under new metadata, keep their order.
 
 use super::encoding::Encoding;
-use crate::model::{Dialect, IdMap, LabelPair, Loss, LossSet, Metadata, Series, SeriesId, SeriesName, SeriesTable};
+use super::strings;
+use crate::model::{
+    Batch, Dialect, FamilyChanges, IdMap, LabelPair, Loss, LossSet, Metadata, Recalled, Sample, Series, SeriesId,
+    SeriesName, SeriesTable,
+};
 use crate::relabel;
-use crate::wire::prometheus_names::{self, Alphabet};
+use crate::wire::prometheus_names::{self, Alphabet, Style};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A series on its way out, or the reason why none of its samples is sent.
 pub type Slot<R> = Result<(Arc<R>, usize), Loss>;
@@ -21,6 +27,9 @@ const SLOTS_SPARE: usize = 4096;
 /// See the module's documentation.
 pub struct Memo<E: Encoding> {
     slots: IdMap<SeriesId, Slot<E::Rendered>>,
+    /// The same for the recalled series of the present generation. It is not held: batches do that.
+    recalled_slots: IdMap<SeriesId, Slot<E::Rendered>>,
+    recalled: Weak<Recalled>,
     /// Which series first became an identity at the destination. They outlive the slots: a name does not change hands
     /// because metadata changed.
     claims: HashMap<u64, Claim>,
@@ -44,37 +53,82 @@ impl<E: Encoding> Memo<E> {
     /// An empty memo of an output with that many lanes.
     pub fn new(options: E::Options, table: Arc<SeriesTable>, rules: Vec<relabel::Rule>, lanes: usize) -> Self {
         let families_version = table.families_version();
-        let (slots, claims) = (HashMap::default(), HashMap::new());
-        Self { slots, claims, collisions: 0, options, table, families_version, rules, lanes, learned: Vec::new() }
+        Self {
+            slots: HashMap::default(),
+            recalled_slots: HashMap::default(),
+            recalled: Weak::new(),
+            claims: HashMap::new(),
+            collisions: 0,
+            options,
+            table,
+            families_version,
+            rules,
+            lanes,
+            learned: Vec::new(),
+        }
     }
 
-    /// Forgets what may be out of date; to be called between records.
-    pub fn refresh(&mut self) {
-        let version = self.table.families_version();
-        let slots_max = self.table.len() * 5 / 4 + SLOTS_SPARE;
-        if version != self.families_version {
-            self.families_version = version;
-            self.slots.clear();
+    /// Forgets what may be out of date; to be called before each batch.
+    pub fn refresh(&mut self, batch: &Batch) {
+        let recalled = batch.recalled().map(Arc::downgrade).unwrap_or_default();
+        if !Weak::ptr_eq(&recalled, &self.recalled) {
+            self.recalled = recalled;
+            self.recalled_slots = HashMap::default();
         }
+        if E::joins_families(&self.options) && self.table.families_version() != self.families_version {
+            self.forget_changed_families();
+        }
+        let slots_max = self.table.len() * 5 / 4 + SLOTS_SPARE;
         if self.slots.len() > slots_max {
             let table = &self.table;
             self.slots.retain(|id, _| table.series(*id).is_some());
             self.slots.shrink_to(slots_max);
         }
-        if self.claims.len() > slots_max * 2 {
+        if self.claims.len() > slots_max * 2 + self.recalled_slots.len() {
             self.slots.clear();
+            self.recalled_slots.clear();
             self.claims = HashMap::new();
         }
+    }
+
+    #[cold]
+    fn forget_changed_families(&mut self) {
+        let (version, changes) = self.table.families_changed_since(self.families_version);
+        self.families_version = version;
+        self.recalled_slots.clear();
+        match changes {
+            // A name that relabelling gave is not known here.
+            FamilyChanges::Only(changed) if self.rules.is_empty() => {
+                let table = &self.table;
+                let concerns = |series: &Series| {
+                    let name = series.name.measurement();
+                    let stem = name.rsplit_once('_').map_or(name, |(stem, _)| stem);
+                    series.metadata.is_none() && (changed.contains(name) || changed.contains(stem))
+                };
+                self.slots.retain(|id, _| table.series(*id).is_some_and(|series| !concerns(&series)));
+            }
+            FamilyChanges::Only(_) | FamilyChanges::Any => self.slots.clear(),
+        }
+    }
+
+    /// The samples of a batch, those of rows with strings in the series that the output gives them.
+    pub fn samples<'b>(&self, batch: &'b Batch) -> Cow<'b, [Sample]> {
+        strings::carried(batch, &self.table, E::names(&self.options))
     }
 
     /// What is known of a series.
     #[inline]
     pub fn slot(&mut self, id: SeriesId) -> &Slot<E::Rendered> {
-        if !self.slots.contains_key(&id) {
+        if !self.slots_of(id).contains_key(&id) {
             let slot = self.resolve(id);
-            self.slots.insert(id, slot);
+            self.slots_of(id).insert(id, slot);
         }
-        &self.slots[&id]
+        &self.slots_of(id)[&id]
+    }
+
+    #[inline]
+    fn slots_of(&mut self, id: SeriesId) -> &mut IdMap<SeriesId, Slot<E::Rendered>> {
+        if id.is_recalled() { &mut self.recalled_slots } else { &mut self.slots }
     }
 
     /// The metadata that new series brought, for formats that send it apart from series.
@@ -85,8 +139,14 @@ impl<E: Encoding> Memo<E> {
     #[cold]
     fn resolve(&mut self, id: SeriesId) -> Slot<E::Rendered> {
         // A batch pins its series, so this is there; were it not, the sample would still be counted.
-        let series = self.table.series(id).ok_or(Loss::LogDamaged)?;
-        let relabelled = if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules)?) };
+        let series = if id.is_recalled() {
+            self.recalled.upgrade().and_then(|recalled| recalled.series(id))
+        } else {
+            self.table.series(id)
+        };
+        let series = series.ok_or(Loss::LogDamaged)?;
+        let relabelled =
+            if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules, E::names(&self.options))?) };
         let series = relabelled.as_ref().unwrap_or(&series);
         if let Some(metadata) = &series.metadata
             && self.learned.last() != Some(metadata)
@@ -123,9 +183,9 @@ impl<E: Encoding> Memo<E> {
 
 /// A series after relabelling. `__name__` is its name in Prometheus's terms; a rule that changes it makes the series a
 /// Prometheus one, otherwise measurement and field stay as they are.
-fn relabelled(series: &Series, rules: &[relabel::Rule]) -> Result<Arc<Series>, Loss> {
+fn relabelled(series: &Series, rules: &[relabel::Rule], style: &Style) -> Result<Arc<Series>, Loss> {
     // A name that Prometheus cannot have (an internal one of Wavefront) is seen by the rules as it is.
-    let name = match prometheus_names::translate(series, Alphabet::Utf8) {
+    let name = match prometheus_names::translate(series, Alphabet::Utf8, style) {
         Ok(translated) => translated.name.into_owned(),
         Err(_) => series.name.measurement().to_owned(),
     };
@@ -155,4 +215,52 @@ fn hash(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BatchBuilder, Format, MetricType, SeriesSpec, Source};
+    use crate::wire::{remote_write, remote_write2};
+
+    /// Which of the series `x_total`, `x` and `y` are rendered anew after the type of `x` was told.
+    fn rendered_anew<E: Encoding>(options: E::Options, rules: Vec<relabel::Rule>) -> [bool; 3] {
+        let table = Arc::new(SeriesTable::default());
+        let builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+        let define = |name: &str| {
+            let spec = SeriesSpec { measurement: name, field: None, labels: Vec::new(), metadata: None };
+            builder.define(builder.alias(name.as_bytes()), spec).unwrap()
+        };
+        let ids = ["x_total", "x", "y"].map(define);
+        let batch = builder.finish();
+        let mut memo = Memo::<E>::new(options, Arc::clone(&table), rules, 1);
+        let mut places = || {
+            memo.refresh(&batch);
+            ids.map(|id| Arc::clone(&memo.slot(id).as_ref().unwrap().0))
+        };
+        let before = places();
+        let (metric_type, family) = (MetricType::Counter, "x".into());
+        table.learn(Source::OWN, Metadata { family, metric_type, help: "".into(), unit: "".into() }).unwrap();
+        let after = places();
+        [0, 1, 2].map(|at| !Arc::ptr_eq(&before[at], &after[at]))
+    }
+
+    #[test]
+    fn a_family_that_changes_concerns_its_own_series_only() {
+        type One = remote_write::encode::Encoder;
+        type Two = remote_write2::encode::Encoder;
+        let spec = relabel::RuleSpec { target_label: Some("a".to_owned()), ..relabel::RuleSpec::default() };
+        let rules = || vec![relabel::Rule::try_new(spec.clone()).unwrap()];
+        assert_eq!(
+            rendered_anew::<One>(remote_write::encode::Options::default(), Vec::new()),
+            [false; 3],
+            "1.0 sends types apart"
+        );
+        assert_eq!(rendered_anew::<Two>(remote_write2::encode::Options::default(), Vec::new()), [true, true, false]);
+        assert_eq!(
+            rendered_anew::<Two>(remote_write2::encode::Options::default(), rules()),
+            [true; 3],
+            "rules may rename anything"
+        );
+    }
 }

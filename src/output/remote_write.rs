@@ -62,17 +62,17 @@ pub fn verdict(version: Version, fallback: Fallback, samples: u64, retry_on_429:
     match (answer.status, version) {
         (200..=299, Version::V2) => match answer.written {
             None if samples > 0 => older,
-            Some(written) if written < samples => Verdict::PartlyRefused(Refused::Samples(samples - written)),
+            Some(written) if written < samples => Verdict::Refused(Refused::Samples(samples - written)),
             _ => Verdict::Delivered,
         },
         (415, Version::V2) => older,
         (400, Version::V2) => match answer.written {
-            Some(written) if written > 0 => Verdict::PartlyRefused(Refused::Samples(samples.saturating_sub(written))),
+            Some(written) if written > 0 => Verdict::Refused(Refused::Samples(samples.saturating_sub(written))),
             // Prometheus before 2.0 answers 400 to a body it cannot read.
             None if fallback == Fallback::Allowed => Verdict::OlderVersion,
             _ => Verdict::in_general(answer),
         },
-        (429, _) if !retry_on_429 => Verdict::Refused,
+        (429, _) if !retry_on_429 => Verdict::Refused(Refused::All),
         _ => Verdict::in_general(answer),
     }
 }
@@ -106,12 +106,12 @@ mod tests {
         use Fallback::{Allowed, Forbidden};
         let cases = [
             (204, Some(10), Allowed, Verdict::Delivered),
-            (204, Some(7), Allowed, Verdict::PartlyRefused(Refused::Samples(3))),
+            (204, Some(7), Allowed, Verdict::Refused(Refused::Samples(3))),
             (204, None, Allowed, Verdict::OlderVersion),
             (204, None, Forbidden, Verdict::Misconfigured { after: Some(Duration::from_secs(7)) }),
             (415, None, Allowed, Verdict::OlderVersion),
             (415, None, Forbidden, Verdict::Misconfigured { after: Some(Duration::from_secs(7)) }),
-            (400, Some(9), Allowed, Verdict::PartlyRefused(Refused::Samples(1))),
+            (400, Some(9), Allowed, Verdict::Refused(Refused::Samples(1))),
             (400, Some(0), Allowed, Verdict::Suspect),
             (400, None, Allowed, Verdict::OlderVersion),
             (400, None, Forbidden, Verdict::Suspect),
@@ -124,7 +124,17 @@ mod tests {
     }
 
     #[test]
+    fn a_request_without_samples_needs_no_count_of_them() {
+        for fallback in [Fallback::Allowed, Fallback::Forbidden] {
+            assert_eq!(verdict(Version::V2, fallback, 0, true, &Answer::status(204)), Verdict::Delivered);
+        }
+    }
+
+    #[test]
     fn too_many_requests_are_final_where_the_configuration_says_so() {
-        assert_eq!(verdict(Version::V1, Fallback::Forbidden, 1, false, &Answer::status(429)), Verdict::Refused);
+        assert_eq!(
+            verdict(Version::V1, Fallback::Forbidden, 1, false, &Answer::status(429)),
+            Verdict::Refused(Refused::All)
+        );
     }
 }

@@ -10,7 +10,7 @@
 
 use crate::log::{Entry, ReadError, Reader, Record};
 use crate::model::{
-    Distribution, Exemplar, IdMap, Losses, NativeHistogram, Sample, SampleFlags, Series, SeriesId, SeriesTable,
+    Batch, Distribution, Exemplar, IdMap, Losses, NativeHistogram, Sample, SampleFlags, Series, SeriesId, SeriesTable,
     TimestampNs, Value,
 };
 use crate::wire::prometheus_text::encode::Exposed;
@@ -117,6 +117,11 @@ impl Owned {
     }
 }
 
+/// The id under which a series of a batch is shown: one that was recalled is of interest again. None where there is no room.
+fn shown_as(id: SeriesId, batch: &Batch, table: &SeriesTable) -> Option<SeriesId> {
+    if id.is_recalled() { table.adopt(&*batch.series(id, table)?).ok() } else { Some(id) }
+}
+
 /// The two text formats a scraper may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
@@ -198,7 +203,8 @@ impl Latest {
         }
         for exemplar in &batch.exemplars {
             let Shown { series, bytes } = &mut *shown;
-            let Some(newest) = series.get_mut(&exemplar.series) else { continue };
+            let newest = shown_as(exemplar.series, batch, table).and_then(|id| series.get_mut(&id));
+            let Some(newest) = newest else { continue };
             let freed = newest.exemplar.take().map_or(0, |before| before.bytes());
             (newest.bytes, *bytes) = (newest.bytes - freed, *bytes - freed);
             // One that does not fit is not shown; its series is.
@@ -210,6 +216,10 @@ impl Latest {
     }
 
     fn update_one(&self, shown: &mut Shown, record: &Record, index: usize, sample: &Sample, table: &SeriesTable) {
+        let Some(id) = shown_as(sample.series, &record.batch, table) else {
+            self.hidden.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
         let value = record.batch.value(sample);
         let stale = match value {
             Value::F64(value) => crate::model::is_stale_marker(value),
@@ -217,21 +227,21 @@ impl Latest {
             _ => false,
         };
         if stale {
-            if shown.series.get(&sample.series).is_some_and(|newest| newest.timestamp <= sample.timestamp) {
-                shown.remove(sample.series);
+            if shown.series.get(&id).is_some_and(|newest| newest.timestamp <= sample.timestamp) {
+                shown.remove(id);
             }
             return;
         }
         let Some(value) = Owned::of(value) else { return };
         let start = record.batch.start_of(index);
-        if let Some(newest) = shown.series.get_mut(&sample.series) {
+        if let Some(newest) = shown.series.get_mut(&id) {
             if sample.timestamp < newest.timestamp {
                 return;
             }
             let bytes = newest.bytes - newest.value.bytes() + value.bytes();
             let all = shown.bytes - newest.bytes + bytes;
             if bytes > newest.bytes && all > self.bytes_max {
-                shown.remove(sample.series);
+                shown.remove(id);
                 self.hidden.fetch_add(1, Ordering::Relaxed);
                 return;
             }
@@ -241,7 +251,7 @@ impl Latest {
             (newest.flags, newest.value, newest.bytes) = (sample.flags, value, bytes);
             return;
         }
-        let Some(series) = table.series(sample.series) else { return };
+        let Some(series) = table.series(id) else { return };
         let text = series.labels.iter().map(|pair| pair.name.len() + pair.value.len()).sum::<usize>();
         let bytes = SHOWN_BYTES + series.name.len() + text + value.bytes();
         if shown.bytes + bytes > self.bytes_max {
@@ -250,7 +260,7 @@ impl Latest {
         }
         let (timestamp, flags, seen) = (sample.timestamp, sample.flags, record.appended_at);
         let newest = Newest { series, bytes, timestamp, seen, start, flags, value, exemplar: None };
-        shown.insert(sample.series, newest);
+        shown.insert(id, newest);
     }
 
     /// Keeps series until they are released, however long ago their last sample was.
@@ -367,7 +377,7 @@ mod tests {
             let mut batch = builder.finish();
             let labels = vec![("trace_id".into(), "x".repeat(exemplar).into())];
             batch.exemplars.push(Exemplar { series: id, labels, value: 1.0, timestamp: None });
-            latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch }, &table);
+            latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
             let shown = latest.shown.lock();
             let newest = shown.series.values().next();
             (newest.map(|newest| newest.exemplar.is_some()), shown.bytes)

@@ -5,17 +5,27 @@
 //!
 //! * A request that is refused whole stored nothing. If the answer names pieces, these are asked about apart from the
 //!   others, else the one half apart from the other, until a piece is refused alone.
-//! * A partial write that says how many *lines* it dropped (InfluxDB 1 and 2) says it of one reason and hides the others: of
-//!   points beyond the retention policy and a conflict of types it counts the conflict alone. The lines that its text fits
-//!   are offenders if they are as many; else the search goes on as if the request were refused whole. No line is believed
-//!   stored before a request with it succeeds, which does no harm because a point written twice is one point.
+//! * A partial write that says how many *lines* it dropped (InfluxDB 1 and 2) does not say which, and tells one reason of
+//!   several: of points beyond the retention policy and a conflict of types it counts the conflict alone, and of conflicts in
+//!   two fields it counts both and names one. So the search goes on as if the request were refused whole. No line is believed
+//!   stored before a request with it succeeds, and none refused before all lines of a request are, which does no harm because
+//!   a point written twice is one point.
 //! * Where it says how many *samples* it took (remote write 2.0), that number is the truth and nothing is sent again: a
 //!   receiver may answer a sample that it has with "out of order", so that a second request would make refusals of what was
-//!   delivered. The answer's text tells which series it was, or the whole request is kept.
+//!   delivered. The answer's text tells which series it was, by naming one for every sample, or the whole request is kept.
 //! * Pieces go out in the order of the body within every request. What a text names, it names by series or by measurement
 //!   and field, so that two samples of one series never come into requests of the wrong order.
 //! * At most [`SEARCHES_MAX`] requests of a body are split, and [`FRUITLESS_MAX`] while nothing is delivered; what is left
 //!   then is given up whole, and the refusal says so.
+//! * A refusal that says nothing of samples may come from somebody who reads none: VictoriaMetrics answers a mistyped path
+//!   with 400. The first such answer is followed by a request of no pieces at all. Who takes that, or anything else, is a
+//!   receiver of samples and is believed; who never does is not, and the search ends early and without a result
+//!   ([`Search::finish`]). The samples wait then, so that a typing mistake throws none away.
+//!
+//! Two other ways to tell such answers apart were weighed. *Believing who has accepted something since the start* needs no
+//! extra request, but throws away what comes after a path breaks that once worked, and a first body of nothing but bad samples
+//! would wait for a good one behind it. *Trying the next body* needs no empty request, which a receiver might refuse, but if the
+//! mistake is mended between the two, samples of a series arrive in the wrong order or not at all.
 
 use super::remote_write::series;
 use super::verdict::{Answer, Refused, Verdict};
@@ -28,6 +38,8 @@ use std::ops::Range;
 pub const SEARCHES_MAX: u32 = 1024;
 /// The same while nothing is delivered in between: a destination that refuses everything is not worth more.
 pub const FRUITLESS_MAX: u32 = 64;
+/// The same before the destination is known to read samples: enough to come down to a single piece.
+pub const DOUBTFUL_MAX: u32 = 16;
 
 /// Some pieces of a body: ranges of their indices, ascending, none empty, none touching the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,6 +134,8 @@ pub struct Named {
     pub pieces: Pieces,
     /// Whether the text leaves no doubt: it quotes them.
     pub quoted: bool,
+    /// How often it names one.
+    pub mentions: u64,
 }
 
 /// What the destination did not take, with its words.
@@ -141,6 +155,19 @@ pub struct Refusal {
     pub suspect: bool,
 }
 
+/// Whether the destination is known to read samples, so that what it refuses is refused for what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Belief {
+    /// There was no answer yet, or none that gives reason to ask.
+    Unneeded,
+    /// A request was refused without a word about samples: the empty request comes next.
+    Wanted,
+    /// So was the empty request.
+    Denied,
+    /// It is.
+    Given,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Search<'a> {
@@ -151,34 +178,69 @@ pub struct Search<'a> {
     fruitless: u32,
     delivered: u64,
     refusals: Vec<Refusal>,
+    belief: Belief,
 }
 
 impl<'a> Search<'a> {
     /// A search that begins with the whole body.
     pub fn new(body: &'a Body) -> Self {
-        Self { body, unknown: vec![Pieces::all(body)], searches: 0, fruitless: 0, delivered: 0, refusals: Vec::new() }
+        Self {
+            body,
+            unknown: vec![Pieces::all(body)],
+            searches: 0,
+            fruitless: 0,
+            delivered: 0,
+            refusals: Vec::new(),
+            belief: Belief::Unneeded,
+        }
     }
 
-    /// The pieces to send next; none when all is decided.
+    /// The same at a destination that is known to read samples.
+    pub fn believing(body: &'a Body) -> Self {
+        Self { belief: Belief::Given, ..Self::new(body) }
+    }
+
+    /// What it searches.
+    pub fn body(&self) -> &'a Body {
+        self.body
+    }
+
+    /// The pieces to send next, which may be no piece at all: the empty request. None when nothing is left to be asked.
     pub fn ask(&mut self) -> Option<Pieces> {
-        std::iter::from_fn(|| self.unknown.pop()).find(|pieces| !pieces.is_empty())
+        match self.belief {
+            Belief::Wanted => Some(Pieces::default()),
+            Belief::Denied if self.fruitless >= DOUBTFUL_MAX => None,
+            _ => std::iter::from_fn(|| self.unknown.pop()).find(|pieces| !pieces.is_empty()),
+        }
     }
 
     /// The destination answered the request that was asked for last. `named` are pieces of it.
     pub fn answered(&mut self, pieces: Pieces, verdict: Verdict, answer: &Answer, named: Named) {
-        let samples = pieces.samples(self.body);
+        let reads_samples = match verdict {
+            Verdict::Delivered => true,
+            Verdict::Suspect => !named.pieces.is_empty() || answer.speaks_of_samples(),
+            _ => !pieces.is_empty(),
+        };
+        self.belief = match self.belief {
+            _ if reads_samples => Belief::Given,
+            Belief::Unneeded => Belief::Wanted,
+            Belief::Wanted => Belief::Denied,
+            known => known,
+        };
         match verdict {
-            Verdict::Delivered => self.deliver(samples),
-            Verdict::PartlyRefused(refused) => self.partly_refused(pieces, refused, answer, named),
+            _ if pieces.is_empty() => {}
+            Verdict::Delivered => self.deliver(pieces.samples(self.body)),
+            Verdict::Refused(refused) => self.refused(pieces, refused, answer, named),
             Verdict::TooLarge if pieces.len() > 1 => self.ask_apart(pieces.halves()),
             Verdict::Suspect => self.suspect(pieces, answer, named),
             _ => self.refuse_all(pieces, answer),
         }
     }
 
-    /// Samples delivered and refusals, once nothing is left to be asked.
-    pub fn finish(self) -> (u64, Vec<Refusal>) {
-        (self.delivered, self.refusals)
+    /// Samples delivered and refusals, once nothing is left to be asked. None if something was refused, and by a destination
+    /// that is not known to read samples: nothing is delivered then either.
+    pub fn finish(self) -> Option<(u64, Vec<Refusal>)> {
+        matches!(self.belief, Belief::Unneeded | Belief::Given).then_some((self.delivered, self.refusals))
     }
 
     fn suspect(&mut self, pieces: Pieces, answer: &Answer, named: Named) {
@@ -196,13 +258,14 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn partly_refused(&mut self, pieces: Pieces, refused: Refused, answer: &Answer, named: Named) {
+    fn refused(&mut self, pieces: Pieces, refused: Refused, answer: &Answer, named: Named) {
         match refused {
+            Refused::All => self.refuse_all(pieces, answer),
             Refused::Samples(refused) => {
                 let samples = pieces.samples(self.body);
                 let on_wire = |pieces: &Pieces| pieces.on_wire(self.body);
-                let refused = refused.min(on_wire(&pieces));
-                let kept = if on_wire(&named.pieces) >= refused { named.pieces } else { pieces };
+                let tells_all = named.mentions >= refused && on_wire(&named.pieces) >= refused;
+                let kept = if tells_all { named.pieces } else { pieces };
                 let of = on_wire(&kept);
                 let note = (of > refused).then(|| format!("{refused} of these {of} samples"));
                 // Of a distribution, which is two samples there and one here, both are believed refused.
@@ -217,11 +280,10 @@ impl<'a> Search<'a> {
             Refused::Quoted if named.pieces.is_empty() => self.suspect(pieces, answer, named),
             Refused::Quoted => self.known(&pieces, named.pieces, answer),
             Refused::Lines(lines) if lines >= pieces.on_wire(self.body) => self.refuse_all(pieces, answer),
-            Refused::Lines(lines) => {
+            Refused::Lines(_) => {
                 // What takes other lines does not refuse everything.
                 self.fruitless = 0;
-                let quoted = named.quoted || lines == named.pieces.on_wire(self.body);
-                self.suspect(pieces, answer, Named { quoted, ..named });
+                self.suspect(pieces, answer, named);
             }
         }
     }

@@ -13,14 +13,7 @@ pub(crate) const CUSTOM_BOUNDS: i32 = -53;
 /// `buckets` held is forgotten.
 pub(crate) fn cumulative_buckets(histogram: &NativeHistogram, buckets: &mut Vec<(f64, f64)>) {
     buckets.clear();
-    let (zero_count, positive, negative) = match &histogram.counts {
-        Counts::Integer { zero_count, positive_deltas, negative_deltas, .. } => {
-            (*zero_count as f64, absolute(positive_deltas), absolute(negative_deltas))
-        }
-        Counts::Float { zero_count, positive_counts, negative_counts, .. } => {
-            (*zero_count, Cow::from(positive_counts), Cow::from(negative_counts))
-        }
-    };
+    let (zero_count, positive, negative) = absolute_counts(histogram);
     // Below zero the buckets with the largest index lie lowest, and a bucket's upper bound is its near edge.
     let below = indexes(&histogram.negative_spans).zip(negative.iter());
     buckets.extend(below.map(|(index, count)| (-upper_bound(histogram, index.saturating_sub(1)), *count)));
@@ -44,6 +37,44 @@ pub(crate) fn cumulative_buckets(histogram: &NativeHistogram, buckets: &mut Vec<
         same
     });
     buckets.retain(|(bound, _)| bound.is_finite());
+}
+
+/// The middle of each bucket with the observations in it, ascending. What lies beyond the outer bounds stands at those.
+pub(crate) fn middles(histogram: &NativeHistogram) -> Vec<(f64, f64)> {
+    let (zero_count, positive, negative) = absolute_counts(histogram);
+    let custom = histogram.schema == CUSTOM_BOUNDS;
+    let middle = |index: i64| {
+        let (lower, upper) = (upper_bound(histogram, index.saturating_sub(1)), upper_bound(histogram, index));
+        match (lower.is_finite(), upper.is_finite()) {
+            (true, true) if custom => lower.midpoint(upper),
+            (true, true) => lower.max(histogram.zero_threshold).midpoint(upper),
+            (false, true) if upper > 0.0 => upper / 2.0,
+            (false, true) => upper,
+            (true, false) => lower,
+            (false, false) => histogram.custom_values.last().copied().unwrap_or(0.0),
+        }
+    };
+    let negative = indexes(&histogram.negative_spans).zip(negative.iter());
+    let mut middles: Vec<_> = negative.map(|(index, count)| (-middle(index), *count)).collect();
+    middles.reverse();
+    if !custom {
+        middles.push((0.0, zero_count));
+    }
+    let positive = indexes(&histogram.positive_spans).zip(positive.iter());
+    middles.extend(positive.map(|(index, count)| (middle(index), *count)));
+    middles
+}
+
+/// Observations in the zero bucket, in each positive and in each negative bucket.
+pub(crate) fn absolute_counts(histogram: &NativeHistogram) -> (f64, Cow<'_, [f64]>, Cow<'_, [f64]>) {
+    match &histogram.counts {
+        Counts::Integer { zero_count, positive_deltas, negative_deltas, .. } => {
+            (*zero_count as f64, absolute(positive_deltas), absolute(negative_deltas))
+        }
+        Counts::Float { zero_count, positive_counts, negative_counts, .. } => {
+            (*zero_count, Cow::from(positive_counts), Cow::from(negative_counts))
+        }
+    }
 }
 
 /// Count and sum of a distribution.

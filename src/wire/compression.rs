@@ -65,15 +65,15 @@ pub fn decompress(encoding: Encoding, body: &[u8], bytes_max: usize, out: &mut V
             let corrupt = |error: snap::Error| DecompressError::Corrupt { encoding, reason: error.to_string() };
             // The length is only a claim: it is checked before any memory is taken for it.
             let declared = snap::raw::decompress_len(body).map_err(corrupt)?;
-            if declared > bytes_max {
-                return Err(DecompressError::TooLarge { bytes_max });
-            }
             // Snappy expands at most 64 bytes out of 3; a larger claim cannot be honest.
             if declared > body.len().saturating_mul(32).saturating_add(64) {
                 return Err(DecompressError::Corrupt {
                     encoding,
                     reason: format!("{declared} bytes declared, {} present", body.len()),
                 });
+            }
+            if declared > bytes_max {
+                return Err(DecompressError::TooLarge { bytes_max });
             }
             out.resize(declared, 0);
             let length = snap::raw::Decoder::new().decompress(body, out).map_err(corrupt)?;

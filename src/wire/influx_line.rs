@@ -23,6 +23,8 @@
 
 pub mod decode;
 pub mod encode;
+mod histogram;
+pub mod schema;
 #[cfg(test)]
 mod twin;
 

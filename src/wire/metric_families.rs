@@ -99,11 +99,11 @@ impl Decoder<'_, '_> {
         }
         let text = |bytes| std::str::from_utf8(bytes).ok();
         let (Some(name), Some(help), Some(unit)) = (text(name), text(help), text(unit)) else {
-            self.refuse(Refusal::InvalidUtf8, "a name, help or unit is not UTF-8");
+            self.refuse(Refusal::InvalidUtf8, "expected name, help and unit in UTF-8, found other bytes");
             return Ok(());
         };
         if name.is_empty() {
-            self.refuse(Refusal::MissingName, "a family without a name");
+            self.refuse(Refusal::MissingName, "expected a family with a name, found one without");
             return Ok(());
         }
         let metric_type = match metric_type {

@@ -1,11 +1,12 @@
 //! How names of other dialects become Prometheus names; shared by text, OpenMetrics and remote write.
 //!
-//! The alphabet is `[a-zA-Z_:][a-zA-Z0-9_:]*` for metrics and `[a-zA-Z_][a-zA-Z0-9_]*` for labels. Every other character
-//! becomes one `_` (nothing is trimmed or collapsed, so that fewer names meet) and a leading digit gets a `_` in front.
-//! Series that came from Prometheus keep their names verbatim (UTF-8 names of Prometheus 3 included) unless the format
-//! cannot carry them ([`Alphabet::Legacy`]).
+//! The alphabet is `[a-zA-Z_:][a-zA-Z0-9_:]*` for metrics and `[a-zA-Z_][a-zA-Z0-9_]*` for labels. Unless a [`Style`] says
+//! otherwise, every other character becomes one `_` (nothing is trimmed or collapsed, so that fewer names meet) and a leading
+//! digit gets a `_` in front. Series that came from Prometheus keep their names verbatim (UTF-8 names of Prometheus 3
+//! included) unless the format cannot carry them ([`Alphabet::Legacy`]).
 
 use crate::model::{Dialect, Loss, LossSet, Series};
+use crate::wire::style::{self, Preset, one_of};
 use std::borrow::Cow;
 
 /// Which names the format written can carry.
@@ -15,6 +16,91 @@ pub enum Alphabet {
     Utf8,
     /// The alphabet above: text exposition.
     Legacy,
+}
+
+/// How series of line protocol, and names of any dialect but Prometheus's, become Prometheus's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// What the field `value` adds to a name.
+    pub value_field: ValueField,
+    /// What becomes of characters outside of the alphabet.
+    pub name_characters: NameCharacters,
+    /// A measurement that adds nothing to the names of its fields.
+    pub bare_measurement: Option<String>,
+    /// What becomes of string fields.
+    pub strings: Strings,
+}
+
+/// `value_field`: what the field `value` adds to a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ValueField {
+    /// Nothing: `m value=1` is `m`, which is how Prometheus series are written as lines.
+    #[default]
+    Strip,
+    /// What any field adds: `m value=1` is `m_value`.
+    Keep,
+}
+
+/// `name_characters`: what becomes of characters outside of the alphabet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameCharacters {
+    /// Each becomes a `_`; a leading digit gets one in front.
+    #[default]
+    Replace,
+    /// As Telegraf does: each becomes a `_`, but a first one goes, and so do all `_` at both ends of such a name, except in
+    /// front of a digit.
+    Trim,
+    /// They stay, where the format can carry them: remote write.
+    Keep,
+}
+
+/// `strings`: what becomes of string fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strings {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They are labels of the numbers in their row.
+    Label,
+    /// Each is a series of its own, `<name>_info{<field>="<string>"} 1`.
+    Info,
+}
+
+impl style::Style for Style {
+    const KEYS: &'static [&'static str] = &["value_field", "name_characters", "bare_measurement", "strings"];
+
+    fn of(preset: Preset) -> Option<Self> {
+        let kept = Self { value_field: ValueField::Keep, ..Self::default() };
+        Some(match preset {
+            Preset::TelegrafV1 => Self { strings: Strings::Label, ..Self::default() },
+            Preset::TelegrafV2 => {
+                Self { name_characters: NameCharacters::Trim, bare_measurement: Some("prometheus".to_owned()), ..kept }
+            }
+            Preset::Vmagent | Preset::Vector => Self { name_characters: NameCharacters::Keep, ..kept },
+        })
+    }
+
+    fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
+        match key {
+            "value_field" => {
+                self.value_field = one_of(&[("strip", ValueField::Strip), ("keep", ValueField::Keep)], text)?;
+            }
+            "name_characters" => {
+                let spellings = [
+                    ("replace", NameCharacters::Replace),
+                    ("trim", NameCharacters::Trim),
+                    ("keep", NameCharacters::Keep),
+                ];
+                self.name_characters = one_of(&spellings, text)?;
+            }
+            "bare_measurement" => self.bare_measurement = (!text.is_empty()).then(|| text.to_owned()),
+            _ => {
+                let spellings = [("drop", Strings::Drop), ("label", Strings::Label), ("info", Strings::Info)];
+                self.strings = one_of(&spellings, text)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A series in Prometheus's terms.
@@ -29,18 +115,22 @@ pub struct PrometheusSeries<'a> {
 }
 
 /// Names a series for Prometheus. An error says why no sample of it can be sent.
-pub fn translate(series: &Series, alphabet: Alphabet) -> Result<PrometheusSeries<'_>, Loss> {
+pub fn translate<'a>(series: &'a Series, alphabet: Alphabet, style: &Style) -> Result<PrometheusSeries<'a>, Loss> {
     let mut losses = LossSet::NONE;
-    let name = metric_name(series, alphabet, &mut losses)?;
-    let verbatim = series.dialect == Dialect::Prometheus && alphabet == Alphabet::Utf8;
+    let rule = match (series.dialect, alphabet, style.name_characters) {
+        (Dialect::Prometheus, Alphabet::Utf8, _) => NameCharacters::Keep,
+        (Dialect::Prometheus, Alphabet::Legacy, _) | (_, Alphabet::Legacy, NameCharacters::Keep) => {
+            NameCharacters::Replace
+        }
+        (_, _, rule) => rule,
+    };
+    let name = metric_name(series, style, rule, &mut losses)?;
     let mut labels: Vec<(Cow<'_, str>, &str)> = Vec::with_capacity(series.labels.len());
     for pair in &series.labels {
-        if pair.value.is_empty() {
-            losses.insert(Loss::LabelDropped);
-            continue;
+        match label_name(&pair.name, series.dialect, rule, &mut losses) {
+            Some(key) if !pair.value.is_empty() => labels.push((key, &pair.value)),
+            _ => losses.insert(Loss::LabelDropped),
         }
-        let key = if verbatim { Cow::from(&*pair.name) } else { label_name(&pair.name, series.dialect, &mut losses) };
-        labels.push((key, &pair.value));
     }
     if losses.contains(Loss::LabelSanitised) {
         labels.sort_by(|(left, _), (right, _)| left.cmp(right));
@@ -53,15 +143,21 @@ pub fn translate(series: &Series, alphabet: Alphabet) -> Result<PrometheusSeries
     Ok(PrometheusSeries { name, labels, losses })
 }
 
-fn metric_name<'a>(series: &'a Series, alphabet: Alphabet, losses: &mut LossSet) -> Result<Cow<'a, str>, Loss> {
+fn metric_name<'a>(
+    series: &'a Series,
+    style: &Style,
+    rule: NameCharacters,
+    losses: &mut LossSet,
+) -> Result<Cow<'a, str>, Loss> {
     let name = series.name.measurement();
-    match series.dialect {
-        Dialect::Prometheus if alphabet == Alphabet::Utf8 => Ok(Cow::from(name)),
-        Dialect::Prometheus => sanitise_name(Cow::from(name), losses),
-        // The field `value` is the measurement itself: that is how Prometheus series are written as lines.
+    let whole = match series.dialect {
+        Dialect::Prometheus if rule == NameCharacters::Keep => return Ok(Cow::from(name)),
+        Dialect::Prometheus => Cow::from(name),
         Dialect::Influx => match series.name.field_key() {
-            None | Some("value") => sanitise_name(Cow::from(name), losses),
-            Some(field) => sanitise_name(Cow::from(format!("{name}_{field}")), losses),
+            None => Cow::from(name),
+            Some("value") if style.value_field == ValueField::Strip => Cow::from(name),
+            Some(field) if style.bare_measurement.as_deref() == Some(name) => Cow::from(field),
+            Some(field) => Cow::from(format!("{name}_{field}")),
         },
         Dialect::Wavefront => {
             let plain = name.strip_prefix(['∆', 'Δ']).unwrap_or(name);
@@ -71,50 +167,59 @@ fn metric_name<'a>(series: &'a Series, alphabet: Alphabet, losses: &mut LossSet)
             if plain.starts_with('~') {
                 return Err(Loss::InternalMetric);
             }
-            sanitise_name(Cow::from(plain), losses)
+            Cow::from(plain)
         }
-    }
-}
-
-fn sanitise_name<'a>(name: Cow<'a, str>, losses: &mut LossSet) -> Result<Cow<'a, str>, Loss> {
-    if name.is_empty() {
-        return Err(Loss::UnusableName);
-    }
-    Ok(match sanitised(&name, true) {
-        None => name,
+    };
+    let clean = match sanitised(&whole, true, rule) {
+        None => whole,
         Some(clean) => {
             losses.insert(Loss::NameSanitised);
             Cow::from(clean)
         }
-    })
+    };
+    if clean.is_empty() { Err(Loss::UnusableName) } else { Ok(clean) }
 }
 
-fn label_name<'a>(name: &'a str, dialect: Dialect, losses: &mut LossSet) -> Cow<'a, str> {
-    let mut clean = sanitised(name, false).map_or(Cow::from(name), Cow::from);
+/// The label's name there; none when nothing of it is left.
+fn label_name<'a>(name: &'a str, dialect: Dialect, rule: NameCharacters, losses: &mut LossSet) -> Option<Cow<'a, str>> {
+    let mut clean = sanitised(name, false, rule).map_or(Cow::from(name), Cow::from);
     // Names that begin with two underscores belong to Prometheus; a tag that has or gets such a name keeps one.
     if (dialect != Dialect::Prometheus || matches!(clean, Cow::Owned(_)))
         && let Some(rest) = clean.strip_prefix("__")
     {
-        clean = Cow::from(format!("_{}", rest.trim_start_matches('_')));
+        let rest = rest.trim_start_matches('_');
+        clean = Cow::from(format!("_{}", rest.strip_suffix("__").unwrap_or(rest)));
     }
     if matches!(clean, Cow::Owned(_)) {
         losses.insert(Loss::LabelSanitised);
     }
-    clean
+    (!clean.is_empty()).then_some(clean)
 }
 
-/// The name in Prometheus's alphabet, or none when it is in it already.
-fn sanitised(name: &str, colons: bool) -> Option<String> {
+/// The name in Prometheus's alphabet, or none when it is in it already or stays as it is.
+fn sanitised(name: &str, colons: bool, rule: NameCharacters) -> Option<String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || colons && c == ':';
     let leading_digit = name.starts_with(|c: char| c.is_ascii_digit());
-    if !leading_digit && name.chars().all(legal) {
+    if rule == NameCharacters::Keep || !leading_digit && name.chars().all(legal) {
         return None;
+    }
+    let replaced = |c: char| if legal(c) { c } else { '_' };
+    if rule == NameCharacters::Trim {
+        let behind = name.strip_prefix(|c: char| !legal(c) || c.is_ascii_digit()).unwrap_or(name);
+        let clean: String = behind.chars().map(replaced).collect();
+        let clean = clean.trim_matches('_');
+        // Telegraf writes such names; no receiver takes them.
+        return Some(if clean.starts_with(|c: char| c.is_ascii_digit()) {
+            format!("_{clean}")
+        } else {
+            clean.to_owned()
+        });
     }
     let mut clean = String::with_capacity(name.len() + 1);
     if leading_digit {
         clean.push('_');
     }
-    clean.extend(name.chars().map(|c| if legal(c) { c } else { '_' }));
+    clean.extend(name.chars().map(replaced));
     Some(clean)
 }
 
@@ -136,7 +241,7 @@ mod tests {
         let spec = SeriesSpec { measurement: name, field, labels, metadata: None };
         let id = builder.define(builder.alias(b"x"), spec).unwrap();
         let series = table.series(id).unwrap();
-        match translate(&series, alphabet) {
+        match translate(&series, alphabet, &Style::default()) {
             Ok(prometheus) => {
                 let labels: Vec<_> = prometheus.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 let losses: Vec<_> = prometheus.losses.iter().map(Loss::as_str).collect();
@@ -172,16 +277,16 @@ mod tests {
         let labels =
             [("host-name", "a"), ("host.name", "b"), ("Z", "1"), ("__name__", "n"), ("1st", "x"), ("le", "1.0")];
         let text = translated(Format::InfluxLine, "m", Some("value"), &labels, Alphabet::Utf8);
-        assert_eq!(text, "m{Z=1,_1st=x,_name__=n,host_name=a,le=1.0} label_sanitised,label_dropped");
+        assert_eq!(text, "m{Z=1,_1st=x,_name=n,host_name=a,le=1.0} label_sanitised,label_dropped");
     }
 
     #[test]
     fn no_label_becomes_a_reserved_one() {
         for (format, label, expected) in [
-            (Format::InfluxLine, "_.name__", "_name__"),
-            (Format::InfluxLine, "é_name__", "_name__"),
-            (Format::InfluxLine, "____name__", "_name__"),
-            (Format::RemoteWrite, "_.name__", "_name__"),
+            (Format::InfluxLine, "_.name__", "_name"),
+            (Format::InfluxLine, "é_name__", "_name"),
+            (Format::InfluxLine, "____name__", "_name"),
+            (Format::RemoteWrite, "_.name__", "_name"),
             (Format::RemoteWrite, "__a\"b\n", "_a_b_"),
         ] {
             let text = translated(format, "m", Some("value"), &[(label, "v")], Alphabet::Legacy);

@@ -23,6 +23,7 @@
 
 pub mod decode;
 pub mod encode;
+mod observed;
 mod token;
 pub mod validate;
 

@@ -1,11 +1,16 @@
 //! Attacks that aim at memory, on a gateway with a limit of it: the process never has more, and a client that honours
 //! `Retry-After` loses nothing.
 
-use super::{GIVE_UP, Scene, bombs, connect, duration, free_port, gateway, request, size};
+use super::support::counting_sink::{CountingSink, Kind, Mode};
+use super::{GIVE_UP, Scene, bombs, connect, duration, eventually, free_port, gateway, request, size};
 use sluicegate::clock;
 use sluicegate::config::MEMORY_LIMIT_MIN;
+use sluicegate::log::{Ack, Log, LogConfig};
+use sluicegate::model::{BatchBuilder, Format, SampleFlags, SeriesSpec, SeriesTable, Value};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -141,4 +146,84 @@ fn all_attacks_on_memory_at_once_stay_below_the_limit() {
 
 fn new_series(numbers: std::ops::Range<u64>) -> String {
     numbers.map(|number| format!("flood_{number},host=h{number},path=/rather/long/{number} value=1\n")).collect()
+}
+
+/// Writes a log of that many records, each with its own series beside some that are in all; how many samples that is.
+fn write_backlog(dir: &Path, outputs: &[&str], records: u64) -> u64 {
+    const OWN: u64 = 300;
+    const SHARED: u64 = 100;
+    let table = Arc::new(SeriesTable::default());
+    let config = LogConfig { ack: Ack::Memory, memory_bytes: 0, ..LogConfig::new(dir) };
+    let log = Log::open(config, Arc::clone(&table)).expect("a log");
+    let cursors: Vec<_> = outputs.iter().map(|name| log.cursor(name).expect("a cursor")).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let now = clock::now();
+    for record in 0..records {
+        let mut batch = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+        for number in 0..OWN + SHARED {
+            let name = if number < OWN { format!("own_{record}_{number}") } else { format!("shared_{number}") };
+            let alias = batch.alias(name.as_bytes());
+            let known = batch.recognise(alias);
+            let series = known.unwrap_or_else(|| {
+                let label = |at: u64| (format!("label_{at}").into(), format!("a value of {at} and {name}").into());
+                let labels = (0..6).map(label).collect();
+                let spec = SeriesSpec { measurement: &name, field: None, labels, metadata: None };
+                batch.define(alias, spec).expect("room")
+            });
+            batch.push(series, now + record as i64 * 1_000_000, Value::F64(1.5), SampleFlags::NONE);
+        }
+        runtime.block_on(log.append(batch.finish())).expect("appended");
+    }
+    runtime.block_on(log.close());
+    drop((cursors, log));
+    // Its threads let go of it a moment later.
+    let lock = std::fs::File::open(dir.join("lock")).expect("the lock");
+    eventually(GIVE_UP, || lock.try_lock().map_err(|error| error.to_string()));
+    records * (OWN + SHARED)
+}
+
+/// Outputs with a backlog of many more series than the table may hold, whose destinations fail in every way.
+#[test]
+fn outputs_that_catch_up_or_cannot_stay_below_the_limit() {
+    let names = ["healthy", "silent", "absent", "cut", "failing", "locked"];
+    let kinds = [Kind::Influx, Kind::RemoteWrite, Kind::RemoteWrite, Kind::Influx, Kind::RemoteWrite, Kind::Influx];
+    let modes = [Mode::Answers(204), Mode::Silent, Mode::Takes, Mode::CutsOff, Mode::Answers(500), Mode::Answers(403)];
+    let dir = tempfile::TempDir::new().expect("a folder");
+    let samples = write_backlog(dir.path(), &names, size(400, 4000));
+    let mut setup = gateway().limits(&format!("memory_limit: {MEMORY_LIMIT_MIN}")).log_dir(dir.path().to_owned());
+    let sinks: Vec<_> = kinds
+        .into_iter()
+        .zip(names)
+        .map(|(kind, name)| match name {
+            "absent" => CountingSink::absent(kind),
+            _ => CountingSink::start(kind),
+        })
+        .collect();
+    for ((name, sink), mode) in names.into_iter().zip(&sinks).zip(modes) {
+        sink.set(mode);
+        setup = setup.output(name, &sink.block_with("queue_config: { max_backoff: 1s }"));
+    }
+    let gateway = setup.start();
+    let delivered = |output| gateway.metric("sluicegate_samples_delivered_total", &[("output", output)]) as u64;
+    eventually(GIVE_UP * 3, || {
+        gateway.balanced();
+        match delivered("healthy") {
+            all if all == samples => Ok(()),
+            some => Err(format!("{some} of {samples} samples are delivered")),
+        }
+    });
+    eprintln!("{} MiB resident at most while one of six delivers", gateway.resident_bytes_max() >> 20);
+    // All at once: at different places, since some have had bodies on the way for long.
+    for sink in &sinks {
+        sink.set(Mode::Answers(204));
+    }
+    sinks[2].appear();
+    eventually(GIVE_UP * 4, || {
+        gateway.balanced();
+        let late: Vec<_> = names.iter().filter(|name| delivered(name) != samples).collect();
+        if late.is_empty() { Ok(()) } else { Err(format!("{late:?} have not delivered all")) }
+    });
+    let resident = gateway.resident_bytes_max();
+    eprintln!("{} MiB resident at most in the end", resident >> 20);
+    assert!(resident < MEMORY_LIMIT_MIN as u64, "{} MiB were resident", resident >> 20);
 }

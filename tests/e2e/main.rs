@@ -13,6 +13,8 @@
 #[allow(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod component;
+    #[allow(dead_code, reason = "the tests of outputs use the rest")]
+    pub(crate) mod destination;
     pub(crate) mod destinations;
     pub(crate) mod gateway;
     pub(crate) mod http;
@@ -26,6 +28,7 @@ mod clients;
 mod main_job;
 mod micrometer;
 mod poison;
+mod presets;
 mod restart;
 mod servers;
 mod translation;

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 const ONE: &str = "queue_config: { max_shards: 1, batch_send_deadline: 100ms, min_backoff: 20ms }";
 
 /// The samples of the dead letters, as `log inspect` prints them, and its lines about the letters.
-fn dead_letters(gw: &Gateway, output: &str) -> (Vec<String>, Vec<String>) {
+pub(super) fn dead_letters(gw: &Gateway, output: &str) -> (Vec<String>, Vec<String>) {
     let text = gw.log(&["inspect", "--dead-letters", output]);
     let (letters, samples): (Vec<_>, Vec<_>) =
         text.lines().map(str::to_owned).partition(|line| line.contains(" samples"));
@@ -37,8 +37,9 @@ fn of_a_partial_write_of_influxdb_1_that_names_its_lines_only_the_others_are_sen
     gw.drained();
     assert_eq!((gw.delivered("influx"), refused(&gw, "influx")), (3.0, 3.0));
     let requests = sink.requests();
-    assert_eq!(requests.len(), 2, "the words tell which lines");
-    assert_eq!(requests[1].lines().len(), 3, "a reason that was not told may hide among the others");
+    assert_eq!(requests.len(), 3, "the words tell which lines, and are verified");
+    assert_eq!(requests[1].lines().len(), 2);
+    assert_eq!(requests[2].lines().len(), 3, "a reason that was not told may hide among the others");
     let (letters, samples) = dead_letters(&gw, "influx");
     let at = "2023-11-14T22:13:20Z cpu";
     assert_eq!(samples, [r#"{a="b"} v=1.5"#, r#"{a="b"} w=3i"#, r#"{a="d"} v=2.5"#].map(|rest| format!("{at}{rest}")));
@@ -213,11 +214,12 @@ fn a_piece_that_is_too_large_alone_is_kept() {
 
 #[test]
 fn whatever_is_refused_is_kept() {
-    // A destination that refuses everything.
+    // A destination that refuses every sample.
     for (kind, keys, code) in
         [(RW, "version: 1", 422), ("wavefront", "source: me", 400), ("influxdb", "database: d", 400)]
     {
-        let sink = destination::of(kind).rule(move |_| Some(status(code).body("no")));
+        let sink =
+            destination::of(kind).rule(move |request| (!request.lines().is_empty()).then(|| status(code).body("no")));
         let gw = gateway().to_kind("out", kind, &sink, &format!("{keys}, {ONE}")).start();
         gw.post_influx(&rows(500));
         gw.drained();

@@ -198,6 +198,11 @@ impl Destination {
         (self.block)(self.port)
     }
 
+    /// Its address, as senders write to it.
+    pub(crate) fn address(&self) -> String {
+        format!("http://127.0.0.1:{}/api/v1/write", self.port)
+    }
+
     /// The next requests get these answers, one each.
     pub(crate) fn script(self, answers: impl IntoIterator<Item = Answer>) -> Self {
         self.shared.state().script.extend(answers);

@@ -1,9 +1,12 @@
 //! Chunks to batches, with a series table that starts over when it is full: to a filter it is a cache.
 
 use super::chunks::{Chunk, MESSAGE_BYTES_MAX};
-use crate::model::{Batch, BatchBuilder, Exemplar, Format, Refusal, SeriesTable, TableBounds, TimestampNs};
+use crate::model::{Batch, BatchBuilder, Exemplar, Format, Refusal, SeriesTable, Source, TableBounds, TimestampNs};
+use crate::output::strings;
 use crate::wire::compression::{self, Encoding};
-use crate::wire::{Report, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront};
+use crate::wire::{
+    Report, influx_line, openmetrics, prometheus_names, prometheus_text, remote_write, remote_write2, wavefront,
+};
 use memchr::memchr_iter;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,12 +28,19 @@ pub(super) struct Decoded {
 /// Decodes the chunks of one format.
 pub(super) struct Decoder {
     from: Format,
+    /// What becomes of strings on the way to Prometheus.
+    style: prometheus_names::Style,
     table: Arc<SeriesTable>,
 }
 
 impl Decoder {
-    pub(super) fn new(from: Format) -> Self {
-        Self { from, table: Arc::new(empty_table()) }
+    pub(super) fn new(from: Format, style: prometheus_names::Style) -> Self {
+        Self { from, style, table: Arc::new(empty_table()) }
+    }
+
+    /// The format it reads.
+    pub(super) fn format(&self) -> Format {
+        self.from
     }
 
     /// The error is a sentence about a message that is none.
@@ -38,7 +48,7 @@ impl Decoder {
         if self.table.bytes() >= TABLE_BYTES_MAX {
             let full = std::mem::replace(&mut self.table, Arc::new(empty_table()));
             for metadata in full.families() {
-                self.table.learn((*metadata).clone());
+                self.table.learn(Source::OWN, (*metadata).clone());
             }
         }
         let mut out = BatchBuilder::new(&self.table, self.from, Vec::new());
@@ -50,9 +60,12 @@ impl Decoder {
         } else {
             decode(self.from, &chunk.bytes, now, &mut out)?
         };
-        let batch = out.finish();
+        let mut batch = out.finish();
+        if let Cow::Owned(samples) = strings::carried(&batch, &self.table, &self.style) {
+            batch.samples = samples;
+        }
         for metadata in &batch.metadata {
-            self.table.learn((**metadata).clone());
+            self.table.learn(Source::OWN, (**metadata).clone());
         }
         Ok(Decoded { chunk, batch, report, table: Arc::clone(&self.table) })
     }

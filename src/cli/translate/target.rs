@@ -1,13 +1,17 @@
 //! Batches to bytes of one format. Each encoder is told of samples only; what it loses is in its target's [`Account`].
 
+use super::Styles;
 use super::account::{Account, Mark};
 use super::decode::{Decoded, NO_SOURCE};
-use crate::model::{Batch, Format, IdMap, Loss, LossSet, Losses, Metadata, Series, SeriesId, SeriesTable};
+use crate::model::{
+    Batch, Format, IdMap, Loss, LossSet, Losses, Metadata, SampleFlags, Series, SeriesId, SeriesTable, Source,
+};
 use crate::output::encoding::Encoding;
 use crate::output::memo::Memo;
 use crate::wire::prometheus_text::encode::Exposed;
 use crate::wire::{
-    SampleRef, compression, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront,
+    SampleRef, compression, influx_line, openmetrics, prometheus_names, prometheus_text, remote_write, remote_write2,
+    wavefront,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -48,23 +52,29 @@ pub(super) enum Pieces {
 }
 
 /// The target of a filter, which leaves samples without a timestamp as they came. `pieces` is how protobuf is written.
-pub(super) fn filter(to: Format, pieces: Pieces) -> Box<dyn Target> {
+pub(super) fn filter(to: Format, styles: &Styles, pieces: Pieces) -> Box<dyn Target> {
     match to {
-        Format::PrometheusText | Format::OpenMetrics => Box::new(Exposition::new(to)),
+        Format::PrometheusText | Format::OpenMetrics => Box::new(Exposition::new(to, styles.prometheus.clone())),
         Format::InfluxLine => {
-            influx_line(influx_line::encode::Options { stamps: false, ..influx_line::encode::Options::default() })
+            let style = styles.influx.clone();
+            influx_line(influx_line::encode::Options {
+                stamps: false,
+                style,
+                ..influx_line::encode::Options::default()
+            })
         }
         Format::Wavefront => {
             let mut options = wavefront::encode::Options::new(NO_SOURCE.to_owned());
             options.stamps = false;
+            options.style = styles.wavefront;
             Box::new(Streamed::<wavefront::encode::Encoder>::new(options, Pieces::Batches))
         }
         Format::RemoteWrite => {
-            let options = remote_write::encode::Options::default();
+            let options = remote_write::encode::Options { style: styles.prometheus.clone() };
             Box::new(Streamed::<remote_write::encode::Encoder>::new(options, pieces))
         }
         Format::RemoteWrite2 => {
-            let options = remote_write2::encode::Options::default();
+            let options = remote_write2::encode::Options { style: styles.prometheus.clone() };
             Box::new(Streamed::<remote_write2::encode::Encoder>::new(options, pieces))
         }
     }
@@ -82,7 +92,7 @@ struct Streamed<E: Encoding> {
     encoder: E,
     /// Of the series of one table.
     memo: Option<(Memo<E>, Arc<SeriesTable>)>,
-    /// Metadata for the open message, and whether it came without series.
+    /// Metadata for the open message, and whether no series in it says so.
     families: BTreeMap<Box<str>, (Arc<Metadata>, bool)>,
     account: Account,
 }
@@ -104,7 +114,7 @@ impl<E: Encoding> Streamed<E> {
         *taken += batch.samples.len() as u64;
         // Else series keep their rendering: under another one they would stand twice in the open message.
         if !batch.metadata.is_empty() {
-            memo.refresh();
+            memo.refresh(batch);
         }
         let mut starts = batch.starts.iter().peekable();
         for (index, sample) in batch.samples.iter().enumerate() {
@@ -125,11 +135,20 @@ impl<E: Encoding> Streamed<E> {
             }
         }
         for metadata in memo.learned() {
-            table.learn((*metadata).clone());
+            table.learn(Source::OWN, (*metadata).clone());
             self.families.insert(metadata.family.clone(), (metadata, false));
         }
         for metadata in &batch.metadata {
             self.families.insert(metadata.family.clone(), (Arc::clone(metadata), true));
+        }
+        if E::joins_families(&self.options) && !batch.metadata.is_empty() {
+            let ids: HashSet<_> = batch.samples.iter().map(|sample| sample.series).collect();
+            for series in ids.into_iter().filter_map(|id| table.series(id)) {
+                let known = |name: &str| self.families.get(name).map(|(metadata, _)| Arc::clone(metadata));
+                if let Some(joined) = series.metadata_apart(known) {
+                    self.families.insert(joined.family.clone(), (joined, false));
+                }
+            }
         }
     }
 
@@ -153,6 +172,9 @@ impl<E: Encoding> Streamed<E> {
         let (Some((memo, _)), options) = (&mut self.memo, &self.options) else { return };
         self.account.locate(since, std::iter::once(input), |input, index, exemplar| {
             let sample = &input.batch.samples[index];
+            if sample.flags.contains(SampleFlags::STRING_AS_LABEL) {
+                return LossSet::of(Loss::FieldType);
+            }
             if let Err(loss) = memo.slot(sample.series) {
                 return LossSet::of(*loss);
             }
@@ -205,6 +227,7 @@ impl<E: Encoding> Target for Streamed<E> {
 /// family that comes again in a later group is not declared again.
 struct Exposition {
     to: Format,
+    style: prometheus_names::Style,
     group: Vec<Arc<Decoded>>,
     bytes: usize,
     declared: HashSet<Box<[u8]>>,
@@ -212,8 +235,8 @@ struct Exposition {
 }
 
 impl Exposition {
-    fn new(to: Format) -> Self {
-        Self { to, group: Vec::new(), bytes: 0, declared: HashSet::new(), account: Account::default() }
+    fn new(to: Format, style: prometheus_names::Style) -> Self {
+        Self { to, style, group: Vec::new(), bytes: 0, declared: HashSet::new(), account: Account::default() }
     }
 
     fn write(&mut self, sink: &mut Sink<'_>, last: bool) -> io::Result<()> {
@@ -227,7 +250,7 @@ impl Exposition {
                     && let Some(series) = input.table.series(sample.series)
                 {
                     if let Some(metadata) = &series.metadata {
-                        input.table.learn((**metadata).clone());
+                        input.table.learn(Source::OWN, (**metadata).clone());
                     }
                     known.insert(sample.series, series);
                 }
@@ -250,7 +273,7 @@ impl Exposition {
         let table = group.last().map(|input| Arc::clone(&input.table));
         let mut out = Vec::new();
         let Account { altered, dropped, .. } = &mut self.account;
-        encode(self.to, &mut exposed, table.as_deref(), &mut out, altered, dropped);
+        encode(self.to, &self.style, &mut exposed, table.as_deref(), &mut out, altered, dropped);
         drop(exposed);
         if !last && out.ends_with(EOF_LINE) {
             out.truncate(out.len() - EOF_LINE.len());
@@ -284,12 +307,12 @@ impl Exposition {
     }
 
     fn locate(&mut self, since: &Mark, group: &[Arc<Decoded>], known: &IdMap<SeriesId, Arc<Series>>) {
-        let to = self.to;
+        let (to, style) = (self.to, &self.style);
         self.account.locate(since, group.iter().map(|input| &**input), |input, index, exemplar| {
             let Some(series) = known.get(&input.batch.samples[index].series) else { return LossSet::NONE };
             let mut alone = vec![Exposed { series, sample: sample_of(&input.batch, index), exemplar }];
             let (mut losses, mut dropped) = (Losses::default(), Losses::default());
-            encode(to, &mut alone, Some(&input.table), &mut Vec::new(), &mut losses, &mut dropped);
+            encode(to, style, &mut alone, Some(&input.table), &mut Vec::new(), &mut losses, &mut dropped);
             losses.merge(&dropped);
             set_of(&losses)
         });
@@ -318,6 +341,7 @@ impl Target for Exposition {
 
 fn encode(
     to: Format,
+    style: &prometheus_names::Style,
     exposed: &mut Vec<Exposed<'_>>,
     table: Option<&SeriesTable>,
     out: &mut Vec<u8>,
@@ -326,8 +350,8 @@ fn encode(
 ) {
     let families = |family: &str| table?.family(family);
     match to {
-        Format::OpenMetrics => openmetrics::encode::encode(exposed, &families, out, altered, dropped),
-        _ => prometheus_text::encode::encode(exposed, &families, out, altered, dropped),
+        Format::OpenMetrics => openmetrics::encode::encode_as(exposed, style, &families, out, altered, dropped),
+        _ => prometheus_text::encode::encode_as(exposed, style, &families, out, altered, dropped),
     }
 }
 

@@ -47,11 +47,12 @@ impl Pages for OnePage {
                 PAGES_MADE.fetch_add(1, Ordering::Relaxed);
                 Some(Response::new(Full::from("x".repeat(LARGE_PAGE_BYTES))))
             }
+            "/large" => Some(Response::new(Full::from("x".repeat(LARGE_PAGE_BYTES)))),
             _ => None,
         }
     }
     fn is_large(&self, path: &str) -> bool {
-        path == "/scrape"
+        path == "/scrape" || path == "/large"
     }
 }
 

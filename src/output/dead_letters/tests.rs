@@ -81,6 +81,7 @@ fn a_letter_that_does_not_fit_together_is_no_body() {
     assert!(good.body().is_some());
     assert_eq!(Letter { prefix: 99, ..good.clone() }.body(), None);
     assert_eq!(Letter { cuts: vec![(9, 1, 1), (1, 1, 1)], ..good.clone() }.body(), None);
+    assert_eq!(Letter { cuts: vec![(99, 1, 1), (16, 1, 1)], ..good.clone() }.body(), None, "not in order");
     assert_eq!(Letter { cuts: Vec::new(), ..good.clone() }.body(), None);
     assert_eq!(Letter { bytes: Encoded::Base64("?".to_owned()), ..good }.body(), None);
 }
@@ -170,4 +171,30 @@ fn replay_queues_all_generations_once_and_in_order() {
     assert_eq!(texts(dir.path()), [""; 0]);
     forget(&store.replay_path()).unwrap();
     assert_eq!(list(dir.path()).unwrap().len(), 0);
+}
+
+#[test]
+fn distributions_go_where_distributions_go_and_long_words_are_cut() {
+    let body = body(&["!M 1700000000 #1 2 lat source=a\n"]);
+    let words = "\u{e9}".repeat(WORDS_MAX + 5);
+    let pieces = Pieces::all(&body);
+    let refusal = Refusal { pieces, samples: 1, status: 400, words, note: None, suspect: true };
+    let letter = Letter::new(Format::Wavefront, &body, &refusal, 0);
+    assert_eq!(letter.body(), Some((Purpose::Distributions, body.clone())));
+    assert_eq!(letter.words.chars().count(), WORDS_MAX);
+    assert_eq!(Letter::new(Format::InfluxLine, &body, &refusal, 0).body(), Some((Purpose::Samples, body)));
+}
+
+#[test]
+fn queued_letters_are_apart_from_a_line_torn_before_them_and_a_running_gateway_keeps_its_own() {
+    let dir = TempDir::new().unwrap();
+    let store = DeadLetters::new(dir.path(), 1 << 20, account());
+    store.keep(&[letter(&["a v=1 1\n"])]);
+    let [old, current] = [OLD, CURRENT].map(|end| path(&dir_in(dir.path()), "a.b", end));
+    let whole = fs::read(&current).unwrap();
+    fs::write(&old, &whole[..whole.len() - 1]).unwrap();
+    let running = Disk.lock(&dir.path().join("lock")).unwrap();
+    assert!(matches!(queue_replay(dir.path(), "a.b"), Err(LogError::Locked(_))));
+    drop(running);
+    assert_eq!(queue_replay(dir.path(), "a.b").unwrap(), 4, "one that lacks its newline, and the one behind it");
 }

@@ -24,23 +24,32 @@ type Outcome = (u64, Vec<(Vec<usize>, u64)>);
 /// What a destination says of pieces: its verdict, and the pieces that the answer's words fit.
 type Destination<'a> = dyn Fn(&[usize]) -> (Verdict, Named) + 'a;
 
-/// Searches, and returns what was delivered, what was refused, and the requests.
+/// Searches at a destination that takes the empty request, and returns what was delivered, what was refused, and the requests.
 fn run(body: &Body, destination: &Destination<'_>) -> (Outcome, Vec<Vec<usize>>) {
     let mut search = Search::new(body);
     let mut requests = Vec::new();
     while let Some(asked) = search.ask() {
         let indices: Vec<_> = asked.iter().collect();
+        if indices.is_empty() {
+            search.answered(asked, Verdict::Delivered, &Answer::status(204), Named::default());
+            continue;
+        }
         let (verdict, named) = destination(&indices);
         search.answered(asked, verdict, &Answer::status(400), named);
         requests.push(indices);
     }
-    let (delivered, refusals) = search.finish();
+    let (delivered, refusals) = search.finish().unwrap();
     let refused = refusals.iter().map(|refusal| (refusal.pieces.iter().collect(), refusal.samples)).collect();
     ((delivered, refused), requests)
 }
 
 fn named(indices: impl IntoIterator<Item = usize>, quoted: bool) -> Named {
-    Named { pieces: indices.into_iter().collect(), quoted }
+    Named { pieces: indices.into_iter().collect(), quoted, mentions: 0 }
+}
+
+/// A text that names them so often.
+fn mentioned(indices: &[usize], mentions: u64) -> Named {
+    Named { mentions, ..named(indices.iter().copied(), false) }
 }
 
 /// A server that stores the good lines and says how many it dropped; its words fit `fits`.
@@ -49,16 +58,24 @@ fn partial_write(bad: &[usize], fits: &[usize], asked: &[usize]) -> (Verdict, Na
     let fits = asked.iter().copied().filter(|piece| fits.contains(piece));
     match dropped {
         0 => (Verdict::Delivered, Named::default()),
-        _ => (Verdict::PartlyRefused(Refused::Lines(dropped)), named(fits, false)),
+        _ => (Verdict::Refused(Refused::Lines(dropped)), named(fits, false)),
     }
 }
 
 #[test]
-fn of_a_partial_write_whose_words_fit_as_many_lines_only_the_others_are_sent_again() {
+fn lines_that_the_words_of_a_partial_write_fit_are_asked_about_together_and_refused_if_all_of_them_are() {
     let body = body(&[1, 2, 1, 3]);
     let (outcome, requests) = run(&body, &|asked| partial_write(&[1, 3], &[1, 3], asked));
     assert_eq!(outcome, (2, vec![(vec![1, 3], 5)]));
-    assert_eq!(requests, [vec![0, 1, 2, 3], vec![0, 2]]);
+    assert_eq!(requests, [vec![0, 1, 2, 3], vec![1, 3], vec![0, 2]]);
+}
+
+#[test]
+fn a_line_that_the_words_fit_is_not_refused_for_another_that_they_hide() {
+    // Types belong to a shard: 0 and 2 conflict in an old one, each in another field; 1 is like 0 and in a new shard. The text
+    // names the field of 0 and counts two lines.
+    let (outcome, _) = run(&body(&[1; 4]), &|asked| partial_write(&[0, 2], &[0, 1], asked));
+    assert_eq!(outcome, (2, vec![(vec![0], 1), (vec![2], 1)]));
 }
 
 #[test]
@@ -88,7 +105,7 @@ fn a_partial_write_that_tells_one_reason_of_two_hides_no_line() {
             match old {
                 _ if asked.contains(&3) => partial_write(&[3], fits, asked),
                 0 => (Verdict::Delivered, Named::default()),
-                _ => (Verdict::PartlyRefused(Refused::Lines(old)), Named::default()),
+                _ => (Verdict::Refused(Refused::Lines(old)), Named::default()),
             }
         });
         let mut refused: Vec<_> = outcome.1.into_iter().flat_map(|(pieces, _)| pieces).collect();
@@ -124,7 +141,7 @@ fn numbers_of_lines_count_in_the_request_not_in_the_body() {
     let body = body(&[1, 2, 4, 8]);
     let (outcome, requests) = run(&body, &|asked| match asked.len() {
         4 => (Verdict::TooLarge, Named::default()),
-        _ if asked.contains(&3) => (Verdict::PartlyRefused(Refused::LineNumbers(vec![2, 2])), Named::default()),
+        _ if asked.contains(&3) => (Verdict::Refused(Refused::LineNumbers(vec![2, 2])), Named::default()),
         _ => (Verdict::Delivered, Named::default()),
     });
     assert_eq!(outcome, (7, vec![(vec![3], 8)]));
@@ -136,23 +153,19 @@ fn a_piece_of_many_lines_is_counted_as_many() {
     // Piece 0 is a histogram of four lines.
     let mut body = body(&[1; 6]);
     body.cuts[0].on_wire = 4;
-    let lines = |lines: Vec<u64>| {
-        move |_: &[usize]| (Verdict::PartlyRefused(Refused::LineNumbers(lines.clone())), Named::default())
-    };
+    let lines =
+        |lines: Vec<u64>| move |_: &[usize]| (Verdict::Refused(Refused::LineNumbers(lines.clone())), Named::default());
     assert_eq!(run(&body, &lines(vec![6])).0, (5, vec![(vec![2], 1)]));
     assert_eq!(run(&body, &lines(vec![2, 4, 9])).0, (4, vec![(vec![0, 5], 2)]));
     // Six of its nine lines are not all six pieces.
     let (outcome, _) = run(&body, &|asked| {
         let dropped: u64 = asked.iter().map(|piece| [4, 0, 1, 1, 0, 0][*piece]).sum();
-        (
-            if dropped > 0 { Verdict::PartlyRefused(Refused::Lines(dropped)) } else { Verdict::Delivered },
-            Named::default(),
-        )
+        (if dropped > 0 { Verdict::Refused(Refused::Lines(dropped)) } else { Verdict::Delivered }, Named::default())
     });
     assert_eq!(outcome.0, 3);
     // As many as the words fit.
     let (outcome, _) = run(&body, &|asked| {
-        let dropped = if asked.contains(&0) { Verdict::PartlyRefused(Refused::Lines(4)) } else { Verdict::Delivered };
+        let dropped = if asked.contains(&0) { Verdict::Refused(Refused::Lines(4)) } else { Verdict::Delivered };
         (dropped, named(asked.contains(&0).then_some(0), false))
     });
     assert_eq!(outcome, (5, vec![(vec![0], 1)]));
@@ -160,15 +173,17 @@ fn a_piece_of_many_lines_is_counted_as_many() {
 
 #[test]
 fn of_a_distribution_a_receiver_counts_two_samples() {
-    // Pieces 0 and 1 are count and sum of one distribution.
-    let body = body(&[1, 0, 1, 1]);
+    // Piece 0 is count and sum of one distribution.
+    let mut body = body(&[1, 1, 1]);
+    body.cuts[0].on_wire = 2;
     let refused = |refused, names: &[usize]| {
-        run(&body, &|_| (Verdict::PartlyRefused(Refused::Samples(refused)), named(names.iter().copied(), false))).0
+        run(&body, &|_| (Verdict::Refused(Refused::Samples(refused)), mentioned(names, refused))).0
     };
-    assert_eq!(refused(2, &[2, 3]), (1, vec![(vec![2, 3], 2)]));
-    assert_eq!(refused(2, &[0, 1]), (2, vec![(vec![0, 1], 1)]));
-    assert_eq!(refused(3, &[]), (0, vec![(vec![0, 1, 2, 3], 3)]));
-    assert_eq!(refused(4, &[]), (0, vec![(vec![0, 1, 2, 3], 3)]));
+    assert_eq!(refused(2, &[1, 2]), (1, vec![(vec![1, 2], 2)]));
+    assert_eq!(refused(2, &[0]), (2, vec![(vec![0], 1)]));
+    assert_eq!(refused(1, &[0]), (2, vec![(vec![0], 1)]), "count or sum alone");
+    assert_eq!(refused(3, &[]), (0, vec![(vec![0, 1, 2], 3)]));
+    assert_eq!(refused(4, &[]), (0, vec![(vec![0, 1, 2], 3)]));
 }
 
 #[test]
@@ -176,8 +191,7 @@ fn numbers_of_lines_that_are_not_there_are_no_help_and_no_harm() {
     for number in [0, 9] {
         let (outcome, _) = run(&body(&[1; 4]), &|asked| {
             let bad = asked.contains(&2);
-            let verdict =
-                if bad { Verdict::PartlyRefused(Refused::LineNumbers(vec![number])) } else { Verdict::Delivered };
+            let verdict = if bad { Verdict::Refused(Refused::LineNumbers(vec![number])) } else { Verdict::Delivered };
             (verdict, Named::default())
         });
         assert_eq!(outcome, (3, vec![(vec![2], 1)]), "{number}");
@@ -196,7 +210,7 @@ fn quoted_lines_are_refused_at_once() {
     assert_eq!(outcome, (4, vec![(vec![1, 4], 2)]));
     assert_eq!(requests[1], [0, 2, 3, 5]);
     // The others were stored: nothing is sent again.
-    let (outcome, requests) = run(&body, &|asked| (Verdict::PartlyRefused(Refused::Quoted), quotes(asked)));
+    let (outcome, requests) = run(&body, &|asked| (Verdict::Refused(Refused::Quoted), quotes(asked)));
     assert_eq!((outcome, requests.len()), ((4, vec![(vec![1, 4], 2)]), 1));
 }
 
@@ -205,16 +219,16 @@ fn what_a_receiver_has_written_is_never_sent_again() {
     let mut body = body(&[1, 3, 1]);
     body.cuts.iter_mut().for_each(|cut| cut.on_wire = cut.samples);
     let cases = [
-        // (refused, named, kept)
-        (3, vec![1], vec![1]),
-        (1, vec![1], vec![1]),
-        (1, vec![], vec![0, 1, 2]),
-        (4, vec![1], vec![0, 1, 2]),
-        (9, vec![], vec![0, 1, 2]),
+        // (refused, named, how often, kept)
+        (3, vec![1], 3, vec![1]),
+        (3, vec![1], 2, vec![0, 1, 2]),
+        (1, vec![1], 1, vec![1]),
+        (1, vec![], 0, vec![0, 1, 2]),
+        (4, vec![1], 4, vec![0, 1, 2]),
+        (9, vec![], 0, vec![0, 1, 2]),
     ];
-    for (refused, names, kept) in cases {
-        let answer =
-            |_: &[usize]| (Verdict::PartlyRefused(Refused::Samples(refused)), named(names.iter().copied(), false));
+    for (refused, names, mentions, kept) in cases {
+        let answer = |_: &[usize]| (Verdict::Refused(Refused::Samples(refused)), mentioned(&names, mentions));
         let (outcome, requests) = run(&body, &answer);
         let refused = refused.min(5);
         assert_eq!(outcome, (5 - refused, vec![(kept, refused)]));
@@ -231,14 +245,106 @@ fn a_destination_that_refuses_everything_is_soon_believed() {
     assert!(requests.len() <= 2 * FRUITLESS_MAX as usize + 1, "{}", requests.len());
 }
 
+/// Searches at a destination with one answer to every request and another to the empty one: how many requests it took, and what
+/// was delivered and refused, if it was believed.
+fn door(pieces: usize, body_answer: &(Verdict, &str), empty_answer: &(Verdict, &str)) -> (usize, Option<(u64, u64)>) {
+    let body = body(&vec![1; pieces]);
+    let mut search = Search::new(&body);
+    let mut requests = 0;
+    while let Some(asked) = search.ask() {
+        let (verdict, words) = if asked.is_empty() { empty_answer.clone() } else { body_answer.clone() };
+        let answer = Answer { body: words.to_owned(), ..Answer::status(400) };
+        search.answered(asked, verdict, &answer, Named::default());
+        requests += 1;
+    }
+    let refused = |refusals: Vec<Refusal>| refusals.iter().map(|refusal| refusal.samples).sum();
+    (requests, search.finish().map(|(delivered, refusals)| (delivered, refused(refusals))))
+}
+
+#[test]
+fn whoever_says_nothing_of_samples_and_takes_nothing_is_not_believed() {
+    use Verdict::{Delivered, Suspect, TooLarge};
+    let nothing = "unsupported path requested";
+    let retry = Verdict::Retry { after: None };
+    // (answers, to the empty request, whether the refusal is believed)
+    let cases = [
+        ((Suspect, nothing), (Suspect, nothing), false),
+        ((Suspect, nothing), (TooLarge, ""), false),
+        ((Suspect, nothing), (retry, ""), false),
+        ((Suspect, nothing), (Delivered, ""), true),
+        ((Suspect, nothing), (Suspect, "writing requires points"), true),
+        ((Suspect, "out of order sample"), (Suspect, nothing), true),
+        ((TooLarge, nothing), (Suspect, nothing), true),
+        ((Verdict::Refused(Refused::All), nothing), (Suspect, nothing), true),
+    ];
+    for (to_body, to_empty, believed) in cases {
+        for pieces in [1, 8, 5000] {
+            let (requests, result) = door(pieces, &to_body, &to_empty);
+            let what = format!("{pieces}: {to_body:?} {to_empty:?}");
+            assert_eq!(result, believed.then_some((0, pieces as u64)), "{what}");
+            assert!(believed || requests <= 2 * DOUBTFUL_MAX as usize + 2, "{what}: {requests}");
+        }
+    }
+    assert_eq!(door(0, &(Suspect, ""), &(Suspect, "")), (0, Some((0, 0))), "nothing is refused");
+}
+
+#[test]
+fn whoever_takes_a_piece_is_believed_although_it_refuses_the_empty_request() {
+    let body = body(&[1; 600]);
+    let mut search = Search::new(&body);
+    while let Some(asked) = search.ask() {
+        let takes = asked.iter().all(|piece| piece == 5) && !asked.is_empty();
+        let verdict = if takes { Verdict::Delivered } else { Verdict::Suspect };
+        search.answered(asked, verdict, &Answer::status(400), Named::default());
+    }
+    let (delivered, refusals) = search.finish().unwrap();
+    assert_eq!((delivered, refusals.iter().map(|refusal| refusal.samples).sum::<u64>()), (1, 599));
+}
+
+#[test]
+fn whoever_names_a_piece_is_believed() {
+    let body = body(&[1; 3]);
+    let mut search = Search::new(&body);
+    while let Some(asked) = search.ask() {
+        assert!(!asked.is_empty(), "there is no need to ask more");
+        let named = Named { pieces: asked.clone(), ..Named::default() };
+        search.answered(asked, Verdict::Suspect, &Answer::status(400), named);
+    }
+    assert!(search.finish().is_some());
+}
+
+#[test]
+fn a_search_goes_on_for_as_long_as_something_is_delivered() {
+    let bad: Vec<_> = (0..600).step_by(3).collect();
+    let (outcome, _) = run(&body(&[1; 600]), &|asked| {
+        let verdict = if asked.iter().any(|piece| bad.contains(piece)) { Verdict::Suspect } else { Verdict::Delivered };
+        (verdict, Named::default())
+    });
+    assert_eq!((outcome.0, outcome.1.len()), (400, 200));
+}
+
+#[test]
+fn what_has_no_samples_is_refused_without_a_word() {
+    // Metadata, and quotes that fit no line.
+    let (outcome, _) = run(&body(&[0, 1]), &|asked| {
+        (if asked.contains(&0) { Verdict::Suspect } else { Verdict::Delivered }, Named::default())
+    });
+    assert_eq!(outcome, (1, vec![]));
+    let (outcome, _) = run(&body(&[1; 4]), &|asked| {
+        let bad = asked.contains(&2);
+        (if bad { Verdict::Refused(Refused::Quoted) } else { Verdict::Delivered }, Named::default())
+    });
+    assert_eq!(outcome, (3, vec![(vec![2], 1)]));
+}
+
 #[test]
 fn a_search_given_up_says_so() {
     let body = body(&vec![1; 5000]);
-    let mut search = Search::new(&body);
+    let mut search = Search::believing(&body);
     while let Some(asked) = search.ask() {
         search.answered(asked, Verdict::Suspect, &Answer::status(400), Named::default());
     }
-    let (_, refusals) = search.finish();
+    let (_, refusals) = search.finish().unwrap();
     let notes: Vec<_> =
         refusals.iter().filter(|refusal| refusal.pieces.len() > 1).map(|refusal| &refusal.note).collect();
     assert!(!notes.is_empty() && notes.iter().all(|note| note.as_ref().is_some_and(|note| note.contains("given up"))));
@@ -276,7 +382,7 @@ fn halves_of_a_body_that_is_mostly_symbols_are_half_as_large() {
         let verdict = if is_taken { Verdict::Delivered } else { Verdict::TooLarge };
         search.answered(asked, verdict, &Answer::status(413), Named::default());
     }
-    assert_eq!((search.finish(), arrived), ((8, Vec::new()), names));
+    assert_eq!((search.finish(), arrived), (Some((8, Vec::new())), names));
 }
 
 proptest! {
@@ -303,7 +409,7 @@ proptest! {
             let verdict = match refused.len() {
                 _ if asked.len() > size_max => return (Verdict::TooLarge, Named::default()),
                 0 => Verdict::Delivered,
-                lines if partial => Verdict::PartlyRefused(Refused::Lines(lines as u64)),
+                lines if partial => Verdict::Refused(Refused::Lines(lines as u64)),
                 _ => Verdict::Suspect,
             };
             (verdict, named(fits, false))

@@ -3,7 +3,8 @@
 //! Line protocol's own series are written as they came: the fields of a row on one line, in their order, with their types.
 //! Series of other dialects are one line a sample: the metric name verbatim as measurement, the labels as tags (the text of
 //! `le` and `quantile` untouched), the value as field `value`. A native histogram becomes cumulative `<name>_bucket` lines
-//! with `le`, `<name>_sum` and `<name>_count`; a distribution becomes fields `count` and `sum`.
+//! with `le`, `<name>_sum` and `<name>_count`; a distribution becomes fields `count` and `sum`. Other customs for series of
+//! Prometheus are in [`schema`](super::schema).
 //!
 //! What the grammar cannot carry, following Telegraf for tags and the Go encoder for names:
 //!
@@ -16,9 +17,11 @@
 //!
 //! Floats are the shortest digits that read back the same, with an exponent below 10^-4 and from 10^6, as Go prints them.
 
+use super::histogram::Parts;
 use super::is_control;
+use super::schema::{NativeHistograms, Schema, Style, shape, write_bound};
 use crate::model::{
-    Dialect, Distribution, Loss, LossSet, Losses, NativeHistogram, SampleFlags, Series, TimestampNs, Value,
+    Counts, Dialect, Distribution, Loss, LossSet, Losses, NativeHistogram, SampleFlags, Series, TimestampNs, Value,
     is_stale_marker,
 };
 use crate::wire::classic::{count_and_sum, cumulative_buckets};
@@ -29,7 +32,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// What an output's destination understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Whether it has unsigned integers. InfluxDB 1 has none unless built for them: they are written as signed ones, and
     /// those beyond 2^63-1 as 2^63-1, as Telegraf does, since a float would conflict with the field's type.
@@ -39,11 +42,13 @@ pub struct Options {
     /// Whether samples that came without a timestamp are written with the time of their arrival. A destination that gets
     /// them later needs it; a filter leaves them as they were.
     pub stamps: bool,
+    /// How series of Prometheus become rows.
+    pub style: Style,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { unsigned: true, line_bytes_max: usize::MAX, stamps: true }
+        Self { unsigned: true, line_bytes_max: usize::MAX, stamps: true, style: Style::default() }
     }
 }
 
@@ -56,6 +61,8 @@ pub struct Rendered {
     head_end: usize,
     /// Where `,le=...` stands in `text`: buckets of native histograms bring their own.
     le: Option<Range<usize>>,
+    /// Whether a sample joins the line before it when the tags are the same, and how many bytes of the field keys must be.
+    shares: Option<usize>,
     losses: LossSet,
 }
 
@@ -86,7 +93,7 @@ impl Rendered {
 }
 
 /// Names a series in line protocol. An error says why no sample of it can be sent.
-pub fn render(series: &Series, _options: &Options) -> Result<Rendered, Loss> {
+pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
     let mut losses = LossSet::NONE;
     if series.metadata.is_some() {
         losses.insert(Loss::Metadata);
@@ -101,29 +108,49 @@ pub fn render(series: &Series, _options: &Options) -> Result<Rendered, Loss> {
             losses.insert(Loss::DeltaTemporality);
         }
     }
-    if !is_carried(name) || name.starts_with('#') {
-        return Err(Loss::UnusableName);
-    }
-    let field = series.name.field_key().unwrap_or("value");
-    if !is_carried(field) {
+    let shape = shape(series, &options.style);
+    if !is_measurement(&shape.measurement) || !is_carried(&shape.field) {
         return Err(Loss::UnusableName);
     }
     let mut text = Vec::new();
-    escape(&mut text, name, b", ");
+    escape(&mut text, &shape.measurement, b", ");
     let measurement_end = text.len();
-    let le = render_tags(series, &mut text, &mut losses);
+    let le = render_tags(series, shape.edge.as_ref(), &mut text, &mut losses);
     let head_end = text.len();
     text.push(b' ');
-    escape(&mut text, field, b",= ");
+    escape(&mut text, &shape.field, b",= ");
     text.push(b'=');
-    Ok(Rendered { text: text.into(), measurement_end, head_end, le, losses })
+    let shares = shape.shares.map(|family| {
+        let mut shared = Vec::new();
+        escape(&mut shared, &shape.field[..family], b",= ");
+        shared.len()
+    });
+    Ok(Rendered { text: text.into(), measurement_end, head_end, le, shares, losses })
 }
 
-/// Writes the tags that can be written; says where `le` stands.
-fn render_tags(series: &Series, text: &mut Vec<u8>, losses: &mut LossSet) -> Option<Range<usize>> {
+/// Whether a measurement reads back as itself.
+pub(super) fn is_measurement(name: &str) -> bool {
+    is_carried(name) && !name.starts_with('#')
+}
+
+/// Writes the tags that can be written, `edge` otherwise or not at all; says where `le` stands.
+fn render_tags(
+    series: &Series,
+    edge: Option<&(&str, Option<String>)>,
+    text: &mut Vec<u8>,
+    losses: &mut LossSet,
+) -> Option<Range<usize>> {
     let mut tags: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(series.labels.len());
     for pair in &series.labels {
-        let tag = (carried(&pair.name), carried(&pair.value));
+        let value = match edge.filter(|(key, _)| *key == &*pair.name) {
+            Some((_, None)) => continue,
+            Some((_, Some(value))) if *value != *pair.value => {
+                losses.insert(Loss::ValueSanitised);
+                value
+            }
+            _ => &*pair.value,
+        };
+        let tag = (carried(&pair.name), carried(value));
         if tag.0.is_empty() || tag.1.is_empty() {
             losses.insert(Loss::LabelDropped);
             continue;
@@ -208,12 +235,14 @@ pub struct Encoder {
     open: Option<OpenLine>,
     samples: u64,
     buckets: Vec<(f64, f64)>,
+    /// Where the field keys of the open line stand, if it is one that samples share.
+    keys: Vec<Range<usize>>,
 }
 
 impl Encoder {
     /// An empty encoder.
     pub fn new(options: Options) -> Self {
-        Self { options, body: Body::default(), open: None, samples: 0, buckets: Vec::new() }
+        Self { options, body: Body::default(), open: None, samples: 0, buckets: Vec::new(), keys: Vec::new() }
     }
 
     /// Samples pushed since the last [`Encoder::finish`].
@@ -260,7 +289,7 @@ impl Encoder {
 
     fn field(&mut self, rendered: &Arc<Rendered>, sample: &SampleRef<'_>) -> Result<LossSet, Loss> {
         let timestamp = self.stamp(sample);
-        let joins = sample.flags.contains(SampleFlags::ROW_CONTINUES)
+        let joins = (sample.flags.contains(SampleFlags::ROW_CONTINUES) || self.shares(rendered))
             && self
                 .open
                 .as_ref()
@@ -271,6 +300,7 @@ impl Encoder {
             self.body.bytes.extend_from_slice(rendered.field());
             let written = self.value(&sample.value, start)?;
             if self.fits() {
+                self.note_key(start + 1, rendered);
                 if let Some(open) = &mut self.open {
                     open.samples += 1;
                 }
@@ -284,11 +314,30 @@ impl Encoder {
         let written = self.value(&sample.value, start)?;
         self.open = Some(OpenLine { series: Arc::clone(rendered), start, timestamp, samples: 1 });
         if self.fits() {
+            self.note_key(start + rendered.head_end + 1, rendered);
             return Ok(written);
         }
         self.open = None;
         self.body.bytes.truncate(start);
         Err(Loss::TooLong)
+    }
+
+    /// Whether a sample may share the open line: one of the same family, whose key the line does not have yet.
+    #[inline]
+    fn shares(&self, rendered: &Rendered) -> bool {
+        let Some(shared) = rendered.shares else { return false };
+        self.open.as_ref().is_some_and(|open| {
+            let (field, other) = (rendered.field(), open.series.field());
+            open.series.shares == rendered.shares && field[..shared] == other[..shared]
+        }) && self.keys.iter().all(|key| self.body.bytes[key.clone()] != *rendered.field())
+    }
+
+    /// Remembers where the open line has a key, if it is a line that samples share.
+    #[inline]
+    fn note_key(&mut self, start: usize, rendered: &Rendered) {
+        if rendered.shares.is_some() {
+            self.keys.push(start..start + rendered.field().len());
+        }
     }
 
     /// Writes a field's value; on an error the body is cut back to `start`.
@@ -327,18 +376,11 @@ impl Encoder {
     }
 
     fn close(&mut self) {
+        self.keys.clear();
         if let Some(open) = self.open.take() {
-            self.end_line(open.timestamp);
+            end_line(&mut self.body.bytes, open.timestamp);
             self.body.cut_as(open.samples, 1);
         }
-    }
-
-    fn end_line(&mut self, timestamp: Option<TimestampNs>) {
-        if let Some(timestamp) = timestamp {
-            self.body.bytes.push(b' ');
-            self.body.bytes.extend_from_slice(itoa::Buffer::new().format(timestamp).as_bytes());
-        }
-        self.body.bytes.push(b'\n');
     }
 
     #[cold]
@@ -359,7 +401,7 @@ impl Encoder {
         write_integer(&mut self.body.bytes, count, b'i');
         self.body.bytes.extend_from_slice(b",sum=");
         write_float(&mut self.body.bytes, sum);
-        self.end_line(timestamp);
+        end_line(&mut self.body.bytes, timestamp);
         self.end_piece(start)?;
         Ok(LossSet::of(Loss::Distribution))
     }
@@ -384,20 +426,58 @@ impl Encoder {
         }
         self.close();
         let start = self.body.bytes.len();
-        for (bound, cumulative) in buckets.drain(..).chain([(f64::INFINITY, count)]) {
-            self.part(rendered, "_bucket", Some(bound), cumulative, timestamp);
+        let mut losses = LossSet::NONE;
+        let parts = Parts { histogram, count, buckets: &buckets };
+        let unsigned = if self.options.unsigned { b'u' } else { b'i' };
+        let field = rendered.field().strip_suffix(b"=").unwrap_or_default();
+        let (head, out) = (rendered.head(), &mut self.body.bytes);
+        match (self.options.style.native_histograms, self.options.style.schema) {
+            (NativeHistograms::Fields, schema) => {
+                let prefix = if schema == Schema::Single { field } else { b"" };
+                parts.everything(out, head, prefix, unsigned);
+                end_line(out, timestamp);
+                if matches!(histogram.counts, Counts::Integer { .. }) {
+                    losses.insert(Loss::FieldType);
+                }
+            }
+            (NativeHistograms::Buckets, Schema::Flat) => {
+                self.classic_lines(rendered, histogram.sum, count, &buckets, timestamp);
+                losses.insert(Loss::NativeHistogram);
+                if rendered.le.is_some() {
+                    losses.insert(Loss::LabelDropped);
+                }
+            }
+            (NativeHistograms::Buckets, Schema::Family) => {
+                parts.classic(out, head);
+                end_line(out, timestamp);
+                losses.insert(Loss::NativeHistogram);
+            }
+            (NativeHistograms::Buckets, Schema::Single) => {
+                parts.single(out, head, field, |out| end_line(out, timestamp));
+                losses.insert(Loss::NativeHistogram);
+            }
         }
-        if histogram.sum.is_finite() {
-            self.part(rendered, "_sum", None, histogram.sum, timestamp);
-        }
-        self.part(rendered, "_count", None, count, timestamp);
         self.buckets = buckets;
         self.end_piece(start)?;
-        let mut losses = LossSet::of(Loss::NativeHistogram);
-        if rendered.le.is_some() {
-            losses.insert(Loss::LabelDropped);
-        }
         Ok(losses)
+    }
+
+    /// A histogram as classic series, a line each.
+    fn classic_lines(
+        &mut self,
+        rendered: &Rendered,
+        sum: f64,
+        count: f64,
+        buckets: &[(f64, f64)],
+        timestamp: Option<TimestampNs>,
+    ) {
+        for (bound, cumulative) in buckets.iter().copied().chain([(f64::INFINITY, count)]) {
+            self.part(rendered, "_bucket", Some(bound), cumulative, timestamp);
+        }
+        if sum.is_finite() {
+            self.part(rendered, "_sum", None, sum, timestamp);
+        }
+        self.part(rendered, "_count", None, count, timestamp);
     }
 
     /// One line of an expanded histogram.
@@ -415,11 +495,11 @@ impl Encoder {
         }
         if let Some(bound) = le {
             out.extend_from_slice(b",le=");
-            if bound.is_finite() { write_float(out, bound) } else { out.extend_from_slice(b"+Inf") }
+            write_bound(out, bound);
         }
         out.extend_from_slice(b" value=");
         write_float(out, value);
-        self.end_line(timestamp);
+        end_line(&mut self.body.bytes, timestamp);
     }
 
     /// Ends a piece of one sample, unless a line of it is too long.
@@ -437,7 +517,16 @@ impl Encoder {
     }
 }
 
-fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer, suffix: u8) {
+/// Ends a line, with its timestamp if it has one.
+fn end_line(out: &mut Vec<u8>, timestamp: Option<TimestampNs>) {
+    if let Some(timestamp) = timestamp {
+        out.push(b' ');
+        out.extend_from_slice(itoa::Buffer::new().format(timestamp).as_bytes());
+    }
+    out.push(b'\n');
+}
+
+pub(super) fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer, suffix: u8) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     out.push(suffix);
 }
@@ -460,7 +549,7 @@ fn write_as_signed(out: &mut Vec<u8>, value: u64) -> LossSet {
 }
 
 /// Writes a finite float: the shortest digits, with an exponent below 10^-4 and from 10^6.
-fn write_float(out: &mut Vec<u8>, value: f64) {
+pub(super) fn write_float(out: &mut Vec<u8>, value: f64) {
     let mut buffer = ryu::Buffer::new();
     let text = buffer.format_finite(value).as_bytes();
     let magnitude = value.abs();
@@ -669,7 +758,7 @@ mod tests {
             assert_eq!(line(&series, Value::F64(value)), Err(loss));
         }
         let signed = Options { unsigned: false, ..Options::default() };
-        assert_eq!(encoded(&series, Value::U64(7), signed), written("m f=7i 5\n", &[Loss::FieldType]));
+        assert_eq!(encoded(&series, Value::U64(7), signed.clone()), written("m f=7i 5\n", &[Loss::FieldType]));
         let most = "m f=9223372036854775807i 5\n";
         assert_eq!(encoded(&series, Value::U64(u64::MAX), signed), written(most, &[Loss::IntegerRounded]));
     }

@@ -1,6 +1,7 @@
 //! Samples to OpenMetrics 1.0.
 
 use crate::model::{Losses, Metadata};
+use crate::wire::prometheus_names::Style;
 use crate::wire::prometheus_text::exposition;
 use crate::wire::prometheus_text::grammar::Flavour;
 use std::sync::Arc;
@@ -19,5 +20,17 @@ pub fn encode(
     losses: &mut Losses,
     dropped: &mut Losses,
 ) {
-    exposition::write(samples, families, Flavour::OpenMetrics, out, losses, dropped);
+    encode_as(samples, &Style::default(), families, out, losses, dropped);
+}
+
+/// The same, with series of other dialects named in that style.
+pub fn encode_as(
+    samples: &mut Vec<Exposed<'_>>,
+    style: &Style,
+    families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
+    out: &mut Vec<u8>,
+    losses: &mut Losses,
+    dropped: &mut Losses,
+) {
+    exposition::write(samples, families, style, Flavour::OpenMetrics, out, losses, dropped);
 }

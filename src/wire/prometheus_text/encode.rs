@@ -3,6 +3,7 @@
 use super::exposition;
 use super::grammar::Flavour;
 use crate::model::{Losses, Metadata};
+use crate::wire::prometheus_names::Style;
 use std::sync::Arc;
 
 pub use super::exposition::Exposed;
@@ -19,5 +20,17 @@ pub fn encode(
     losses: &mut Losses,
     dropped: &mut Losses,
 ) {
-    exposition::write(samples, families, Flavour::Text, out, losses, dropped);
+    encode_as(samples, &Style::default(), families, out, losses, dropped);
+}
+
+/// The same, with series of other dialects named in that style.
+pub fn encode_as(
+    samples: &mut Vec<Exposed<'_>>,
+    style: &Style,
+    families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
+    out: &mut Vec<u8>,
+    losses: &mut Losses,
+    dropped: &mut Losses,
+) {
+    exposition::write(samples, families, style, Flavour::Text, out, losses, dropped);
 }

@@ -4,21 +4,23 @@
 //! the samples of one point together, buckets and quantiles in numeric order. Samples that came without a timestamp are
 //! written without one. Of two samples of a series that would have the same timestamp here, the one that came later is
 //! written; of two series that would have the same name and labels here, the one that was updated last. Nothing is streamed.
+//!
+//! Everything but number and time is worked out once a series ([`lines`]), and put in order there; samples are sorted by integers.
 
+mod lines;
 mod writer;
 
-use super::families::sample_suffixes;
 use super::grammar::Flavour;
 use crate::model::is_stale_marker;
-use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, MetricType, SampleFlags, Series, Value};
+use crate::model::{Exemplar, Loss, Losses, Metadata, MetricType, SampleFlags, Series, Value};
 use crate::wire::SampleRef;
 use crate::wire::classic::{count_and_sum, cumulative_buckets};
-use crate::wire::prometheus_names::{Alphabet, PrometheusSeries, translate};
-use std::borrow::Cow;
-use std::cmp::{Ordering, Reverse};
+use crate::wire::prometheus_names::Style;
+use lines::{Line, Lines, Part};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
-use writer::{Writer, non_finite};
+use writer::Writer;
 
 /// Characters that the labels of an exemplar may have together, names and values.
 const EXEMPLAR_CHARS_MAX: usize = 128;
@@ -43,17 +45,13 @@ enum Number {
     U64(u64),
 }
 
-/// One line to be.
+/// A number and its time, to be written on a line.
 struct Row<'a> {
-    family: String,
-    kind: MetricType,
-    name: String,
-    suffix: &'static str,
-    labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    line: usize,
+    /// The place among all rows as they came.
+    arrival: usize,
     value: Number,
     exposed: Exposed<'a>,
-    metadata: Option<Arc<Metadata>>,
-    losses: LossSet,
     /// The timestamp as it will be written: in the flavour's unit, none for a sample that came without.
     written: Option<i64>,
     /// The first line of its sample, for which the sample is counted.
@@ -66,6 +64,7 @@ type Families<'f> = &'f dyn Fn(&str) -> Option<Arc<Metadata>>;
 pub(crate) fn write(
     samples: &mut Vec<Exposed<'_>>,
     families: Families<'_>,
+    style: &Style,
     flavour: Flavour,
     out: &mut Vec<u8>,
     losses: &mut Losses,
@@ -73,21 +72,36 @@ pub(crate) fn write(
 ) {
     // One declaration a family: the first holds for all its samples, and for those that came without.
     let mut declarations: HashMap<&str, &Arc<Metadata>> = HashMap::new();
-    for metadata in samples.iter().filter_map(|exposed| exposed.series.metadata.as_ref()) {
-        declarations.entry(&metadata.family).or_insert(metadata);
+    let mut before = None;
+    for series in samples.iter().map(|exposed| exposed.series) {
+        if before.replace(series).is_none_or(|before| !std::ptr::eq(before, series))
+            && let Some(metadata) = &series.metadata
+        {
+            declarations.entry(&metadata.family).or_insert(metadata);
+        }
     }
     let known = |name: &str| declarations.get(name).map(|known| Arc::clone(known)).or_else(|| families(name));
+    let mut lines = Lines::new(&known, style, flavour);
     let mut rows = Vec::with_capacity(samples.len());
     for exposed in samples.drain(..) {
-        if let Err(loss) = expand(exposed, &known, flavour, &mut rows) {
+        if exposed.sample.flags.contains(SampleFlags::STRING_AS_LABEL) {
+            losses.count(Loss::FieldType);
+            continue;
+        }
+        if let Err(loss) = expand(exposed, flavour, &mut lines, &mut rows) {
             dropped.count(loss);
         }
     }
-    collapse(&mut rows, dropped);
-    place(&mut rows, flavour);
-    rows.sort_by(Row::order);
-    let mut writer = Writer { flavour, out, losses, dropped };
-    for family in rows.chunk_by(|left, right| left.family == right.family) {
+    let mut lines = lines.made();
+    collapse(&mut rows, &mut lines, dropped);
+    lines::place(&mut lines, flavour);
+    lines::rank(&mut lines);
+    rows.sort_unstable_by_key(|row| {
+        let line = &lines[row.line];
+        (line.metric, row.written, line.rank)
+    });
+    let mut writer = Writer { flavour, lines: &lines, out, losses, dropped };
+    for family in rows.chunk_by(|left, right| lines[left.line].family == lines[right.line].family) {
         writer.family(family);
     }
     if flavour == Flavour::OpenMetrics {
@@ -95,263 +109,77 @@ pub(crate) fn write(
     }
 }
 
-/// Of the rows with the same name and labels, keeps those of one series, and of those one a timestamp.
-fn collapse(rows: &mut Vec<Row<'_>>, dropped: &mut Losses) {
-    // The sort is stable: with this, what came later stands first among equals.
-    rows.reverse();
-    rows.sort_by(|left, right| {
-        let identity = (&left.name, &left.labels).cmp(&(&right.name, &right.labels));
-        identity.then(Reverse(left.exposed.sample.timestamp).cmp(&Reverse(right.exposed.sample.timestamp)))
+/// Of the rows that would read the same but for number and time, keeps those of one series, and of those one a timestamp.
+fn collapse(rows: &mut Vec<Row<'_>>, lines: &mut [Line<'_>], dropped: &mut Losses) {
+    lines::identify(lines);
+    // What came later stands first among equals.
+    rows.sort_unstable_by_key(|row| {
+        (lines[row.line].identity, Reverse(row.exposed.sample.timestamp), Reverse(row.arrival))
     });
     rows.dedup_by(|row, kept| {
+        if lines[row.line].identity != lines[kept.line].identity {
+            return false;
+        }
         let (series, other) = (row.exposed.series, kept.exposed.series);
-        let collision = series.name != other.name || series.labels != other.labels;
-        let same = row.name == kept.name && row.labels == kept.labels && (collision || row.written == kept.written);
+        let collision = !std::ptr::eq(series, other) && (series.name != other.name || series.labels != other.labels);
+        let same = collision || row.written == kept.written;
         if same && row.first {
             dropped.count(if collision { Loss::NameCollision } else { Loss::Collapsed });
         }
         same
     });
-}
-
-/// Puts each row where a reader of the exposition will see it. A family has one type, that of the first row with one; names
-/// that were distinct may meet in this alphabet, and then their families do, too.
-fn place(rows: &mut [Row<'_>], flavour: Flavour) {
-    let mut kinds: HashMap<String, MetricType> = HashMap::new();
-    for row in rows.iter().filter(|row| row.kind != MetricType::Unknown || row.metadata.is_some()) {
-        match kinds.get_mut(&row.family) {
-            Some(kind) if *kind == MetricType::Unknown => *kind = row.kind,
-            Some(_) => {}
-            None => _ = kinds.insert(row.family.clone(), row.kind),
-        }
-    }
-    for row in rows.iter_mut().filter(|row| kinds.get(&row.family) != Some(&row.kind)) {
-        let ends = [row.family.len(), row.name.len(), row.name.rfind('_').unwrap_or(0)];
-        let found = ends.into_iter().find_map(|end| {
-            let (family, behind) = row.name.split_at(end);
-            let kind = *kinds.get(family)?;
-            sample_suffixes(flavour, kind).iter().find(|suffix| **suffix == behind).map(|suffix| (end, kind, *suffix))
-        });
-        let (end, kind, suffix) = found.unwrap_or((row.name.len(), MetricType::Unknown, ""));
-        (row.family, row.kind, row.suffix) = (row.name[..end].to_owned(), kind, suffix);
-        if row.metadata.take().is_some() {
-            row.losses.insert(Loss::Metadata);
-        }
+    for row in rows {
+        lines[row.line].is_used = true;
     }
 }
 
-/// Makes the lines of one sample.
+/// Makes the rows of one sample.
 fn expand<'a>(
     exposed: Exposed<'a>,
-    families: Families<'_>,
     flavour: Flavour,
+    lines: &mut Lines<'a, '_>,
     rows: &mut Vec<Row<'a>>,
 ) -> Result<(), Loss> {
-    let translated = translate(exposed.series, Alphabet::Legacy)?;
-    let mut builder = Builder { exposed, flavour, known: declared(exposed.series, families), translated, first: true };
-    match exposed.sample.value {
-        Value::Str(_) => return Err(Loss::StringValue),
-        Value::F64(value) if is_stale_marker(value) => return Err(Loss::StaleMarker),
-        Value::F64(value) => rows.push(builder.plain(Number::F64(value))),
-        Value::I64(value) => rows.push(builder.typed(Number::I64(value))),
-        Value::U64(value) => rows.push(builder.typed(Number::U64(value))),
-        Value::Bool(value) => rows.push(builder.typed(Number::U64(u64::from(value)))),
-        Value::Histogram(histogram) if histogram.is_stale_marker() => return Err(Loss::StaleMarker),
+    let sample = &exposed.sample;
+    let written = (!sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT)).then(|| match flavour {
+        Flavour::Text => sample.timestamp.div_euclid(NANOSECONDS_IN_MILLISECOND),
+        Flavour::OpenMetrics => sample.timestamp,
+    });
+    let mut first = true;
+    let mut push = |part: Part, value: Number| {
+        let line = lines.line(exposed.series, part)?;
+        let arrival = rows.len();
+        rows.push(Row { line, arrival, value, exposed, written, first: std::mem::replace(&mut first, false) });
+        Ok(())
+    };
+    match sample.value {
+        Value::Str(_) if sample.flags.contains(SampleFlags::STRING_AS_INFO) => push(Part::Typed, Number::U64(1)),
+        Value::Str(_) => Err(Loss::StringValue),
+        Value::F64(value) if is_stale_marker(value) => Err(Loss::StaleMarker),
+        Value::F64(value) => push(Part::Plain, Number::F64(value)),
+        Value::I64(value) => push(Part::Typed, Number::I64(value)),
+        Value::U64(value) => push(Part::Typed, Number::U64(value)),
+        Value::Bool(value) => push(Part::Typed, Number::U64(u64::from(value))),
+        Value::Histogram(histogram) if histogram.is_stale_marker() => Err(Loss::StaleMarker),
         Value::Histogram(histogram) => {
-            builder.translated.losses.insert(Loss::NativeHistogram);
+            let part = |suffix, bound| Part::Of { kind: MetricType::Histogram, suffix, bound };
             let count = Number::F64(histogram.count());
-            rows.push(builder.part(MetricType::Histogram, "_count", None, count));
+            push(part("_count", None), count)?;
             let mut buckets = Vec::new();
             cumulative_buckets(histogram, &mut buckets);
             for (bound, below) in buckets {
-                rows.push(builder.part(MetricType::Histogram, "_bucket", Some(bound), Number::F64(below)));
+                push(part("_bucket", Some(bound)), Number::F64(below))?;
             }
-            rows.push(builder.part(MetricType::Histogram, "_bucket", Some(f64::INFINITY), count));
-            rows.push(builder.part(MetricType::Histogram, "_sum", None, Number::F64(histogram.sum)));
+            push(part("_bucket", Some(f64::INFINITY)), count)?;
+            push(part("_sum", None), Number::F64(histogram.sum))
         }
         Value::Distribution(distribution) => {
-            builder.translated.losses.insert(Loss::Distribution);
+            let part = |suffix| Part::Of { kind: MetricType::Summary, suffix, bound: None };
             let (count, sum) = count_and_sum(distribution);
-            rows.push(builder.part(MetricType::Summary, "_count", None, Number::I64(count)));
-            rows.push(builder.part(MetricType::Summary, "_sum", None, Number::F64(sum)));
+            push(part("_count"), Number::I64(count))?;
+            push(part("_sum"), Number::F64(sum))
         }
     }
-    Ok(())
-}
-
-/// What is known of a series' family: declared with it, or apart from it under its name or the stem of its name.
-fn declared(series: &Series, families: Families<'_>) -> Option<Arc<Metadata>> {
-    if let Some(own) = &series.metadata {
-        return families(&own.family);
-    }
-    let name = series.name.measurement();
-    families(name).or_else(|| {
-        let (stem, _) = name.rsplit_once('_')?;
-        families(stem).filter(|metadata| suffix_of(name, metadata).is_some_and(|suffix| !suffix.is_empty()))
-    })
-}
-
-/// What a name has behind its family's name; none if it does not belong to the family.
-fn suffix_of(name: &str, metadata: &Metadata) -> Option<&'static str> {
-    let suffixes: &[&'static str] = match metadata.metric_type {
-        MetricType::Counter => &["", "_total", "_created"],
-        MetricType::Gauge | MetricType::Unknown | MetricType::StateSet => &[""],
-        MetricType::Histogram => &["_bucket", "_sum", "_count", "_created"],
-        MetricType::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
-        MetricType::Summary => &["", "_sum", "_count", "_created"],
-        MetricType::Info => &["_info"],
-    };
-    let behind = name.strip_prefix(&*metadata.family)?;
-    suffixes.iter().copied().find(|suffix| *suffix == behind)
-}
-
-struct Builder<'a> {
-    exposed: Exposed<'a>,
-    flavour: Flavour,
-    known: Option<Arc<Metadata>>,
-    translated: PrometheusSeries<'a>,
-    first: bool,
-}
-
-impl<'a> Builder<'a> {
-    fn typed(&mut self, value: Number) -> Row<'a> {
-        self.translated.losses.insert(Loss::FieldType);
-        self.plain(value)
-    }
-
-    /// A sample that is one line.
-    fn plain(&mut self, value: Number) -> Row<'a> {
-        let name = self.translated.name.to_string();
-        let known = self.known.clone();
-        let belongs = known.as_ref().and_then(|metadata| {
-            let suffix = suffix_of(self.exposed.series.name.measurement(), metadata)?;
-            // Without a declaration of its own, a sample joins only what OpenMetrics itself would count to the family.
-            let bare_counter = metadata.metric_type == MetricType::Counter
-                && self.flavour == Flavour::OpenMetrics
-                && suffix.is_empty()
-                && !name.ends_with("_total");
-            (self.exposed.series.metadata.is_some() || !bare_counter).then_some(suffix)
-        });
-        let (kind, suffix) = match (&known, belongs) {
-            (Some(metadata), Some(suffix)) => self.role(&name, metadata.metric_type, suffix),
-            _ => (MetricType::Unknown, ""),
-        };
-        let family = name.strip_suffix(suffix).unwrap_or(&name).to_owned();
-        let labels = self.labels();
-        self.row(Row {
-            family,
-            kind,
-            name,
-            suffix,
-            labels,
-            value,
-            exposed: self.exposed,
-            metadata: known.filter(|_| belongs.is_some()),
-            losses: LossSet::NONE,
-            written: None,
-            first: true,
-        })
-    }
-
-    /// A line of a sample that is several.
-    fn part(&mut self, kind: MetricType, suffix: &'static str, bound: Option<f64>, value: Number) -> Row<'a> {
-        let family = self.translated.name.to_string();
-        let mut labels = self.labels();
-        if let Some(bound) = bound {
-            labels.retain(|(name, _)| name != "le");
-            labels.push((Cow::from("le"), Cow::from(bound_text(bound))));
-            labels.sort();
-        }
-        self.row(Row {
-            name: format!("{family}{suffix}"),
-            family,
-            kind,
-            suffix,
-            labels,
-            value,
-            exposed: self.exposed,
-            metadata: self.known.clone(),
-            losses: LossSet::NONE,
-            written: None,
-            first: true,
-        })
-    }
-
-    fn row(&mut self, mut row: Row<'a>) -> Row<'a> {
-        row.losses = self.translated.losses;
-        let sample = &self.exposed.sample;
-        row.written = (!sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT)).then(|| match self.flavour {
-            Flavour::Text => sample.timestamp.div_euclid(NANOSECONDS_IN_MILLISECOND),
-            Flavour::OpenMetrics => sample.timestamp,
-        });
-        row.first = std::mem::replace(&mut self.first, false);
-        row
-    }
-
-    fn labels(&self) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
-        self.translated.labels.iter().map(|(name, value)| (name.clone(), Cow::from(*value))).collect()
-    }
-
-    /// As what a line is declared, and which part of its name is not the family's.
-    fn role(&self, name: &str, kind: MetricType, suffix: &'static str) -> (MetricType, &'static str) {
-        use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summary, Unknown};
-        match (self.flavour, kind) {
-            (Flavour::Text, Counter) if suffix != "_created" => (Counter, ""),
-            // Of a counter, OpenMetrics knows `_total` only; a counter of another name would be a lie.
-            (Flavour::OpenMetrics, Counter) if name.ends_with("_total") => (Counter, "_total"),
-            (Flavour::OpenMetrics, Counter) if suffix == "_created" => (Counter, suffix),
-            (Flavour::Text, Info | StateSet) => (Gauge, ""),
-            (Flavour::Text, GaugeHistogram) => (Unknown, ""),
-            (Flavour::Text, _) if suffix == "_created" => (Unknown, ""),
-            (_, Counter) => (Unknown, ""),
-            (_, Gauge | Histogram | GaugeHistogram | Info | StateSet | Summary | Unknown) => (kind, suffix),
-        }
-    }
-}
-
-impl Row<'_> {
-    /// The label that orders the lines of a point.
-    fn edge_label(&self) -> &'static str {
-        match self.kind {
-            _ if self.suffix == "_created" => "",
-            MetricType::Histogram | MetricType::GaugeHistogram => "le",
-            MetricType::Summary => "quantile",
-            _ => "",
-        }
-    }
-
-    fn edge(&self) -> f64 {
-        let edge = self.labels.iter().find(|(name, _)| name == self.edge_label());
-        edge.and_then(|(_, value)| value.parse().ok()).unwrap_or(0.0)
-    }
-
-    /// The labels of its point.
-    fn point(&self) -> impl Iterator<Item = &(Cow<'_, str>, Cow<'_, str>)> {
-        self.labels.iter().filter(|(name, _)| name != self.edge_label())
-    }
-
-    fn rank(&self) -> u8 {
-        match self.suffix {
-            "" | "_bucket" | "_total" | "_info" => 0,
-            "_count" | "_gcount" => 1,
-            "_sum" | "_gsum" => 2,
-            _ => 3,
-        }
-    }
-
-    fn order(left: &Self, right: &Self) -> Ordering {
-        left.family
-            .cmp(&right.family)
-            .then_with(|| left.point().cmp(right.point()))
-            .then_with(|| left.written.cmp(&right.written))
-            .then_with(|| left.rank().cmp(&right.rank()))
-            .then_with(|| left.edge().total_cmp(&right.edge()))
-            .then_with(|| (&left.name, &left.labels).cmp(&(&right.name, &right.labels)))
-    }
-}
-
-fn bound_text(bound: f64) -> String {
-    if bound.is_finite() { ryu::Buffer::new().format_finite(bound).to_owned() } else { non_finite(bound).to_owned() }
 }
 
 #[cfg(test)]

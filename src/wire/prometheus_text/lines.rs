@@ -104,18 +104,16 @@ impl<'b> Decoder<'b, '_, '_> {
             count = index + 1;
             match line.first() {
                 Some(b'#') if line == b"# EOF" => {
-                    let behind = lines.count() as u64;
-                    if behind > 0 {
-                        let message = || "data behind `# EOF`".to_owned();
-                        self.report.refuse(behind, count + 1, 1, Refusal::Syntax, message);
-                    }
+                    let Some((_, first)) = lines.next() else { return };
+                    let message = || format!("expected the end of the body behind `# EOF`, found {}", quoted(first));
+                    self.report.refuse(1 + lines.count() as u64, count + 1, 1, Refusal::Syntax, message);
                     return;
                 }
                 Some(b'#') => self.declare(line, count, openmetrics_metadata(line)),
                 _ => self.sample(line, count),
             }
         }
-        let message = || "the body does not end with `# EOF`".to_owned();
+        let message = || "expected `# EOF`, found the end of the body".to_owned();
         self.report.refuse(1, count + 1, 1, Refusal::Body, message);
     }
 

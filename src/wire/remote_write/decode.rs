@@ -226,12 +226,12 @@ impl Request<'_, '_> {
             }
         }
         let [Ok(family), Ok(help), Ok(unit)] = texts.map(std::str::from_utf8) else {
-            let message = || "a metric's metadata is not UTF-8".into();
+            let message = || "expected metadata in UTF-8, found other bytes".into();
             self.decoded.report.refuse(1, self.index, 0, Refusal::InvalidUtf8, message);
             return Ok(());
         };
         if family.is_empty() {
-            let message = || "metadata without the name of a metric family".into();
+            let message = || "expected metadata with the name of a metric family, found none".into();
             self.decoded.report.refuse(1, self.index, 0, Refusal::InvalidMetadata, message);
             return Ok(());
         }
@@ -334,7 +334,10 @@ pub(crate) fn intern(
         *name != NAME_LABEL && !value.is_empty()
     });
     if measurement.is_empty() {
-        return Err(Trouble::Refused(Refusal::MissingName, format!("a series without {NAME_LABEL}")));
+        let found = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect::<Vec<_>>().join(",");
+        let message =
+            format!("expected the label {NAME_LABEL}, found {}", crate::wire::shortened(&format!("{{{found}}}")));
+        return Err(Trouble::Refused(Refusal::MissingName, message));
     }
     let metadata = metadata(measurement)?;
     let labels: Vec<Label<'_>> = labels.into_iter().map(|(name, value)| (Cow::from(name), Cow::from(value))).collect();
@@ -350,17 +353,21 @@ fn texts<'a>(labels: &[RawLabel<'a>]) -> Result<Vec<(&'a str, &'a str)>, Trouble
     let mut texts = Vec::with_capacity(labels.len());
     for (name, value) in labels {
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
-            let message = format!("label {} is not UTF-8", crate::wire::quoted(name));
+            let message = format!("expected UTF-8 in label {}, found other bytes", crate::wire::quoted(name));
             return Err(Trouble::Refused(Refusal::InvalidUtf8, message));
         };
         if name.is_empty() {
-            return Err(Trouble::Refused(Refusal::InvalidLabel, "a label without a name".into()));
+            return Err(Trouble::Refused(
+                Refusal::InvalidLabel,
+                "expected a name for every label, found one without".into(),
+            ));
         }
         texts.push((name, value));
     }
     texts.sort_unstable();
     if let Some(pair) = texts.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        let message = format!("label {} appears twice", crate::wire::quoted(pair[0].0.as_bytes()));
+        let message =
+            format!("expected each label name once, found {} twice", crate::wire::quoted(pair[0].0.as_bytes()));
         return Err(Trouble::Refused(Refusal::DuplicateLabel, message));
     }
     Ok(texts)
@@ -421,7 +428,10 @@ pub(crate) const NANOSECONDS: i64 = 1_000_000;
 
 #[cold]
 fn out_of_range(milliseconds: i64) -> Trouble {
-    Trouble::Refused(Refusal::InvalidTimestamp, format!("timestamp {milliseconds} ms is not within 1677 to 2262"))
+    Trouble::Refused(
+        Refusal::InvalidTimestamp,
+        format!("expected a timestamp within the years 1677 to 2262, found {milliseconds} ms"),
+    )
 }
 
 #[cfg(test)]

@@ -4,17 +4,20 @@
 //! `TimeSeries` for each series, in the order of their first sample; each is a piece of the [`Body`].
 
 use super::decode::{NAME_LABEL, NANOSECONDS};
-use super::gather::{Gathered, Messages, Pending, Rendering};
+use super::gather::{Gathered, Messages, Pending, Rendering, cut};
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series};
-use crate::wire::prometheus_names::{Alphabet, translate};
+use crate::wire::prometheus_names::{Alphabet, Style, translate};
 use crate::wire::protobuf::{Fields, put_bytes_field, put_double_field, put_varint, put_varint_field, varint_len};
 use crate::wire::{Body, SampleRef};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 
-/// Nothing to choose yet.
+/// How series are written.
 #[derive(Clone, Debug, Default)]
-pub struct Options {}
+pub struct Options {
+    /// How series of other dialects are named.
+    pub style: Style,
+}
 
 /// A series as it stands in a body. One encoder at a time may use it: two at once would each write the series twice.
 #[derive(Debug)]
@@ -63,16 +66,16 @@ impl Rendering for Rendered {
 /// Renders a series. Metadata travels apart from series in this version ([`Encoder::metadata`]), so `families` is not asked.
 pub fn render(
     series: &Series,
-    _options: &Options,
+    options: &Options,
     _families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
 ) -> Result<Rendered, Loss> {
-    let (labels, losses) = label_fields(series)?;
+    let (labels, losses) = label_fields(series, &options.style)?;
     Ok(Rendered::new(labels, losses))
 }
 
 /// The label fields of a series, sorted, `__name__` among them, and what all its samples lose.
-pub(crate) fn label_fields(series: &Series) -> Result<(Vec<u8>, LossSet), Loss> {
-    let translated = translate(series, Alphabet::Utf8)?;
+pub(crate) fn label_fields(series: &Series, style: &Style) -> Result<(Vec<u8>, LossSet), Loss> {
+    let translated = translate(series, Alphabet::Utf8, style)?;
     let mut fields = Vec::new();
     let before_name = translated.labels.partition_point(|(name, _)| &**name < NAME_LABEL);
     let (before, behind) = translated.labels.split_at(before_name);
@@ -210,7 +213,7 @@ impl Encoder {
         self.labels_bytes = 0;
         self.gathered.finish(dropped, |_, rendered, samples, messages| {
             put_series(&mut body.bytes, &rendered.labels, samples, messages);
-            body.cut_as(samples.iter().map(|sample| u32::from(sample.weight)).sum(), samples.len() as u32);
+            cut(&mut body, samples);
         });
         body
     }
@@ -310,9 +313,9 @@ mod tests {
         let cases: [(SampleRef<'_>, Result<&str, Loss>, &[Loss]); 9] = [
             (at(0, Value::I64(-3)), Ok("-3@0"), &[FieldType]),
             (at(0, Value::U64(1 << 53 | 1 << 60)), Ok("1161928703861588000@0"), &[FieldType]),
-            (at(0, Value::I64((1 << 53) + 1)), Ok("9007199254740992@0"), &[IntegerRounded, FieldType]),
+            (at(0, Value::I64((1 << 53) + 1)), Ok("9007199254740992@0"), &[IntegerRounded]),
             (at(0, Value::I64(i64::MIN)), Ok("-9223372036854776000@0"), &[FieldType]),
-            (at(0, Value::U64(u64::MAX)), Ok("18446744073709552000@0"), &[IntegerRounded, FieldType]),
+            (at(0, Value::U64(u64::MAX)), Ok("18446744073709552000@0"), &[IntegerRounded]),
             (at(0, Value::Bool(true)), Ok("1@0"), &[FieldType]),
             (at(0, Value::Str("x")), Err(Loss::StringValue), &[]),
             (at(-1, Value::F64(1.0)), Ok("1@-1"), &[TimestampTruncated]),

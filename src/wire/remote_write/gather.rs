@@ -6,8 +6,8 @@
 
 use super::decode::NANOSECONDS;
 use super::histogram;
-use crate::model::{Distribution, Loss, LossSet, Losses, Value};
-use crate::wire::SampleRef;
+use crate::model::{Distribution, Loss, LossSet, Losses, SampleFlags, Value};
+use crate::wire::{Body, SampleRef};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,7 +44,7 @@ pub(crate) struct Group<R> {
 pub(crate) struct Pending {
     group: u32,
     /// Model samples it stands for: 0 for the second series of a distribution.
-    pub(crate) weight: u8,
+    weight: u8,
     kind: Kind,
     pub(crate) timestamp: i64,
     /// 0 is unset.
@@ -72,6 +72,14 @@ impl Pending {
     pub(crate) fn float(&self) -> [u8; 8] {
         self.bits.to_le_bytes()
     }
+}
+
+/// Ends the piece of the body that has these samples, and is behind the others. Count and sum of distributions are one piece:
+/// whoever refuses the one refuses the sample.
+pub(crate) fn cut(body: &mut Body, samples: &[Pending]) {
+    let weight = samples.iter().map(|sample| u32::from(sample.weight)).sum();
+    let on_wire = samples.len() as u32;
+    if weight == 0 && on_wire > 0 { body.extend_piece(weight, on_wire) } else { body.cut_as(weight, on_wire) }
 }
 
 /// The samples of a body under construction.
@@ -122,12 +130,26 @@ impl<R: Rendering> Gathered<R> {
     ) -> Result<(), Loss> {
         let mut altered = rendered.losses();
         let timestamp = sample.timestamp.div_euclid(NANOSECONDS);
-        if timestamp * NANOSECONDS != sample.timestamp {
+        // The precision of a time that the gateway's clock gave is nobody's.
+        let is_implicit = sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT);
+        if timestamp * NANOSECONDS != sample.timestamp && !is_implicit {
             altered.insert(Loss::TimestampTruncated);
+        }
+        if sample.flags.contains(SampleFlags::ROW_CONTINUES) {
+            altered.insert(Loss::RowSplit);
         }
         let start = sample.start.map_or(0, |start| start_milliseconds::<R>(start, &mut altered));
         let (kind, bits) = match sample.value {
             Value::F64(value) => (Kind::Float, value.to_bits()),
+            Value::Str(_) if sample.flags.contains(SampleFlags::STRING_AS_LABEL) => {
+                self.absorb(rendered, timestamp)?;
+                losses.count(Loss::FieldType);
+                return Ok(());
+            }
+            Value::Str(_) if sample.flags.contains(SampleFlags::STRING_AS_INFO) => {
+                altered.insert(Loss::FieldType);
+                (Kind::Float, 1.0_f64.to_bits())
+            }
             Value::Distribution(distribution) => {
                 altered.insert(Loss::Distribution);
                 self.expand(rendered, distribution, timestamp, begin);
@@ -141,6 +163,17 @@ impl<R: Rendering> Gathered<R> {
         self.append(Pending { group, weight: 1, kind, timestamp, start, bits });
         self.pushed += 1;
         losses.count_set(altered);
+        Ok(())
+    }
+
+    /// Counts a string with the sample before it, among whose labels it is.
+    #[cold]
+    fn absorb(&mut self, rendered: &Arc<R>, timestamp: i64) -> Result<(), Loss> {
+        let group = self.find(rendered).ok_or(Loss::StringValue)?;
+        let before = self.samples.last_mut().filter(|last| last.group == group && last.timestamp == timestamp);
+        let before = before.ok_or(Loss::StringValue)?;
+        before.weight = before.weight.checked_add(1).ok_or(Loss::StringValue)?;
+        self.pushed += 1;
         Ok(())
     }
 
@@ -166,11 +199,9 @@ impl<R: Rendering> Gathered<R> {
             Value::Str(_) => return Err(Loss::StringValue),
             Value::Distribution(_) => return Err(Loss::Distribution),
         };
-        altered.insert(Loss::FieldType);
         // A larger one may be exact as well, when its low bits are zero: at most 53 significant bits.
-        if magnitude > EXACT_INTEGER_MAX && 64 - magnitude.leading_zeros() - magnitude.trailing_zeros() > 53 {
-            altered.insert(Loss::IntegerRounded);
-        }
+        let rounded = magnitude > EXACT_INTEGER_MAX && 64 - magnitude.leading_zeros() - magnitude.trailing_zeros() > 53;
+        altered.insert(if rounded { Loss::IntegerRounded } else { Loss::FieldType });
         Ok((Kind::Float, float.to_bits()))
     }
 

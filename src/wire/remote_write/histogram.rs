@@ -2,8 +2,8 @@
 //! timestamp as field 17).
 //!
 //! A histogram that contradicts itself is refused: bucket counts that do not add up to its count, spans that cover another
-//! number of buckets, an unknown schema, custom bounds out of order. Schemas 9 to 52 are reserved for finer resolutions and
-//! refused as well. Float histograms are not checked for the sum of their buckets: rounding makes honest ones fail.
+//! number of buckets, an unknown schema, custom bounds out of order. Schemas 9 to 52 are reserved for finer resolutions, which
+//! Prometheus takes and makes coarser: they are carried as they came. Float histograms are not checked for the sum of their buckets: rounding makes honest ones fail.
 
 use crate::model::{Counts, NativeHistogram, ResetHint, Span};
 use crate::wire::protobuf::{
@@ -14,7 +14,8 @@ use crate::wire::protobuf::{
 /// Schema of custom buckets.
 const SCHEMA_CUSTOM: i32 = -53;
 const SCHEMA_MIN: i32 = -4;
-const SCHEMA_MAX: i32 = 8;
+/// The finest of the reserved ones.
+const SCHEMA_MAX: i32 = 52;
 
 /// A count in the flavour in which it was sent.
 #[derive(Clone, Copy, Debug)]
@@ -210,7 +211,8 @@ impl Side {
             }
             covered += u64::from(span.length);
             index += i64::from(span.offset) + i64::from(span.length);
-            if i32::try_from(index).is_err() {
+            // Prometheus's bounds: the index in front of the first bucket and that of the last are 32-bit integers.
+            if span.offset == i32::MIN || index - 1 > i64::from(i32::MAX) {
                 return Err(format!("{side} span {at} has a bucket index beyond 32 bits"));
             }
         }
@@ -377,7 +379,7 @@ mod tests {
     #[test]
     fn refuses_histograms_that_contradict_themselves() {
         type Case = (fn() -> messages::Histogram, fn(&mut messages::Histogram), &'static str);
-        let cases: [Case; 17] = [
+        let cases: [Case; 19] = [
             (integer, |h| h.count = Some(Count::CountInt(12)), "observations in the buckets"),
             (integer, |h| h.count = Some(Count::CountFloat(13.0)), "integer buckets"),
             (integer, |h| h.zero_count = Some(ZeroCount::ZeroCountFloat(2.0)), "float zero count"),
@@ -388,7 +390,9 @@ mod tests {
             (integer, |h| h.positive_spans[1].length = 2, "spans cover 6 buckets"),
             (integer, |h| h.negative_spans = vec![span(0, 1)], "negative spans cover"),
             (integer, |h| h.positive_spans[1].offset = i32::MAX, "beyond 32 bits"),
-            (integer, |h| h.schema = 9, "schema 9"),
+            (integer, |h| h.schema = 53, "schema 53"),
+            (integer, |h| h.schema = -5, "schema -5"),
+            (integer, |h| h.positive_spans[0].offset = i32::MIN, "beyond 32 bits"),
             (integer, |h| h.custom_values = vec![1.0], "custom bounds"),
             (custom, |h| h.custom_values = vec![1.0, 1.0], "do not ascend"),
             (custom, |h| h.custom_values[1] = f64::INFINITY, "do not ascend"),
@@ -402,6 +406,22 @@ mod tests {
             change(&mut message);
             let why = validated(&message).unwrap_err();
             assert!(why.contains(expected), "{why}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn bounds_of_schema_and_index_are_prometheus_s() {
+        let cases: [fn(&mut messages::Histogram); 4] = [
+            |h| h.schema = 9,
+            |h| h.schema = 52,
+            // The last bucket has the index 2^31 - 1, the first one -2^31 + 1.
+            |h| h.positive_spans[1].offset = i32::MAX - 1,
+            |h| h.positive_spans[0].offset = i32::MIN + 1,
+        ];
+        for (index, change) in cases.into_iter().enumerate() {
+            let mut message = integer();
+            change(&mut message);
+            assert_eq!(validated(&message).map(|native| native.schema), Ok(message.schema), "case {index}");
         }
     }
 

@@ -143,7 +143,7 @@ impl Request<'_, '_, '_> {
 
     fn identify(&mut self, outline: Outline<'_>) -> Result<SeriesId, Trouble> {
         if outline.samples + outline.histograms == 0 {
-            let message = "a series with neither samples nor histograms".to_owned();
+            let message = "expected samples or histograms in the series, found neither".to_owned();
             return Err(Trouble::Refused(Refusal::NoValue, message));
         }
         let Some(alias) = self.alias(outline) else {
@@ -182,8 +182,8 @@ impl Request<'_, '_, '_> {
         let count = self.symbols.len();
         let all = self.references.iter().chain([&outline.help, &outline.unit]);
         let message = match all.copied().find(|reference| *reference as usize >= count) {
-            Some(reference) => format!("reference {reference} is outside of the symbol table of {count}"),
-            None => format!("{} references do not make pairs", self.references.len()),
+            Some(reference) => format!("expected a reference into the symbol table of {count}, found {reference}"),
+            None => format!("expected references in pairs, found {}", self.references.len()),
         };
         Trouble::Refused(Refusal::InvalidReference, message)
     }
@@ -282,7 +282,7 @@ fn parse_sample(message: &[u8]) -> Result<(f64, i64, i64), DecodeError> {
 fn labels<'a>(symbols: &[Symbol<'a>], references: &[u32]) -> Result<Vec<RawLabel<'a>>, Trouble> {
     let (pairs, odd) = references.as_chunks::<2>();
     if !odd.is_empty() {
-        let message = format!("{} references do not make pairs", references.len());
+        let message = format!("expected references in pairs, found {}", references.len());
         return Err(Trouble::Refused(Refusal::InvalidReference, message));
     }
     pairs.iter().map(|[name, value]| Ok((text(symbols, *name)?, text(symbols, *value)?))).collect()
@@ -290,7 +290,7 @@ fn labels<'a>(symbols: &[Symbol<'a>], references: &[u32]) -> Result<Vec<RawLabel
 
 fn text<'a>(symbols: &[Symbol<'a>], reference: u32) -> Result<&'a [u8], Trouble> {
     symbols.get(reference as usize).map(|symbol| symbol.text).ok_or_else(|| {
-        let message = format!("reference {reference} is outside of the symbol table of {}", symbols.len());
+        let message = format!("expected a reference into the symbol table of {}, found {reference}", symbols.len());
         Trouble::Refused(Refusal::InvalidReference, message)
     })
 }
@@ -302,7 +302,10 @@ fn metadata(symbols: &[Symbol<'_>], outline: Outline<'_>, name: &str) -> Result<
         return Ok(None);
     }
     let (Ok(help), Ok(unit)) = (std::str::from_utf8(help), std::str::from_utf8(unit)) else {
-        return Err(Trouble::Refused(Refusal::InvalidUtf8, "help or unit is not UTF-8".into()));
+        return Err(Trouble::Refused(
+            Refusal::InvalidUtf8,
+            "expected help and unit in UTF-8, found other bytes".into(),
+        ));
     };
     let family = family(name, outline.metric_type).into();
     Ok(Some(Arc::new(Metadata { family, metric_type: outline.metric_type, help: help.into(), unit: unit.into() })))

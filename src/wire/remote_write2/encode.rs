@@ -5,20 +5,24 @@
 
 use super::symbols::{Symbol, intern};
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series};
+use crate::wire::prometheus_names::Style;
 use crate::wire::protobuf::{put_bytes_field, put_double_field, put_varint, put_varint_field, varint_len};
-use crate::wire::remote_write::decode::{NAME_LABEL, NANOSECONDS};
+use crate::wire::remote_write::decode::NANOSECONDS;
 use crate::wire::remote_write::encode::{
     bytes_field_len, label_fields, labels_of, put_value_and_timestamp, renamed, sample_len,
 };
-use crate::wire::remote_write::gather::{Gathered, Messages, Pending, Rendering};
+use crate::wire::remote_write::gather::{Gathered, Messages, Pending, Rendering, cut};
 use crate::wire::{Body, SampleRef};
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 
-/// Nothing to choose yet.
+/// How series are written.
 #[derive(Clone, Debug, Default)]
-pub struct Options {}
+pub struct Options {
+    /// How series of other dialects are named.
+    pub style: Style,
+}
 
 /// A series as it stands in a body. One encoder at a time may use it: two at once would each write the series twice.
 #[derive(Debug)]
@@ -84,21 +88,13 @@ impl Rendering for Rendered {
 /// Renders a series. `families` is asked for metadata that came apart from the series, when it brought none itself.
 pub fn render(
     series: &Series,
-    _options: &Options,
+    options: &Options,
     families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
 ) -> Result<Rendered, Loss> {
-    let (identity, losses) = label_fields(series)?;
-    let metadata = series.metadata.clone().or_else(|| {
-        let (_, name) = labels_of(&identity).find(|(name, _)| *name == NAME_LABEL.as_bytes())?;
-        let name = std::str::from_utf8(name).ok()?;
-        let stems = PART_SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
-        std::iter::once(name).chain(stems).find_map(families)
-    });
+    let (identity, losses) = label_fields(series, &options.style)?;
+    let metadata = series.metadata.clone().or_else(|| series.metadata_apart(families));
     Ok(Rendered::new(identity, metadata, losses))
 }
-
-/// What metric names have behind the names of their families.
-const PART_SUFFIXES: [&str; 8] = ["_bucket", "_sum", "_count", "_total", "_created", "_info", "_gsum", "_gcount"];
 
 /// Builds bodies.
 pub struct Encoder {
@@ -168,7 +164,7 @@ impl Encoder {
             for samples in [&samples[..floats], &samples[floats..]] {
                 if !samples.is_empty() {
                     put_series(&mut body.bytes, labels, metadata, samples, messages, exemplars.take());
-                    body.cut_as(samples.iter().map(|sample| u32::from(sample.weight)).sum(), samples.len() as u32);
+                    cut(&mut body, samples);
                 }
             }
         });
@@ -367,7 +363,7 @@ mod tests {
         }
         let body = encoder.finish(&mut Losses::default());
         let counted: Vec<_> = body.cuts.iter().map(|cut| (cut.samples, cut.on_wire)).collect();
-        assert_eq!(counted, [(1, 1), (0, 1), (1, 1)]);
+        assert_eq!(counted, [(1, 2), (1, 1)], "count and sum are one piece");
     }
 
     fn read(table: &SeriesTable, body: &[u8]) -> Batch {

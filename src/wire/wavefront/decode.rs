@@ -63,28 +63,38 @@ impl Options<'_> {
     }
 }
 
-/// Why a line was not taken.
+/// Name, tags, and the source if the line tells one.
+type Named<'a> = (Cow<'a, str>, Vec<Label<'a>>, Option<Cow<'a, str>>);
+
+const A_NAME: &str = "a name";
+const A_VALUE: &str = "a value";
+
+/// Why a line was not taken: what was expected and what was found, with the proxy's code.
 #[derive(Debug, thiserror::Error)]
 enum LineError {
-    #[error("WF-300: unmatched quote character")]
+    #[error("WF-300: expected a closing quote, found the end of the line")]
     UnmatchedQuote,
-    #[error("the line is not UTF-8")]
+    #[error("expected UTF-8, found other bytes")]
     NotUtf8,
-    #[error("WF-300: {0} is missing")]
+    #[error("WF-300: expected {0}, found the end of the line")]
     Missing(&'static str),
-    #[error("WF-300: nothing but an = can follow the tag key {0}")]
-    MissingEquals(String),
-    #[error("WF-300: the value {0} is not a number")]
+    #[error("WF-300: expected {0}, found \"\"")]
+    Empty(&'static str),
+    #[error("WF-300: expected a centroid (#count mean), found {0}")]
+    NoCentroid(String),
+    #[error("WF-300: expected = behind the tag key {key}, found {found}")]
+    MissingEquals { key: String, found: String },
+    #[error("WF-300: expected a number, found {0}")]
     Value(String),
-    #[error("WF-300: the timestamp {0} is not a number or lies beyond the years 1970 to 2262")]
+    #[error("WF-300: expected a timestamp within the years 1970 to 2262, found {0}")]
     Timestamp(String),
-    #[error("WF-300: {0} is not one of !M, !H and !D")]
+    #[error("WF-300: expected !M, !H or !D, found {0}")]
     Bin(String),
-    #[error("WF-300: the centroid count {0} is not a 32-bit integer")]
+    #[error("WF-300: expected a centroid's count in 32 bits, found {0}")]
     CentroidCount(String),
-    #[error("WF-300: more than {0} centroids")]
+    #[error("WF-300: expected at most {0} centroids, found more")]
     Centroids(usize),
-    #[error("{0} are not metrics and are not taken")]
+    #[error("expected metrics, found {0}")]
     Unsupported(&'static str),
     #[error("{0}")]
     Violation(#[from] Violation),
@@ -96,9 +106,14 @@ impl LineError {
     fn refusal(&self) -> Refusal {
         match self {
             Self::NotUtf8 => Refusal::InvalidUtf8,
-            Self::Missing("the name") => Refusal::MissingName,
-            Self::Missing("the value") => Refusal::NoValue,
-            Self::UnmatchedQuote | Self::Missing(_) | Self::MissingEquals(_) | Self::Bin(_) => Refusal::Syntax,
+            Self::Missing(A_NAME) | Self::Empty(A_NAME) => Refusal::MissingName,
+            Self::Missing(A_VALUE) => Refusal::NoValue,
+            Self::UnmatchedQuote
+            | Self::Missing(_)
+            | Self::Empty(_)
+            | Self::NoCentroid(_)
+            | Self::MissingEquals { .. }
+            | Self::Bin(_) => Refusal::Syntax,
             Self::Value(_) => Refusal::InvalidValue,
             Self::Timestamp(_) => Refusal::InvalidTimestamp,
             Self::CentroidCount(_) | Self::Centroids(_) => Refusal::InvalidHistogram,
@@ -135,7 +150,7 @@ pub fn decode(body: &[u8], options: &Options<'_>, out: &mut BatchBuilder<'_>) ->
             Ok(()) => report.accepted += 1,
             Err(error) => {
                 // What a whole point violates is blamed on its name.
-                let violates = matches!(error, LineError::Violation(_));
+                let violates = matches!(error, LineError::Violation(_) | LineError::Empty(A_NAME));
                 let blanks = raw.iter().take_while(|byte| **byte <= b' ').count();
                 let place = blanks + if violates { 1 } else { tokens.column() };
                 report.refuse(1, number, place, error.refusal(), || format!("{error}: {}", quoted(line)));
@@ -180,13 +195,15 @@ impl<'o> Decoder<'o> {
 
     #[inline]
     fn point(&mut self, tokens: &mut Tokens<'_>, out: &mut BatchBuilder<'_>) -> Result<(), LineError> {
-        let name = tokens.next()?.ok_or(LineError::Missing("the name"))?;
-        let value = tokens.next()?.ok_or(LineError::Missing("the value"))?;
+        let name = tokens.next()?.ok_or(LineError::Missing(A_NAME))?;
+        let value = tokens.next()?.ok_or(LineError::Missing(A_VALUE))?;
         let value = parse_value(value.number()).ok_or_else(|| LineError::Value(quoted(value.raw)))?;
         let (timestamp, flags) = self.timestamp(tokens)?;
         let tags = tokens.rest();
-        if self.options.limits.is_some() {
-            validate_value(is_delta(&name), value)?;
+        if self.options.limits.is_some()
+            && let Err(violation) = validate_value(is_delta(&name), value)
+        {
+            return Err(self.blame(Kind::Point, violation, Some(name), tokens));
         }
         let alias = self.points.then(out.hash(name.raw)).then(out.hash(tags));
         let series = match self.recognise(alias, out) {
@@ -198,7 +215,7 @@ impl<'o> Decoder<'o> {
     }
 
     fn distribution(&mut self, tokens: &mut Tokens<'_>, out: &mut BatchBuilder<'_>) -> Result<(), LineError> {
-        let bin = tokens.next()?.ok_or(LineError::Missing("the bin"))?;
+        let bin = tokens.next()?.ok_or(LineError::Missing("!M, !H or !D"))?;
         self.scratch.granularity = match bin.number() {
             b"!M" => Granularity::Minute,
             b"!H" => Granularity::Hour,
@@ -207,15 +224,17 @@ impl<'o> Decoder<'o> {
         };
         let (timestamp, flags) = self.timestamp(tokens)?;
         self.centroids(tokens)?;
-        if self.options.limits.is_some() {
-            validate_centroids(&self.scratch.centroids)?;
+        if self.options.limits.is_some()
+            && let Err(violation) = validate_centroids(&self.scratch.centroids)
+        {
+            return Err(self.blame(Kind::Distribution, violation, None, tokens));
         }
         let named = tokens.rest();
         let alias = self.distributions.then(out.hash(named));
         let series = if let Some(series) = self.recognise(alias, out) {
             series
         } else {
-            let name = tokens.next()?.ok_or(LineError::Missing("the name"))?;
+            let name = tokens.next()?.ok_or(LineError::Missing(A_NAME))?;
             self.first_sight(Kind::Distribution, alias, &name, tokens, out)?
         };
         let start = bin_start(timestamp, self.scratch.granularity);
@@ -238,7 +257,7 @@ impl<'o> Decoder<'o> {
             let mean = parse_value(mean.number()).ok_or_else(|| LineError::Value(quoted(mean.raw)))?;
             self.scratch.centroids.push(Centroid { count, mean });
         }
-        if self.scratch.centroids.is_empty() { Err(LineError::Missing("a centroid")) } else { Ok(()) }
+        if self.scratch.centroids.is_empty() { Err(LineError::NoCentroid(found(tokens.rest()))) } else { Ok(()) }
     }
 
     #[inline]
@@ -262,30 +281,59 @@ impl<'o> Decoder<'o> {
     }
 
     #[cold]
-    fn first_sight(
+    fn first_sight<'a>(
         &self,
         kind: Kind,
         alias: AliasHash,
-        name: &Token<'_>,
-        tokens: &mut Tokens<'_>,
+        name: &Token<'a>,
+        tokens: &mut Tokens<'a>,
         out: &BatchBuilder<'_>,
     ) -> Result<SeriesId, LineError> {
-        let name = name.text().ok_or(LineError::NotUtf8)?;
-        if name.is_empty() {
-            return Err(LineError::Missing("the name"));
-        }
-        let mut labels = parse_tags(tokens)?;
-        let named_source = take_source(&mut labels, self.options.source_tags);
+        let (name, mut labels, named_source) = self.named(kind, name, tokens)?;
         let alias = if named_source.is_some() { alias } else { alias.then(self.default_source) };
-        let default_source = || Cow::from(self.options.default_source.unwrap_or(UNKNOWN_SOURCE));
-        let source = named_source.unwrap_or_else(default_source);
-        if let Some(limits) = &self.options.limits {
-            validate_series(kind, &name, &source, &labels, limits)?;
-        }
+        let source = named_source.unwrap_or_else(|| self.given_source());
         labels.push((Cow::from(SOURCE_LABEL), source));
         labels.retain(|(_, value)| !value.is_empty());
         Ok(out.define(alias, SeriesSpec { measurement: &name, field: None, labels, metadata: None })?)
     }
+
+    /// Reads and judges what names a series: its name, its tags, and its source where the line tells one.
+    fn named<'a>(&self, kind: Kind, name: &Token<'a>, tokens: &mut Tokens<'a>) -> Result<Named<'a>, LineError> {
+        let name = name.text().ok_or(LineError::NotUtf8)?;
+        if name.is_empty() {
+            return Err(LineError::Empty(A_NAME));
+        }
+        let mut labels = parse_tags(tokens)?;
+        let source = take_source(&mut labels, self.options.source_tags);
+        if let Some(limits) = &self.options.limits {
+            validate_series(kind, &name, source.as_deref().unwrap_or(&self.given_source()), &labels, limits)?;
+        }
+        Ok((name, labels, source))
+    }
+
+    /// The source of a line that tells none.
+    fn given_source<'a>(&self) -> Cow<'a, str>
+    where
+        'o: 'a,
+    {
+        Cow::from(self.options.default_source.unwrap_or(UNKNOWN_SOURCE))
+    }
+
+    /// What is wrong with a line whose value is: the proxy judges grammar, names and tags first.
+    #[cold]
+    fn blame<'a>(&self, kind: Kind, value: Violation, name: Option<Token<'a>>, tokens: &mut Tokens<'a>) -> LineError {
+        let name = match name.map_or_else(|| tokens.next(), |name| Ok(Some(name))) {
+            Ok(Some(name)) => name,
+            Ok(None) => return LineError::Missing(A_NAME),
+            Err(unmatched) => return unmatched.into(),
+        };
+        self.named(kind, &name, tokens).err().unwrap_or(LineError::Violation(value))
+    }
+}
+
+/// What stands there instead of what was expected.
+fn found(rest: &[u8]) -> String {
+    if rest.is_empty() { "the end of the line".to_owned() } else { quoted(rest) }
 }
 
 /// Tags up to the end of the line; of a key that comes twice, the last value.
@@ -294,10 +342,10 @@ fn parse_tags<'a>(tokens: &mut Tokens<'a>) -> Result<Vec<Label<'a>>, LineError> 
     while let Some(key) = tokens.next()? {
         let key_text = key.text().ok_or(LineError::NotUtf8)?;
         if key_text.is_empty() {
-            return Err(LineError::Missing("a tag key"));
+            return Err(LineError::Empty("a tag key"));
         }
         if !tokens.take(b'=') {
-            return Err(LineError::MissingEquals(quoted(key.raw)));
+            return Err(LineError::MissingEquals { key: quoted(key.raw), found: found(tokens.rest()) });
         }
         let value = tokens.next()?.ok_or(LineError::Missing("a tag value"))?;
         tags.push((key_text, value.text().ok_or(LineError::NotUtf8)?));

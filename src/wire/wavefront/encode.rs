@@ -17,9 +17,11 @@
 //! * What is longer than a limit is cut between characters and ends in a hash of the whole, so that two long values stay two.
 //! * Numbers are doubles. NaN and the infinities are dropped: one of them can cost its whole batch in the backend.
 //! * Distributions are lines of their own and belong in requests of their own ([`Encoder::finish_distributions`]).
-//! * A native histogram becomes `name.bucket{le}` (cumulative), `name.count` and `name.sum`.
+//! * A native histogram becomes `name.bucket{le}` (cumulative), `name.count` and `name.sum`; the buckets a distribution of
+//!   what is new, where that is asked for.
 
 use super::decode::SOURCE_LABEL;
+use super::observed::Before;
 use super::validate::{
     Limits, TAG_LENGTH_MAX, is_all_blank, is_delta_name, is_legal_byte, split_marks, utf16_length, validate_centroids,
     validate_value,
@@ -29,15 +31,66 @@ use crate::model::{
     Value, is_stale_marker,
 };
 use crate::wire::classic::cumulative_buckets;
+use crate::wire::style::{self, Preset, one_of};
 use crate::wire::{Body, SampleRef};
 use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Longest line that proxies read from a plain connection.
 pub const LINE_BYTES_MAX: usize = 32 * 1024;
+const NANOSECONDS_IN_MILLISECOND: i64 = 1_000_000;
 
 /// Labels that customarily name where a sample comes from.
 pub const SOURCE_LABELS: [&str; 6] = [SOURCE_LABEL, "host", "hostname", "instance", "node", "pod"];
+
+/// What may be chosen of names and shapes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// How metrics of other dialects are named.
+    pub names: Names,
+    /// How native histograms are written.
+    pub histograms: Histograms,
+}
+
+/// `histograms`: how native histograms are written, beside their count and sum. Classic ones are series with `le` in any
+/// case: their buckets arrive one by one, and perhaps apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Histograms {
+    /// As cumulative buckets, points with a tag `le`.
+    #[default]
+    LeSeries,
+    /// As distributions of one minute, of what was observed since the sample before.
+    Distributions,
+}
+
+/// `names`: how metrics of other dialects are named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// As they are, as far as the alphabet allows.
+    #[default]
+    Kept,
+    /// As Telegraf does: every `_` becomes a dot, `/` and `,` become `-`.
+    Dotted,
+}
+
+impl style::Style for Style {
+    const KEYS: &'static [&'static str] = &["names", "histograms"];
+
+    fn of(preset: Preset) -> Option<Self> {
+        matches!(preset, Preset::TelegrafV1 | Preset::TelegrafV2)
+            .then_some(Self { names: Names::Dotted, ..Self::default() })
+    }
+
+    fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
+        if key == "names" {
+            self.names = one_of(&[("kept", Names::Kept), ("dotted", Names::Dotted)], text)?;
+        } else {
+            let spellings = [("le_series", Histograms::LeSeries), ("distributions", Histograms::Distributions)];
+            self.histograms = one_of(&spellings, text)?;
+        }
+        Ok(())
+    }
+}
 
 /// How an output writes Wavefront lines.
 #[derive(Clone, Debug)]
@@ -51,6 +104,8 @@ pub struct Options {
     /// Whether samples that came without a timestamp are written with the time of their arrival. A destination that gets
     /// them later needs it; a filter leaves them as they were.
     pub stamps: bool,
+    /// How names and shapes are chosen.
+    pub style: Style,
 }
 
 impl Options {
@@ -61,6 +116,7 @@ impl Options {
             source_labels: SOURCE_LABELS.map(str::to_owned).to_vec(),
             limits: Limits::SAAS,
             stamps: true,
+            style: Style::default(),
         }
     }
 }
@@ -77,6 +133,8 @@ pub struct Rendered {
     name_length_max: usize,
     is_delta: bool,
     losses: LossSet,
+    /// For histograms that become distributions.
+    before: Before,
 }
 
 impl Rendered {
@@ -118,7 +176,7 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
         losses.insert(Loss::Metadata);
     }
     let name_length_max = options.limits.metric_length_max.min(options.limits.histogram_length_max);
-    let name = render_name(series, name_length_max, &mut losses)?;
+    let name = render_name(series, options.style.names, name_length_max, &mut losses)?;
     let source = source_of(series, options, &mut losses)?;
     let tags = render_tags(series, source.used_up, &options.limits, &mut losses);
 
@@ -142,10 +200,11 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
         name_length_max,
         is_delta: is_delta_name(&name),
         losses,
+        before: Before::default(),
     })
 }
 
-fn render_name(series: &Series, length_max: usize, losses: &mut LossSet) -> Result<String, Loss> {
+fn render_name(series: &Series, names: Names, length_max: usize, losses: &mut LossSet) -> Result<String, Loss> {
     let measurement = series.name.measurement();
     let whole = match series.name.field_key() {
         None | Some("value") => Cow::from(measurement),
@@ -156,6 +215,7 @@ fn render_name(series: &Series, length_max: usize, losses: &mut LossSet) -> Resu
     }
     let clean = match series.dialect {
         Dialect::Wavefront => sanitise_name(&whole),
+        Dialect::Prometheus | Dialect::Influx if names == Names::Dotted => dotted(&whole),
         Dialect::Prometheus | Dialect::Influx => sanitise_plain(&whole),
     };
     if clean != whole {
@@ -253,6 +313,16 @@ fn sanitise_plain(name: &str) -> Cow<'_, str> {
     Cow::from(name.chars().map(|c| if legal(c) { c } else { '-' }).collect::<String>())
 }
 
+/// The same as Telegraf writes it.
+fn dotted(name: &str) -> Cow<'_, str> {
+    let telegraf = |c| match c {
+        '_' => '.',
+        '/' | ',' => '-',
+        other => other,
+    };
+    Cow::from(sanitise_plain(name).chars().map(telegraf).collect::<String>())
+}
+
 /// A tag value (or source) that can stand between quotes.
 pub fn sanitise_value(value: &str) -> Cow<'_, str> {
     if !value.ends_with('\\') && !value.contains(char::is_control) {
@@ -327,6 +397,7 @@ pub struct Encoder {
     distributions: Body,
     samples: u64,
     stamps: bool,
+    histograms: Histograms,
     buckets: Vec<(f64, f64)>,
 }
 
@@ -335,7 +406,8 @@ impl Encoder {
     #[expect(clippy::needless_pass_by_value, reason = "the same shape for every format")]
     pub fn new(options: Options) -> Self {
         let (points, distributions) = (Body::default(), Body::default());
-        Self { points, distributions, samples: 0, stamps: options.stamps, buckets: Vec::new() }
+        let histograms = options.style.histograms;
+        Self { points, distributions, samples: 0, stamps: options.stamps, histograms, buckets: Vec::new() }
     }
 
     /// Takes one sample of the rendered series, or says why it cannot be sent.
@@ -343,11 +415,17 @@ impl Encoder {
     pub fn push(&mut self, rendered: &Arc<Rendered>, sample: &SampleRef<'_>, losses: &mut Losses) -> Result<(), Loss> {
         let mut altered = rendered.losses;
         let implicit = sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT);
-        let milliseconds =
-            if implicit && !self.stamps { None } else { Some(Milliseconds::try_new(sample.timestamp, &mut altered)?) };
+        let milliseconds = if implicit && !self.stamps { None } else { Some(Milliseconds::try_new(sample.timestamp)?) };
+        // The precision of a time that the gateway's clock gave is nobody's.
+        if !implicit && sample.timestamp % NANOSECONDS_IN_MILLISECOND != 0 {
+            altered.insert(Loss::TimestampTruncated);
+        }
         match sample.value {
             Value::Histogram(histogram) => self.push_native(rendered, histogram, milliseconds, &mut altered)?,
-            Value::Distribution(distribution) => self.push_distribution(rendered, distribution, milliseconds)?,
+            Value::Distribution(distribution) => {
+                self.push_distribution(rendered, distribution, milliseconds)?;
+                self.distributions.cut(1);
+            }
             value => {
                 let value = number_of(value, &mut altered)?;
                 validate_value(rendered.is_delta, value).map_err(|_| Loss::DeltaNotPositive)?;
@@ -417,7 +495,6 @@ impl Encoder {
             return Err(Loss::TooLong);
         }
         line.push(b'\n');
-        self.distributions.cut(1);
         Ok(())
     }
 
@@ -440,8 +517,20 @@ impl Encoder {
             return Err(Loss::NonFinite);
         }
         altered.insert(Loss::NativeHistogram);
+        if self.histograms == Histograms::Distributions {
+            buckets.clear();
+            if let Some(centroids) = rendered.before.since(histogram) {
+                let distribution = Distribution { granularity: Granularity::Minute, centroids };
+                match self.push_distribution(rendered, &distribution, timestamp) {
+                    // The sample is counted with its points.
+                    Ok(()) => self.distributions.cut_as(0, 1),
+                    Err(_) => altered.insert(Loss::Distribution),
+                }
+            }
+        }
         let name = rendered.name_with(".bucket");
-        for (bound, cumulative) in buckets.drain(..).chain([(f64::INFINITY, count)]) {
+        let last = (self.histograms == Histograms::LeSeries).then_some((f64::INFINITY, count));
+        for (bound, cumulative) in buckets.drain(..).chain(last) {
             self.push_line(name.as_bytes(), cumulative, timestamp, rendered.tags_before_bound());
             // Behind the other tags: of two `le` the proxy takes the last.
             self.points.bytes.extend_from_slice(b" \"le\"=\"");
@@ -529,16 +618,12 @@ struct Milliseconds(i64);
 
 impl Milliseconds {
     #[inline]
-    fn try_new(timestamp: TimestampNs, altered: &mut LossSet) -> Result<Self, Loss> {
-        const NANOSECONDS: i64 = 1_000_000;
+    fn try_new(timestamp: TimestampNs) -> Result<Self, Loss> {
         if timestamp < 0 {
             // `-5` would be read as a tag key.
             return Err(Loss::TimestampOutOfRange);
         }
-        if timestamp % NANOSECONDS != 0 {
-            altered.insert(Loss::TimestampTruncated);
-        }
-        Ok(Self(timestamp / NANOSECONDS))
+        Ok(Self(timestamp / NANOSECONDS_IN_MILLISECOND))
     }
 
     #[inline]

@@ -346,6 +346,46 @@ fn a_native_histogram_becomes_buckets_count_and_sum() {
 }
 
 #[test]
+fn a_native_histogram_becomes_a_distribution_of_what_is_new_where_asked_for() {
+    let histogram = |first: i64| NativeHistogram {
+        schema: 0,
+        zero_threshold: 0.001,
+        sum: 7.5,
+        counts: Counts::Integer {
+            count: first.unsigned_abs() + 1,
+            zero_count: 0,
+            positive_deltas: vec![first, 1 - first],
+            negative_deltas: vec![],
+        },
+        positive_spans: vec![Span { offset: 1, length: 2 }],
+        negative_spans: vec![],
+        custom_values: vec![],
+        reset_hint: ResetHint::Unknown,
+    };
+    let given = Given { name: "lat", ..Given::default() };
+    let series = rendered(&given, None).unwrap();
+    let mut options = encode::Options::new("gw".into());
+    options.style.histograms = encode::Histograms::Distributions;
+    let mut encoder = Encoder::new(options);
+    let mut losses = Losses::default();
+    for (at, first) in [2, 5, 5].into_iter().enumerate() {
+        let value = histogram(first);
+        let timestamp = 1_700_000_000_000_000_000 + at as i64 * 60_000_000_000;
+        let sample = SampleRef { timestamp, value: Value::Histogram(&value), start: None, flags: SampleFlags::NONE };
+        encoder.push(&series, &sample, &mut losses).unwrap();
+    }
+    assert_eq!((encoder.samples(), losses.get(Loss::NativeHistogram), losses.total()), (3, 3, 3));
+    let distributions = encoder.finish_distributions().unwrap();
+    let points = encoder.finish(&mut losses);
+    assert_eq!((points.samples(), distributions.samples(), encoder.samples()), (3, 0, 0), "counted once");
+    let line = "!M 1700000060000 #3 1.5 \"lat\" source=\"h\"\n";
+    assert_eq!(String::from_utf8(distributions.bytes).unwrap(), line);
+    let points = String::from_utf8(points.bytes).unwrap();
+    assert!(points.starts_with("\"lat.count\" 3.0 1700000000000 source=\"h\"\n\"lat.sum\" 7.5"), "{points}");
+    assert_eq!((points.lines().count(), points.contains("bucket")), (6, false), "{points}");
+}
+
+#[test]
 fn counts_what_is_known_of_the_series_and_the_sample() {
     let family = Metadata { family: "m".into(), metric_type: MetricType::Counter, help: "".into(), unit: "".into() };
     let series = rendered(&Given::default(), Some(Arc::new(family))).unwrap();

@@ -16,7 +16,7 @@ fn written(batch: &Batch, table: &SeriesTable, flavour: Flavour) -> (String, Str
         exposed.push(Exposed { series: &series[index], sample: sample_ref, exemplar });
     }
     let (mut out, mut losses, mut dropped) = (Vec::new(), Losses::default(), Losses::default());
-    write(&mut exposed, &|_| None, flavour, &mut out, &mut losses, &mut dropped);
+    write(&mut exposed, &|_| None, &Style::default(), flavour, &mut out, &mut losses, &mut dropped);
     let mut lost: Vec<_> = losses.iter().map(|(loss, count)| format!("{} {count}", loss.as_str())).collect();
     lost.extend(dropped.iter().map(|(loss, count)| format!("-{} {count}", loss.as_str())));
     (String::from_utf8(out).unwrap(), lost.join(","))

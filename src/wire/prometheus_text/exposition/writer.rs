@@ -1,12 +1,14 @@
 //! Rows in their order to bytes.
 
+use super::lines::Line;
 use super::{EXEMPLAR_CHARS_MAX, NANOSECONDS, NANOSECONDS_IN_MILLISECOND, Number, Row};
-use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, MetricType, TimestampNs, Value};
+use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, MetricType, SampleFlags, TimestampNs, Value};
 use crate::wire::prometheus_text::grammar::Flavour;
 use crate::wire::prometheus_text::number;
 
 pub(super) struct Writer<'o> {
     pub(super) flavour: Flavour,
+    pub(super) lines: &'o [Line<'o>],
     pub(super) out: &'o mut Vec<u8>,
     pub(super) losses: &'o mut Losses,
     pub(super) dropped: &'o mut Losses,
@@ -15,6 +17,7 @@ pub(super) struct Writer<'o> {
 /// What holds for all lines of a family.
 #[derive(Clone, Copy)]
 struct Family<'a> {
+    lines: &'a [Line<'a>],
     name: &'a str,
     kind: MetricType,
     has_starts: bool,
@@ -23,15 +26,17 @@ struct Family<'a> {
 
 impl Writer<'_> {
     pub(super) fn family(&mut self, rows: &[Row<'_>]) {
-        let kind = rows.iter().map(|row| row.kind).find(|kind| *kind != MetricType::Unknown);
+        let lines = self.lines;
+        let of = || rows.iter().map(|row| &lines[row.line]);
+        let kind = of().map(|line| line.kind).find(|kind| *kind != MetricType::Unknown);
         let kind = kind.unwrap_or(MetricType::Unknown);
-        let metadata = rows.iter().filter(|row| row.kind == kind).find_map(|row| row.metadata.as_deref());
-        let name = &*rows[0].family;
+        let metadata = of().filter(|line| line.kind == kind).find_map(|line| line.metadata.as_deref());
+        let name = &*lines[rows[0].line].family;
         let unit_lost = self.declare(name, kind, metadata);
         let has_starts = self.flavour == Flavour::OpenMetrics
             && matches!(kind, MetricType::Counter | MetricType::Histogram | MetricType::Summary);
-        let family = Family { name, kind, has_starts, unit_lost };
-        for metric in rows.chunk_by(|left, right| left.point().eq(right.point())) {
+        let family = Family { lines, name, kind, has_starts, unit_lost };
+        for metric in rows.chunk_by(|left, right| lines[left.line].metric == lines[right.line].metric) {
             self.metric(metric, family);
         }
     }
@@ -48,7 +53,7 @@ impl Writer<'_> {
             let samples = point.iter().any(|row| family.has_start(row));
             let start = if samples { family.start_of(point).or(common) } else { None };
             for row in point {
-                match said_start(row) {
+                match family.said_start(row) {
                     Some(said) if samples || spreads && row.written.is_none() => {
                         self.carried(row, said, start.or(common), family);
                     }
@@ -58,7 +63,7 @@ impl Writer<'_> {
             if let Some(start) = start {
                 self.put(family.name);
                 self.put("_created");
-                self.labels(point[0].point());
+                put_labels(self.out, self.lines[point[0].line].point());
                 self.put(" ");
                 self.seconds(start);
                 self.timestamp(&point[0]);
@@ -123,14 +128,14 @@ impl Writer<'_> {
 
     fn row(&mut self, row: &Row<'_>, start: Option<TimestampNs>, family: Family<'_>) {
         let sample = &row.exposed.sample;
-        self.put(&row.name);
-        self.labels(row.labels.iter());
+        let line = &self.lines[row.line];
+        self.out.extend_from_slice(&line.head);
         self.put(" ");
         self.number(row.value);
         self.timestamp(row);
         let mut losses = self.losses_of(row, start, family);
         // Buckets of an expanded native histogram have no exemplar of their own.
-        let allowed = matches!((family.kind, row.suffix), (MetricType::Counter, "_total") | (_, "_bucket"))
+        let allowed = matches!((family.kind, line.suffix), (MetricType::Counter, "_total") | (_, "_bucket"))
             && !matches!(sample.value, Value::Histogram(_));
         if let Some(exemplar) = row.exposed.exemplar
             && !(self.flavour == Flavour::OpenMetrics && allowed && self.exemplar(exemplar))
@@ -145,13 +150,17 @@ impl Writer<'_> {
 
     /// What a row loses whose point is written with that start timestamp.
     fn losses_of(&self, row: &Row<'_>, start: Option<TimestampNs>, family: Family<'_>) -> LossSet {
-        let mut losses = row.losses;
+        let line = &self.lines[row.line];
+        let mut losses = line.losses;
         let sample = &row.exposed.sample;
+        if sample.flags.contains(SampleFlags::ROW_CONTINUES) {
+            losses.insert(Loss::RowSplit);
+        }
         let truncates = self.flavour == Flavour::Text && row.written.is_some();
         if truncates && sample.timestamp % NANOSECONDS_IN_MILLISECOND != 0 {
             losses.insert(Loss::TimestampTruncated);
         }
-        let declared = row.metadata.as_ref().map(|metadata| metadata.metric_type);
+        let declared = line.metadata.as_ref().map(|metadata| metadata.metric_type);
         if family.unit_lost || declared.is_some_and(|declared| declared != family.kind) {
             losses.insert(Loss::Metadata);
         }
@@ -185,7 +194,7 @@ impl Writer<'_> {
         if exemplar.labels.is_empty() {
             self.put("{}");
         }
-        self.labels(exemplar.labels.iter());
+        put_labels(self.out, exemplar.labels.iter());
         self.put(" ");
         self.number(Number::F64(exemplar.value));
         if let Some(timestamp) = exemplar.timestamp {
@@ -193,31 +202,6 @@ impl Writer<'_> {
             self.seconds(timestamp);
         }
         true
-    }
-
-    fn labels<'l, N: AsRef<str> + 'l, V: AsRef<str> + 'l>(&mut self, labels: impl Iterator<Item = &'l (N, V)>) {
-        let mut before = "{";
-        for (name, value) in labels {
-            self.put(before);
-            self.put(name.as_ref());
-            self.put("=\"");
-            let mut rest = value.as_ref();
-            while let Some(at) = rest.find(['\\', '"', '\n']) {
-                self.put(&rest[..at]);
-                self.put(match rest.as_bytes()[at] {
-                    b'\n' => "\\n",
-                    b'"' => "\\\"",
-                    _ => "\\\\",
-                });
-                rest = &rest[at + 1..];
-            }
-            self.put(rest);
-            self.put("\"");
-            before = ",";
-        }
-        if before == "," {
-            self.put("}");
-        }
     }
 
     fn number(&mut self, number: Number) {
@@ -257,25 +241,57 @@ impl Writer<'_> {
 impl Family<'_> {
     /// Whether a row can have a start.
     fn has_start(&self, row: &Row<'_>) -> bool {
-        self.has_starts && row.kind == self.kind && row.suffix != "_created"
+        let line = &self.lines[row.line];
+        self.has_starts && line.kind == self.kind && line.suffix != "_created"
     }
 
     /// The start that a point tells: with its samples, else by a line of its own.
     fn start_of(&self, point: &[Row<'_>]) -> Option<TimestampNs> {
         let mut own = point.iter().filter(|row| self.has_start(row));
         let own = own.find_map(|row| row.exposed.sample.start);
-        own.or_else(|| point.iter().find_map(said_start))
+        own.or_else(|| point.iter().find_map(|row| self.said_start(row)))
+    }
+
+    /// What a `_created` sample says, if it is a time.
+    fn said_start(&self, row: &Row<'_>) -> Option<TimestampNs> {
+        match row.value {
+            _ if self.lines[row.line].suffix != "_created" => None,
+            Number::F64(value) if value.is_finite() => {
+                number::seconds(ryu::Buffer::new().format_finite(value).as_bytes())
+            }
+            Number::F64(_) => None,
+            Number::I64(value) => value.checked_mul(NANOSECONDS as i64),
+            Number::U64(value) => i64::try_from(value).ok()?.checked_mul(NANOSECONDS as i64),
+        }
     }
 }
 
-/// What a `_created` sample says, if it is a time.
-fn said_start(row: &Row<'_>) -> Option<TimestampNs> {
-    match row.value {
-        _ if row.suffix != "_created" => None,
-        Number::F64(value) if value.is_finite() => number::seconds(ryu::Buffer::new().format_finite(value).as_bytes()),
-        Number::F64(_) => None,
-        Number::I64(value) => value.checked_mul(NANOSECONDS as i64),
-        Number::U64(value) => i64::try_from(value).ok()?.checked_mul(NANOSECONDS as i64),
+/// Writes labels with their braces; nothing where there is none.
+pub(super) fn put_labels<'l, N: AsRef<str> + 'l, V: AsRef<str> + 'l>(
+    out: &mut Vec<u8>,
+    labels: impl Iterator<Item = &'l (N, V)>,
+) {
+    let mut before = "{";
+    for (name, value) in labels {
+        for text in [before, name.as_ref(), "=\""] {
+            out.extend_from_slice(text.as_bytes());
+        }
+        let mut rest = value.as_ref().as_bytes();
+        while let Some(at) = memchr::memchr3(b'\\', b'"', b'\n', rest) {
+            out.extend_from_slice(&rest[..at]);
+            out.extend_from_slice(match rest[at] {
+                b'\n' => b"\\n",
+                b'"' => b"\\\"",
+                _ => b"\\\\",
+            });
+            rest = &rest[at + 1..];
+        }
+        out.extend_from_slice(rest);
+        out.push(b'"');
+        before = ",";
+    }
+    if before == "," {
+        out.push(b'}');
     }
 }
 

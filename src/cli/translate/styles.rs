@@ -1,0 +1,44 @@
+//! `--preset` and `--set`: the options that outputs have in the configuration, by the same keys.
+
+use crate::model::Format;
+use crate::wire::style::{Preset, Style};
+use crate::wire::{influx_line, prometheus_names, wavefront};
+
+/// How names and shapes are chosen, for every kind of format.
+#[derive(Clone, Debug, Default)]
+pub struct Styles {
+    pub(super) prometheus: prometheus_names::Style,
+    pub(super) influx: influx_line::schema::Style,
+    pub(super) wavefront: wavefront::encode::Style,
+}
+
+impl Styles {
+    /// Those for a format: of a preset, but for options that are set as `KEY=VALUE`. The error is a sentence.
+    pub fn of(to: Format, preset: Option<&str>, options: &[String]) -> Result<Self, String> {
+        let mut styles = Self::default();
+        match to {
+            Format::InfluxLine => choose(&mut styles.influx, preset, options)?,
+            Format::Wavefront => choose(&mut styles.wavefront, preset, options)?,
+            _ => choose(&mut styles.prometheus, preset, options)?,
+        }
+        Ok(styles)
+    }
+}
+
+fn choose<S: Style>(style: &mut S, preset: Option<&str>, options: &[String]) -> Result<(), String> {
+    if let Some(name) = preset {
+        let preset = Preset::from_name(name).and_then(S::try_of);
+        *style = preset.map_err(|expected| format!("--preset {name}: {expected}"))?;
+    }
+    for option in options {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        if !S::KEYS.contains(&key) {
+            return Err(format!("--set {option}: expected one of the keys {}", S::KEYS.join(", ")));
+        }
+        style.set(key, value).map_err(|expected| format!("--set {option}: {expected}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use crate::model::Format;
 use crate::wire::{Body, compression};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A destination, ready to be sent to.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub enum Destination {
         version: Version,
         /// Whether an older one may follow.
         fallback: Fallback,
+        /// Whether it has told once what it wrote: a receiver of 2.0.
+        counts: AtomicBool,
         /// Whether 429 is repeated.
         retry_on_429: bool,
     },
@@ -65,6 +68,7 @@ impl Destination {
             url: config.url.clone(),
             version,
             fallback,
+            counts: AtomicBool::new(false),
             retry_on_429: config.retry_on_http_429,
         })
     }
@@ -177,8 +181,12 @@ impl Destination {
     /// What an answer means for a request in which the destination counts that many samples.
     pub fn verdict(&self, on_wire: u64, answer: &Answer) -> Verdict {
         match self {
-            Self::RemoteWrite { version, fallback, retry_on_429, .. } => {
-                remote_write::verdict(*version, *fallback, on_wire, *retry_on_429, answer)
+            Self::RemoteWrite { version, fallback, counts, retry_on_429, .. } => {
+                counts.fetch_or(answer.written.is_some(), Ordering::Relaxed);
+                // What a proxy in between refuses is no reason to send to a receiver of 2.0 again what it has, as 1.0.
+                let proxied = answer.status == 400 && counts.load(Ordering::Relaxed);
+                let fallback = if proxied { Fallback::Forbidden } else { *fallback };
+                remote_write::verdict(*version, fallback, on_wire, *retry_on_429, answer)
             }
             Self::Influx { .. } => influxdb::verdict(answer),
             Self::Wavefront { .. } | Self::WavefrontLines(_) => wavefront::verdict(answer),
@@ -192,4 +200,29 @@ fn line_headers(content_type: &'static str, gzip: bool) -> HeaderMap {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::prometheus_names;
+
+    #[test]
+    fn a_receiver_that_has_counted_once_is_not_spoken_to_in_1_0_for_a_stray_400() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = config::RemoteWrite {
+            url: "http://127.0.0.1/".to_owned(),
+            version: config::Version::Auto,
+            http: config::HttpClient::default(),
+            style: prometheus_names::Style::default(),
+            retry_on_http_429: true,
+        };
+        let destination = Destination::remote_write(&config, Version::V2, Fallback::Allowed).unwrap();
+        let stray = Answer::status(400);
+        assert_eq!(destination.verdict(5, &stray), Verdict::OlderVersion);
+        let counted = Answer { written: Some(5), ..Answer::status(204) };
+        assert_eq!(destination.verdict(5, &counted), Verdict::Delivered);
+        assert_eq!(destination.verdict(5, &stray), Verdict::Suspect);
+        assert_eq!(destination.verdict(5, &Answer::status(415)), Verdict::OlderVersion, "it may have become an older one");
+    }
 }

@@ -28,7 +28,7 @@ pub(super) fn text_metadata(line: &[u8]) -> Result<Option<Metadata<'_>>, Fault<'
         _ if is_type => return Err(Fault::new(rest, Refusal::InvalidMetadata, "a metric type of text 0.0.4")),
         text => Declaration::Help(help(rest, text)?),
     };
-    Ok(Some((name, declaration)))
+    Ok(declared(name, declaration))
 }
 
 /// `# HELP name text`, `# TYPE name type` or `# UNIT name unit`; there are no comments.
@@ -53,7 +53,12 @@ pub(super) fn openmetrics_metadata(line: &[u8]) -> Result<Option<Metadata<'_>>, 
             Declaration::Unit(unit)
         }
     };
-    Ok(Some((name, declaration)))
+    Ok(declared(name, declaration))
+}
+
+/// Prometheus takes a declaration of `""`, which no family can have as its name: it declares nothing.
+fn declared<'b>(name: Cow<'b, str>, declaration: Declaration<'b>) -> Option<Metadata<'b>> {
+    if name.is_empty() { None } else { Some((name, declaration)) }
 }
 
 fn openmetrics_type(text: &[u8]) -> Result<MetricType, Fault<'_>> {

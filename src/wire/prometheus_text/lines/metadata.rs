@@ -18,7 +18,7 @@ pub(super) fn text_metadata(line: &[u8]) -> Result<Option<Metadata<'_>>, Fault<'
     }
     let (rest, name) = grammar::declared_name(trim_start(rest))?;
     // As Prometheus: one blank is cut, further ones belong to the text, and nothing but blanks is no text.
-    let text = if trim_start(rest).is_empty() { b"" } else { &rest[1..] };
+    let text = rest.get(1..).filter(|text| !trim_start(text).is_empty()).unwrap_or_default();
     let declaration = match text {
         b"counter" if is_type => Declaration::Type(MetricType::Counter),
         b"gauge" if is_type => Declaration::Type(MetricType::Gauge),

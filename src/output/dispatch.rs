@@ -1,5 +1,7 @@
 //! The task that reads the log for one output, encodes, and keeps its cursor.
 
+mod ahead;
+
 use super::encoding::Encoding;
 use super::memo::Memo;
 use super::progress::{Finished, Progress};
@@ -7,20 +9,18 @@ use super::shipment::{Settlement, Shipment};
 use crate::clock;
 use crate::config;
 use crate::ledger::OutputAccount;
-use crate::log::{Cursor, CursorState, Entry, Gap, Log, MEMORY_AGE_MAX, Position, ReadError, Reader, Record};
+use crate::log::{Cursor, CursorState, Entry, Gap, Log, MEMORY_AGE_MAX, Position, Record};
 use crate::model::{Batch, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, Source, TimestampNs};
 use crate::wire::SampleRef;
+use ahead::{Ahead, next};
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
-/// Bytes of batches that are read ahead; of larger ones, each is read when the one before is encoded.
-const AHEAD_BYTES_MAX: usize = 1 << 20;
 /// How often metadata is repeated where the format sends it apart from series, as Prometheus does.
 const METADATA_INTERVAL: Duration = Duration::from_secs(60);
 /// Metadata in one body.
@@ -434,169 +434,5 @@ impl<'a> Exemplars<'a> {
     }
 }
 
-/// An entry, and the room it takes until it is encoded.
-type Read = (Entry, OwnedSemaphorePermit);
-
-/// Reads the log in a task of its own, a little ahead, so that waiting for it can be given up at any point.
-#[derive(Debug)]
-struct Ahead {
-    /// `None` when the log was closed and read to its end.
-    entries: mpsc::Receiver<Option<Read>>,
-    _reading: AbortOnDropHandle<()>,
-}
-
-impl Ahead {
-    fn of(reader: Reader) -> Self {
-        let (entries, reading) = read_ahead(reader);
-        Self { entries, _reading: reading }
-    }
-}
-
-/// The next entry, once it is read.
-async fn next(ahead: Option<&mut Ahead>) -> Option<Option<Read>> {
-    match ahead {
-        Some(ahead) => ahead.entries.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn read_ahead(mut reader: Reader) -> (mpsc::Receiver<Option<Read>>, AbortOnDropHandle<()>) {
-    const PAUSE: Duration = Duration::from_secs(1);
-    // One waits while another is encoded.
-    let (sender, receiver) = mpsc::channel(1);
-    let room = Arc::new(Semaphore::new(AHEAD_BYTES_MAX));
-    let reading = tokio::spawn(async move {
-        loop {
-            let Ok(mut taken) = Arc::clone(&room).acquire_owned().await else { return };
-            match reader.next().await {
-                Ok(entry) => {
-                    let bytes = match &entry {
-                        Entry::Record(record) => record.batch.bytes().clamp(1, AHEAD_BYTES_MAX),
-                        Entry::Lost { .. } => 1,
-                    };
-                    let more = Arc::clone(&room).acquire_many_owned(bytes as u32 - 1).await;
-                    taken.merge(match more {
-                        Ok(more) => more,
-                        Err(_) => return,
-                    });
-                    if sender.send(Some((entry, taken))).await.is_err() {
-                        return;
-                    }
-                }
-                Err(ReadError::Closed) => {
-                    let _ = sender.send(None).await;
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the log cannot be read; trying again");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        }
-    });
-    (receiver, AbortOnDropHandle::new(reading))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::LogConfig;
-    use crate::model::{BatchBuilder, Format, MetricType, SeriesSpec, TableBounds, Value};
-    use crate::wire::remote_write::encode::{Encoder, Options};
-    use std::collections::BTreeMap;
-
-    #[tokio::test]
-    async fn metadata_is_sent_when_it_is_new_and_repeated_and_bounded_in_bytes() {
-        let dir = tempfile::TempDir::new().unwrap();
-        let table = Arc::new(SeriesTable::default());
-        let log = Arc::new(Log::open(LogConfig::new(dir.path()), Arc::clone(&table)).unwrap());
-        let cursor = log.cursor("a").unwrap();
-        let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
-        let queue = config::Queue::default();
-        let parts = Parts { log: &log, cursor: &cursor, account: &account, table: &table, queue: &queue, relabel: &[] };
-        let (lane, mut shipments) = mpsc::channel(8);
-        let (_, events) = mpsc::unbounded_channel();
-        let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
-
-        let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
-        builder.metadata(Metadata {
-            family: "up".into(),
-            metric_type: MetricType::Gauge,
-            help: "whether".into(),
-            unit: "".into(),
-        });
-        let record = Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() };
-        let mut sent = async |dispatch: &mut Dispatch<'_, Encoder>| {
-            dispatch.ship_open(|_| true).await;
-            let shipment = shipments.try_recv().ok()?;
-            Some(shipment.bodies[0].1.bytes.windows(7).any(|bytes| bytes == b"whether"))
-        };
-        dispatch.encode(&record);
-        assert_eq!(sent(&mut dispatch).await, Some(true), "it is new");
-        dispatch.encode(&record);
-        assert_eq!(sent(&mut dispatch).await, None, "it is known");
-        dispatch.repeat_metadata().await;
-        assert_eq!(sent(&mut dispatch).await, Some(true), "its time has come");
-
-        for number in 0..20 {
-            let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
-            builder.metadata(Metadata {
-                family: format!("wordy_{number}").into(),
-                metric_type: MetricType::Gauge,
-                help: "w".repeat(1 << 20).into(),
-                unit: "".into(),
-            });
-            dispatch.encode(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() });
-        }
-        let held: usize = dispatch.families.values().map(|metadata| metadata.bytes()).sum();
-        assert!(held <= FAMILIES_BYTES_MAX && dispatch.families.len() == 8, "long help is bounded in bytes: {held}");
-    }
-
-    #[tokio::test]
-    async fn an_output_that_stands_still_keeps_no_series_in_the_table_and_goes_on_where_it_stood() {
-        const RECORDS: u64 = 100;
-        let dir = tempfile::TempDir::new().unwrap();
-        let table = Arc::new(SeriesTable::new(TableBounds { idle_sweeps: 1, ..TableBounds::default() }));
-        let log = LogConfig { memory_bytes: 0, ..LogConfig::new(dir.path()) };
-        let log = Arc::new(Log::open(log, Arc::clone(&table)).unwrap());
-        let cursor = log.cursor("a").unwrap();
-        let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
-        let queue = config::Queue { send_deadline: Duration::from_millis(1), ..config::Queue::default() };
-        let parts = Parts { log: &log, cursor: &cursor, account: &account, table: &table, queue: &queue, relabel: &[] };
-        let (lane, mut shipments) = mpsc::channel(1);
-        let (settled, events) = mpsc::unbounded_channel();
-        let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
-        dispatch.patience = Duration::from_millis(20);
-        let drain = CancellationToken::new();
-        let others = async {
-            for number in 0..RECORDS {
-                let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
-                let measurement = format!("m{number}");
-                let spec = SeriesSpec { measurement: &measurement, field: None, labels: Vec::new(), metadata: None };
-                let id = builder.define(builder.alias(measurement.as_bytes()), spec).unwrap();
-                builder.push(id, number as i64, Value::F64(1.0), SampleFlags::NONE);
-                log.append(builder.finish()).await.unwrap();
-                table.sweep();
-            }
-            let begun = clock::monotonic();
-            while !table.is_empty() {
-                assert!(begun.elapsed() < Duration::from_secs(60), "{} series are kept", table.len());
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                table.sweep();
-            }
-            while cursor.state().delivered < RECORDS {
-                let next = tokio::time::timeout(Duration::from_millis(5), shipments.recv()).await;
-                // Otherwise the last of them is being counted.
-                if let Ok(Some(Shipment { parts, dropped, .. })) = next {
-                    let delivered = parts.iter().map(|(_, samples)| samples).sum();
-                    settled.send(Event::Settled(Box::new(Settlement { parts, delivered, dropped }))).unwrap();
-                }
-            }
-        };
-        tokio::select! {
-            end = dispatch.run(&drain) => panic!("{end:?}"),
-            () = others => {}
-        }
-        assert_eq!(cursor.state().position(), log.end());
-    }
-}
+mod tests;

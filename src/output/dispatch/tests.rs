@@ -1,0 +1,102 @@
+//! What a dispatcher keeps, repeats and lets go, without a destination.
+
+use super::*;
+use crate::log::LogConfig;
+use crate::model::{BatchBuilder, Format, MetricType, SeriesSpec, TableBounds, Value};
+use crate::wire::remote_write::encode::{Encoder, Options};
+use std::collections::BTreeMap;
+
+#[tokio::test]
+async fn metadata_is_sent_when_it_is_new_and_repeated_and_bounded_in_bytes() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let table = Arc::new(SeriesTable::default());
+    let log = Arc::new(Log::open(LogConfig::new(dir.path()), Arc::clone(&table)).unwrap());
+    let cursor = log.cursor("a").unwrap();
+    let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
+    let queue = config::Queue::default();
+    let parts = Parts { log: &log, cursor: &cursor, account: &account, table: &table, queue: &queue, relabel: &[] };
+    let (lane, mut shipments) = mpsc::channel(8);
+    let (_, events) = mpsc::unbounded_channel();
+    let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
+
+    let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+    builder.metadata(Metadata {
+        family: "up".into(),
+        metric_type: MetricType::Gauge,
+        help: "whether".into(),
+        unit: "".into(),
+    });
+    let record = Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() };
+    let mut sent = async |dispatch: &mut Dispatch<'_, Encoder>| {
+        dispatch.ship_open(|_| true).await;
+        let shipment = shipments.try_recv().ok()?;
+        Some(shipment.bodies[0].1.bytes.windows(7).any(|bytes| bytes == b"whether"))
+    };
+    dispatch.encode(&record);
+    assert_eq!(sent(&mut dispatch).await, Some(true), "it is new");
+    dispatch.encode(&record);
+    assert_eq!(sent(&mut dispatch).await, None, "it is known");
+    dispatch.repeat_metadata().await;
+    assert_eq!(sent(&mut dispatch).await, Some(true), "its time has come");
+
+    for number in 0..20 {
+        let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+        builder.metadata(Metadata {
+            family: format!("wordy_{number}").into(),
+            metric_type: MetricType::Gauge,
+            help: "w".repeat(1 << 20).into(),
+            unit: "".into(),
+        });
+        dispatch.encode(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() });
+    }
+    let held: usize = dispatch.families.values().map(|metadata| metadata.bytes()).sum();
+    assert!(held <= FAMILIES_BYTES_MAX && dispatch.families.len() == 8, "long help is bounded in bytes: {held}");
+}
+
+#[tokio::test]
+async fn an_output_that_stands_still_keeps_no_series_in_the_table_and_goes_on_where_it_stood() {
+    const RECORDS: u64 = 100;
+    let dir = tempfile::TempDir::new().unwrap();
+    let table = Arc::new(SeriesTable::new(TableBounds { idle_sweeps: 1, ..TableBounds::default() }));
+    let log = LogConfig { memory_bytes: 0, ..LogConfig::new(dir.path()) };
+    let log = Arc::new(Log::open(log, Arc::clone(&table)).unwrap());
+    let cursor = log.cursor("a").unwrap();
+    let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
+    let queue = config::Queue { send_deadline: Duration::from_millis(1), ..config::Queue::default() };
+    let parts = Parts { log: &log, cursor: &cursor, account: &account, table: &table, queue: &queue, relabel: &[] };
+    let (lane, mut shipments) = mpsc::channel(1);
+    let (settled, events) = mpsc::unbounded_channel();
+    let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
+    dispatch.patience = Duration::from_millis(20);
+    let drain = CancellationToken::new();
+    let others = async {
+        for number in 0..RECORDS {
+            let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+            let measurement = format!("m{number}");
+            let spec = SeriesSpec { measurement: &measurement, field: None, labels: Vec::new(), metadata: None };
+            let id = builder.define(builder.alias(measurement.as_bytes()), spec).unwrap();
+            builder.push(id, number as i64, Value::F64(1.0), SampleFlags::NONE);
+            log.append(builder.finish()).await.unwrap();
+            table.sweep();
+        }
+        let begun = clock::monotonic();
+        while !table.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{} series are kept", table.len());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            table.sweep();
+        }
+        while cursor.state().delivered < RECORDS {
+            let next = tokio::time::timeout(Duration::from_millis(5), shipments.recv()).await;
+            // Otherwise the last of them is being counted.
+            if let Ok(Some(Shipment { parts, dropped, .. })) = next {
+                let delivered = parts.iter().map(|(_, samples)| samples).sum();
+                settled.send(Event::Settled(Box::new(Settlement { parts, delivered, dropped }))).unwrap();
+            }
+        }
+    };
+    tokio::select! {
+        end = dispatch.run(&drain) => panic!("{end:?}"),
+        () = others => {}
+    }
+    assert_eq!(cursor.state().position(), log.end());
+}

@@ -4,13 +4,28 @@ use super::cursor::{self, Slot};
 use super::error::LogError;
 use super::segment::segments_dir;
 use super::shared::Shared;
-use super::{Position, Seq};
+use super::{Position, Seq, UPKEEP_INTERVAL};
 use crate::clock;
 use parking_lot::MutexGuard;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 /// Whose turn it is to save and trim.
 pub(super) type Turn<'a> = MutexGuard<'a, ()>;
+
+/// Does so every [`UPKEEP_INTERVAL`] and when poked, and once more when nobody can poke it any more.
+pub(super) fn run(shared: &Shared, poked: &Receiver<()>) {
+    let upkeep = || {
+        if catch_unwind(AssertUnwindSafe(|| shared.upkeep())).is_err() {
+            shared.state.lock().cursors_failed = Some("the log's upkeep met a bug".to_owned());
+        }
+    };
+    while !matches!(poked.recv_timeout(UPKEEP_INTERVAL), Err(RecvTimeoutError::Disconnected)) {
+        upkeep();
+    }
+    upkeep();
+}
 
 impl Shared {
     /// Saves the cursors that moved, then deletes the segments that no cursor waits for. In this order: a segment goes only

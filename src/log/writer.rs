@@ -10,7 +10,7 @@ use super::shared::Shared;
 use super::storage::{StorageFile, is_full, is_out_of_files};
 use super::{
     Ack, AppendError, DISK_FULL, LogConfig, OUT_OF_FILES, OnFull, Position, RECORD_BYTES_MAX, RETRY_AFTER, Record,
-    SYNC_INTERVAL, Seq, UPKEEP_INTERVAL,
+    SYNC_INTERVAL, Seq, upkeep,
 };
 use crate::clock;
 use crate::model::{Batch, Format, TimestampNs};
@@ -50,7 +50,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Sender<Request>> {
     let (requests, inbox) = channel();
     let (poke, poked) = channel();
     let keeper_shared = Arc::clone(shared);
-    let keeper = Builder::new().name("log-upkeep".to_owned()).spawn(move || keep(&keeper_shared, &poked))?;
+    let keeper = Builder::new().name("log-upkeep".to_owned()).spawn(move || upkeep::run(&keeper_shared, &poked))?;
     let (end, accepted) = {
         let state = shared.state.lock();
         (state.end, state.accepted)
@@ -68,18 +68,6 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Sender<Request>> {
     };
     Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(&inbox, keeper))?;
     Ok(requests)
-}
-
-fn keep(shared: &Shared, poked: &Receiver<()>) {
-    let upkeep = || {
-        if catch_unwind(AssertUnwindSafe(|| shared.upkeep())).is_err() {
-            shared.state.lock().cursors_failed = Some("the log's upkeep met a bug".to_owned());
-        }
-    };
-    while !matches!(poked.recv_timeout(UPKEEP_INTERVAL), Err(RecvTimeoutError::Disconnected)) {
-        upkeep();
-    }
-    upkeep();
 }
 
 /// The segment being written. The file is created with the first group.

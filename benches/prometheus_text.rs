@@ -3,6 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::model::{Batch, BatchBuilder, Format, Losses, SeriesTable};
+use sluicegate::wire::prometheus_names::Style;
 use sluicegate::wire::{SampleRef, openmetrics, prometheus_text};
 use std::fmt::Write;
 use std::hint::black_box;
@@ -66,7 +67,14 @@ fn encoding(criterion: &mut Criterion) {
                 prometheus_text::encode::Exposed { series, sample, exemplar: None }
             });
             let mut exposed: Vec<_> = exposed.collect();
-            prometheus_text::encode::encode(&mut exposed, &|_| None, &mut out, &mut losses, &mut dropped);
+            prometheus_text::encode::encode(
+                &mut exposed,
+                &Style::default(),
+                &|_| None,
+                &mut out,
+                &mut losses,
+                &mut dropped,
+            );
             assert_eq!(dropped.total(), 0);
             out
         });

@@ -1,6 +1,7 @@
 //! Text exposition: whatever is taken can be written, and reads back as the same exposition.
 
 use crate::model::{Batch, BatchBuilder, Format, Loss, Losses, SampleFlags, SeriesTable};
+use crate::wire::prometheus_names::Style;
 use crate::wire::prometheus_text::{decode, encode};
 use crate::wire::{Report, SampleRef};
 
@@ -24,6 +25,7 @@ pub(super) fn rewritten(body: &[u8], format: Format) -> Vec<u8> {
 /// Encodes a batch, and reads it back.
 pub(super) fn exposed(batch: &Batch, format: Format, table: &SeriesTable) -> Vec<u8> {
     let series: Vec<_> = batch.samples.iter().filter_map(|sample| table.series(sample.series)).collect();
+    let (exemplars, _) = batch.placed_exemplars();
     let mut exposed: Vec<_> = (batch.samples.iter().enumerate().zip(&series))
         .map(|((index, sample), series)| encode::Exposed {
             series,
@@ -33,10 +35,7 @@ pub(super) fn exposed(batch: &Batch, format: Format, table: &SeriesTable) -> Vec
                 start: batch.start_of(index),
                 flags: sample.flags,
             },
-            // An exemplar belongs to a series, so which of several samples it came with is not known.
-            exemplar: (batch.samples.iter().filter(|other| other.series == sample.series).count() == 1)
-                .then(|| batch.exemplars.iter().rfind(|exemplar| exemplar.series == sample.series))
-                .flatten(),
+            exemplar: exemplars.get(&index).copied(),
         })
         .collect();
     let (mut out, mut losses, mut dropped) = (Vec::new(), Losses::default(), Losses::default());
@@ -45,7 +44,7 @@ pub(super) fn exposed(batch: &Batch, format: Format, table: &SeriesTable) -> Vec
     } else {
         crate::wire::prometheus_text::encode::encode
     };
-    write(&mut exposed, &|_| None, &mut out, &mut losses, &mut dropped);
+    write(&mut exposed, &Style::default(), &|_| None, &mut out, &mut losses, &mut dropped);
     let (again, _) = decoded(&out, format, table);
     assert_eq!(again.refused(), 0, "{:?} in {}", again.first, text(&out));
     // A native histogram becomes its buckets.

@@ -6,6 +6,7 @@ use super::{
     SeriesTable, Source, TimestampNs, Value,
 };
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Facts about one sample, as bits.
@@ -154,6 +155,25 @@ impl Batch {
     /// A series that it names.
     pub fn series(&self, id: SeriesId, table: &SeriesTable) -> Option<Arc<Series>> {
         if id.is_recalled() { self.recalled.as_ref()?.series(id) } else { table.series(id) }
+    }
+
+    /// The exemplar of each sample that has one, by its index, and how many have no sample. Exemplars do not say which
+    /// sample of their series they came with: the last belongs to the last.
+    pub fn placed_exemplars(&self) -> (HashMap<usize, &Exemplar>, u64) {
+        let mut by_sample = HashMap::new();
+        if self.exemplars.is_empty() {
+            return (by_sample, 0);
+        }
+        let mut by_series: HashMap<_, Vec<_>> = HashMap::new();
+        for exemplar in &self.exemplars {
+            by_series.entry(exemplar.series).or_default().push(exemplar);
+        }
+        for (index, sample) in self.samples.iter().enumerate().rev() {
+            if let Some(exemplar) = by_series.get_mut(&sample.series).and_then(Vec::pop) {
+                by_sample.insert(index, exemplar);
+            }
+        }
+        (by_sample, by_series.values().map(|left| left.len() as u64).sum())
     }
 
     /// The value of one of this batch's samples.

@@ -13,6 +13,7 @@ use crate::model::{
     Batch, Distribution, Exemplar, IdMap, Losses, NativeHistogram, Sample, SampleFlags, Series, SeriesId, SeriesTable,
     TimestampNs, Value,
 };
+use crate::wire::prometheus_names::Style;
 use crate::wire::prometheus_text::encode::Exposed;
 use crate::wire::{SampleRef, openmetrics, prometheus_text};
 use parking_lot::Mutex;
@@ -328,13 +329,13 @@ impl Latest {
             .collect();
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         let mut out = Vec::new();
-        let families = |family: &str| table.family(family);
+        let (style, families) = (Style::default(), |family: &str| table.family(family));
         match exposition {
             Exposition::PrometheusText => {
-                prometheus_text::encode::encode(&mut exposed, &families, &mut out, &mut losses, &mut dropped);
+                prometheus_text::encode::encode(&mut exposed, &style, &families, &mut out, &mut losses, &mut dropped);
             }
             Exposition::OpenMetrics => {
-                openmetrics::encode::encode(&mut exposed, &families, &mut out, &mut losses, &mut dropped);
+                openmetrics::encode::encode(&mut exposed, &style, &families, &mut out, &mut losses, &mut dropped);
             }
         }
         out

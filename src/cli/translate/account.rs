@@ -76,7 +76,7 @@ impl Account {
         input: &Decoded,
         alone: &mut impl FnMut(&Decoded, usize, Option<&Exemplar>) -> LossSet,
     ) {
-        let (exemplars, _) = input.exemplars();
+        let (exemplars, _) = input.batch.placed_exemplars();
         let mut place = None;
         for (index, sample) in input.batch.samples.iter().enumerate() {
             if wanted.is_empty() {

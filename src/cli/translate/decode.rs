@@ -1,7 +1,7 @@
 //! Chunks to batches, with a series table that starts over when it is full: to a filter it is a cache.
 
 use super::chunks::{Chunk, MESSAGE_BYTES_MAX};
-use crate::model::{Batch, BatchBuilder, Exemplar, Format, Refusal, SeriesTable, Source, TableBounds, TimestampNs};
+use crate::model::{Batch, BatchBuilder, Format, Refusal, SeriesTable, Source, TableBounds, TimestampNs};
 use crate::output::strings;
 use crate::wire::compression::{self, Encoding};
 use crate::wire::{
@@ -9,7 +9,6 @@ use crate::wire::{
 };
 use memchr::memchr_iter;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The source of Wavefront points whose series has none of the source labels.
@@ -164,24 +163,5 @@ impl Decoded {
             line
         };
         self.place(begun + 1)
-    }
-
-    /// The exemplar of each sample that has one, by its index, and how many have no sample. Exemplars do not say which
-    /// sample of their series they came with: the last belongs to the last.
-    pub(super) fn exemplars(&self) -> (HashMap<usize, &Exemplar>, u64) {
-        let mut by_sample = HashMap::new();
-        if self.batch.exemplars.is_empty() {
-            return (by_sample, 0);
-        }
-        let mut by_series: HashMap<_, Vec<_>> = HashMap::new();
-        for exemplar in &self.batch.exemplars {
-            by_series.entry(exemplar.series).or_default().push(exemplar);
-        }
-        for (index, sample) in self.batch.samples.iter().enumerate().rev() {
-            if let Some(exemplar) = by_series.get_mut(&sample.series).and_then(Vec::pop) {
-                by_sample.insert(index, exemplar);
-            }
-        }
-        (by_sample, by_series.values().map(|left| left.len() as u64).sum())
     }
 }

@@ -258,7 +258,7 @@ impl Exposition {
         }
         let mut exposed = Vec::new();
         for input in &group {
-            let (exemplars, homeless) = input.exemplars();
+            let (exemplars, homeless) = input.batch.placed_exemplars();
             self.account.altered.add(Loss::Exemplar, homeless);
             self.account.taken += input.batch.samples.len() as u64;
             for (index, sample) in input.batch.samples.iter().enumerate() {
@@ -350,8 +350,8 @@ fn encode(
 ) {
     let families = |family: &str| table?.family(family);
     match to {
-        Format::OpenMetrics => openmetrics::encode::encode_as(exposed, style, &families, out, altered, dropped),
-        _ => prometheus_text::encode::encode_as(exposed, style, &families, out, altered, dropped),
+        Format::OpenMetrics => openmetrics::encode::encode(exposed, style, &families, out, altered, dropped),
+        _ => prometheus_text::encode::encode(exposed, style, &families, out, altered, dropped),
     }
 }
 

@@ -15,17 +15,6 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// [`prometheus_text::encode`](crate::wire::prometheus_text::encode::encode) does.
 pub fn encode(
     samples: &mut Vec<Exposed<'_>>,
-    families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
-    out: &mut Vec<u8>,
-    losses: &mut Losses,
-    dropped: &mut Losses,
-) {
-    encode_as(samples, &Style::default(), families, out, losses, dropped);
-}
-
-/// The same, with series of other dialects named in that style.
-pub fn encode_as(
-    samples: &mut Vec<Exposed<'_>>,
     style: &Style,
     families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
     out: &mut Vec<u8>,

@@ -11,20 +11,10 @@ pub use super::exposition::Exposed;
 /// The media type of what [`encode`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Writes an exposition of the given samples, which it takes out of the vector. `families` knows metadata that came apart
+/// Writes an exposition of the given samples, which it takes out of the vector. Series of other dialects are named in that
+/// style. `families` knows metadata that came apart
 /// from series, by family name. Samples that cannot be written are counted in `dropped`, altered ones in `losses`.
 pub fn encode(
-    samples: &mut Vec<Exposed<'_>>,
-    families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
-    out: &mut Vec<u8>,
-    losses: &mut Losses,
-    dropped: &mut Losses,
-) {
-    encode_as(samples, &Style::default(), families, out, losses, dropped);
-}
-
-/// The same, with series of other dialects named in that style.
-pub fn encode_as(
     samples: &mut Vec<Exposed<'_>>,
     style: &Style,
     families: &dyn Fn(&str) -> Option<Arc<Metadata>>,

@@ -9,7 +9,7 @@
 //!              shapes        { flags 1, value kind 1, run length }*
 //!              values        8 bytes each; bool 1; string length + bytes; histograms and distributions in full
 //!              starts        { index delta, zigzag(timestamp - start) }*
-//!              exemplars     { local id, labels {name, value}*, value 8, has timestamp 1, [timestamp 8] }*
+//!              exemplars     { local id, labels {name, value}*, value 8, bits 1 (1 timestamp, 2 sample), [timestamp 8], [index] }*
 //!              metadata*
 //! checkpoint   samples accepted, 8 bytes a format
 //! ```
@@ -97,6 +97,8 @@ impl Locals {
 
 const HAS_FIELD: u8 = 1;
 const HAS_METADATA: u8 = 2;
+const HAS_TIMESTAMP: u8 = 1;
+const HAS_SAMPLE: u8 = 2;
 
 fn encode_series(series: &Series, out: &mut Vec<u8>) {
     let field = series.name.field_key();
@@ -247,9 +249,13 @@ fn encode_exemplar(exemplar: &Exemplar, locals: &mut Locals, out: &mut Vec<u8>) 
         out.put_text(value);
     }
     out.put_float(exemplar.value);
-    out.push(u8::from(exemplar.timestamp.is_some()));
+    let bits = if exemplar.timestamp.is_some() { HAS_TIMESTAMP } else { 0 };
+    out.push(bits | if exemplar.sample.is_some() { HAS_SAMPLE } else { 0 });
     if let Some(timestamp) = exemplar.timestamp {
         out.extend_from_slice(&timestamp.to_le_bytes());
+    }
+    if let Some(sample) = exemplar.sample {
+        out.put_varint(u64::from(sample));
     }
 }
 
@@ -323,12 +329,11 @@ fn decode_starts(take: &mut Take<'_>, batch: &mut Batch) -> Result<(), Malformed
 }
 
 fn decode_exemplar(take: &mut Take<'_>, series: SeriesId) -> Result<Exemplar, Malformed> {
-    Ok(Exemplar {
-        series,
-        labels: take.list(|take| Ok((take.text()?.into(), take.text()?.into())))?,
-        value: take.float()?,
-        timestamp: if take.byte()? == 0 { None } else { Some(take.word()?.cast_signed()) },
-    })
+    let labels = take.list(|take| Ok((take.text()?.into(), take.text()?.into())))?;
+    let (value, bits) = (take.float()?, take.byte()?);
+    let timestamp = if bits & HAS_TIMESTAMP == 0 { None } else { Some(take.word()?.cast_signed()) };
+    let sample = if bits & HAS_SAMPLE == 0 { None } else { Some(take.number()?) };
+    Ok(Exemplar { series, sample, labels, value, timestamp })
 }
 
 fn encode_histogram(histogram: &NativeHistogram, out: &mut Vec<u8>) {

@@ -132,9 +132,9 @@ fn every_kind_of_value(log: &Log, format: Format) -> Batch {
             builder.start_timestamp([i64::MAX, i64::MIN, 5][index % 3]);
         }
     }
-    for timestamp in [None, Some(i64::MIN)] {
+    for (timestamp, sample) in [(None, None), (Some(i64::MIN), None), (None, Some(0)), (Some(0), Some(1))] {
         let labels = vec![("trace".into(), "x".into())];
-        builder.exemplar(Exemplar { series: ids[1], labels, value: 0.25, timestamp });
+        builder.exemplar(Exemplar { series: ids[1], sample, labels, value: 0.25, timestamp });
     }
     builder.metadata(metadata.clone());
     builder.finish()
@@ -156,8 +156,9 @@ fn text(log: &Log, batch: &Batch) -> String {
         writeln!(text, "{} {} {:?} {value} {start:?}", series(sample.series), sample.timestamp, sample.flags).unwrap();
     }
     for exemplar in &batch.exemplars {
-        let Exemplar { labels, value, timestamp, .. } = exemplar;
-        writeln!(text, "{} {labels:?} {value} {timestamp:?}", series(exemplar.series)).unwrap();
+        let Exemplar { sample, labels, value, timestamp, .. } = exemplar;
+        let sample = sample.map_or_else(String::new, |index| format!(" of sample {index}"));
+        writeln!(text, "{} {labels:?} {value} {timestamp:?}{sample}", series(exemplar.series)).unwrap();
     }
     text + &format!("{:?}", batch.metadata)
 }

@@ -82,6 +82,8 @@ impl Sample {
 pub struct Exemplar {
     /// The series it belongs to (a bucket, a counter, a native histogram).
     pub series: SeriesId,
+    /// The sample it came with, by its index in the batch; none where the format gives exemplars to series.
+    pub sample: Option<u32>,
     /// Its own labels (`trace_id`), as written.
     pub labels: Vec<(Box<str>, Box<str>)>,
     /// The observed value.
@@ -157,8 +159,8 @@ impl Batch {
         if id.is_recalled() { self.recalled.as_ref()?.series(id) } else { table.series(id) }
     }
 
-    /// The exemplar of each sample that has one, by its index, and how many have no sample. Exemplars do not say which
-    /// sample of their series they came with: the last belongs to the last.
+    /// The exemplar of each sample that has one, by its index, and how many have no sample. Of exemplars that do not say
+    /// which sample of their series they came with, the last belongs to the last.
     pub fn placed_exemplars(&self) -> (HashMap<usize, &Exemplar>, u64) {
         let mut by_sample = HashMap::new();
         if self.exemplars.is_empty() {
@@ -166,7 +168,10 @@ impl Batch {
         }
         let mut by_series: HashMap<_, Vec<_>> = HashMap::new();
         for exemplar in &self.exemplars {
-            by_series.entry(exemplar.series).or_default().push(exemplar);
+            match exemplar.sample {
+                Some(index) => drop(by_sample.insert(index as usize, exemplar)),
+                None => by_series.entry(exemplar.series).or_default().push(exemplar),
+            }
         }
         for (index, sample) in self.samples.iter().enumerate().rev() {
             if let Some(exemplar) = by_series.get_mut(&sample.series).and_then(Vec::pop) {

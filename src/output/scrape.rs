@@ -377,7 +377,7 @@ mod tests {
             builder.push(id, timestamp, Value::Distribution(&distribution), SampleFlags::NONE);
             let mut batch = builder.finish();
             let labels = vec![("trace_id".into(), "x".repeat(exemplar).into())];
-            batch.exemplars.push(Exemplar { series: id, labels, value: 1.0, timestamp: None });
+            batch.exemplars.push(Exemplar { series: id, sample: None, labels, value: 1.0, timestamp: None });
             latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
             let shown = latest.shown.lock();
             let newest = shown.series.values().next();

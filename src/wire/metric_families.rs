@@ -268,7 +268,7 @@ impl Decoder<'_, '_> {
         let timestamp = nanoseconds(exemplar.timestamp.as_ref());
         let value = exemplar.value();
         let labels = exemplar.label.iter().map(|pair| (pair.name().into(), pair.value().into())).collect();
-        self.out.exemplar(Exemplar { series, labels, value, timestamp });
+        self.out.exemplar(Exemplar { series, sample: None, labels, value, timestamp });
     }
 
     fn refuse(&mut self, reason: Refusal, message: &str) {

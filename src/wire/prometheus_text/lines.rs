@@ -187,7 +187,8 @@ impl<'b> Decoder<'b, '_, '_> {
         self.push(&Known { series: id, family, tail, end }, line, number);
         if let Some((labels, value, timestamp)) = exemplar {
             let labels = labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-            self.out.exemplar(Exemplar { series: id, labels, value, timestamp });
+            let sample = Some(self.out.samples() as u32 - 1);
+            self.out.exemplar(Exemplar { series: id, sample, labels, value, timestamp });
         }
         Ok(())
     }

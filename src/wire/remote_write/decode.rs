@@ -384,7 +384,7 @@ pub(crate) fn take_exemplar(
     let labels = texts(labels)?.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     // An exemplar MUST have a timestamp, so 0 is the year 1970, not an absent one.
     let timestamp = to_nanoseconds(milliseconds)?;
-    out.exemplar(Exemplar { series, labels, value, timestamp: Some(timestamp) });
+    out.exemplar(Exemplar { series, sample: None, labels, value, timestamp: Some(timestamp) });
     Ok(())
 }
 

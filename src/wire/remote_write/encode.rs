@@ -356,7 +356,13 @@ mod tests {
         let builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
         let spec = SeriesSpec { measurement: "m", field: None, labels: Vec::new(), metadata: None };
         let series = builder.define(builder.alias(b"m"), spec).unwrap();
-        let exemplar = |timestamp| Exemplar { series, labels: vec![("t".into(), "1".into())], value: 0.5, timestamp };
+        let exemplar = |timestamp| Exemplar {
+            series,
+            sample: None,
+            labels: vec![("t".into(), "1".into())],
+            value: 0.5,
+            timestamp,
+        };
         let (m, n) = (rendered("m", &[]), rendered("n", &[]));
         let mut encoder = Encoder::new(Options::default());
         let mut losses = Losses::default();

@@ -432,6 +432,7 @@ mod tests {
         let table = SeriesTable::default();
         let mut exemplar = crate::model::Exemplar {
             series: crate::model::SeriesId(0),
+            sample: None,
             labels: vec![("trace_id".into(), "".into())],
             value: f64::INFINITY,
             timestamp: None,

@@ -163,7 +163,7 @@ impl Request<'_, '_> {
                 1 => return Ok(false),
                 2 => self.sample(series, field.bytes()?),
                 3 => self.exemplar(series, field.bytes()?),
-                4 => take_histogram(series, field.bytes()?, 0, self.out, &mut self.decoded.written),
+                4 => take_histogram(series, field.bytes()?, None, self.out, &mut self.decoded.written),
                 _ => Ok(()),
             };
             match pushed {
@@ -388,18 +388,19 @@ pub(crate) fn take_exemplar(
     Ok(())
 }
 
-/// Pushes a native histogram; `created` is the series' start timestamp in milliseconds, 0 if it has none.
+/// Pushes a native histogram; `created` is the series' start timestamp in milliseconds, 0 if it has none, and absent in 1.0,
+/// which knows no start timestamps.
 #[cold]
 pub(crate) fn take_histogram(
     series: SeriesId,
     message: &[u8],
-    created: i64,
+    created: Option<i64>,
     out: &mut BatchBuilder<'_>,
     written: &mut Written,
 ) -> Result<(), Trouble> {
     let message = histogram::Message::parse(message)?;
     let timestamp = to_nanoseconds(message.timestamp)?;
-    let start = start_timestamp(message.start, created)?;
+    let start = created.map_or(Ok(None), |created| start_timestamp(message.start, created))?;
     let histogram = message.validate().map_err(|why| Trouble::Refused(Refusal::InvalidHistogram, why))?;
     out.push(series, timestamp, Value::Histogram(&histogram), SampleFlags::NONE);
     if let Some(start) = start {

@@ -206,7 +206,13 @@ impl Request<'_, '_, '_> {
             while let Some(field) = fields.next()? {
                 let pushed = match field.number {
                     2 => self.sample(series, field.bytes()?, outline.created),
-                    3 => take_histogram(series, field.bytes()?, outline.created, self.out, &mut self.decoded.written),
+                    3 => take_histogram(
+                        series,
+                        field.bytes()?,
+                        Some(outline.created),
+                        self.out,
+                        &mut self.decoded.written,
+                    ),
                     4 => self.exemplar(series, field.bytes()?),
                     _ => Ok(()),
                 };

@@ -10,6 +10,7 @@
 mod batch;
 mod denied;
 mod families;
+mod id_table;
 mod losses;
 mod recalled;
 mod refusal;
@@ -21,12 +22,13 @@ mod value;
 pub use batch::{Batch, BatchBuilder, Exemplar, FamilyMetadata, Mark, Sample, SampleFlags};
 pub use denied::{Denied, SeriesLimits};
 pub use families::{FAMILIES_BYTES_MAX, FamilyChanges, FamilyCounts};
+pub use id_table::IdTable;
 pub use losses::{Loss, LossSet, Losses};
 pub use recalled::Recalled;
 pub use refusal::Refusal;
 pub use series::{Dialect, Label, LabelPair, Metadata, MetricType, Series, SeriesId, SeriesName, SeriesSpec};
 pub use sources::{Holding, Source};
-pub use table::{AliasHash, IdHasher, IdMap, Identity, Pin, SeriesTable, TableBounds};
+pub use table::{AliasHash, IdHasher, IdMap, Identity, Pin, SeriesTable, TableBounds, Walk};
 pub use value::{
     Centroid, Counts, Distribution, Granularity, NativeHistogram, ResetHint, STALE_MARKER_BITS, Span, Value,
     is_stale_marker,

@@ -19,7 +19,7 @@
 
 use super::bytes::{Malformed, Put, Take};
 use crate::model::{
-    Batch, Centroid, Counts, Dialect, Distribution, Exemplar, Format, Granularity, IdMap, Metadata, MetricType,
+    Batch, Centroid, Counts, Dialect, Distribution, Exemplar, Format, Granularity, IdTable, Metadata, MetricType,
     NativeHistogram, ResetHint, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Span, Value,
 };
 use std::borrow::Cow;
@@ -46,7 +46,7 @@ pub(super) fn decode_checkpoint(payload: &[u8]) -> Result<Accepted, Malformed> {
 /// The series defined so far in the segment being written.
 #[derive(Debug, Default)]
 pub(super) struct Locals {
-    ids: IdMap<SeriesId, u32>,
+    ids: IdTable<u32>,
     /// Those of the batch at hand that the segment does not know yet.
     fresh: Vec<SeriesId>,
 }
@@ -54,7 +54,7 @@ pub(super) struct Locals {
 impl Locals {
     #[inline]
     fn local(&mut self, series: SeriesId) -> u32 {
-        match self.ids.get(&series) {
+        match self.ids.get(series) {
             Some(local) => *local,
             None => self.add(series),
         }
@@ -76,18 +76,18 @@ impl Locals {
     /// Takes back what was seen since [`Locals::settle`].
     pub(super) fn take_back(&mut self) {
         for series in self.fresh.drain(..) {
-            self.ids.remove(&series);
+            self.ids.remove(series);
         }
     }
 
     /// Appends the definitions of the series first seen; how many, or the one that the table does not know.
-    pub(super) fn encode_fresh(&self, table: &SeriesTable, out: &mut Vec<u8>) -> Result<u32, SeriesId> {
+    pub(super) fn encode_fresh(&mut self, table: &SeriesTable, out: &mut Vec<u8>) -> Result<u32, SeriesId> {
         let mut definition = Vec::new();
         for id in &self.fresh {
             let series = table.series(*id).ok_or(*id)?;
             definition.clear();
             encode_series(&series, &mut definition);
-            out.put_varint(u64::from(self.ids.get(id).copied().unwrap_or_default()));
+            out.put_varint(u64::from(self.ids.get(*id).copied().unwrap_or_default()));
             out.put_varint(definition.len() as u64);
             out.extend_from_slice(&definition);
         }

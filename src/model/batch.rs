@@ -1,11 +1,12 @@
 //! A batch: what one request brought, in columns small enough to be cheap and complete enough to lose nothing.
 
-use super::table::{AliasHash, Pin};
+use super::table::{AliasHash, Pin, Walk};
 use super::{
     Denied, Distribution, Format, Metadata, NativeHistogram, Recalled, Series, SeriesId, SeriesLimits, SeriesSpec,
     SeriesTable, Source, TimestampNs, Value,
 };
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -279,6 +280,7 @@ pub struct BatchBuilder<'t> {
     extra_labels: Vec<(String, String)>,
     source: Source,
     limits: SeriesLimits,
+    walk: RefCell<Walk>,
 }
 
 impl<'t> BatchBuilder<'t> {
@@ -289,7 +291,15 @@ impl<'t> BatchBuilder<'t> {
             context = context.then(table.hash(name.as_bytes())).then(table.hash(value.as_bytes()));
         }
         let batch = Batch::new(format, table.pin());
-        Self { table, batch, context, extra_labels, source: Source::OWN, limits: SeriesLimits::NONE }
+        Self {
+            table,
+            batch,
+            context,
+            extra_labels,
+            source: Source::OWN,
+            limits: SeriesLimits::NONE,
+            walk: RefCell::default(),
+        }
     }
 
     /// The same for a request from elsewhere, whose new series are held to limits.
@@ -318,7 +328,7 @@ impl<'t> BatchBuilder<'t> {
     /// The series of an alias, if it was seen before.
     #[inline]
     pub fn recognise(&self, alias: AliasHash) -> Option<SeriesId> {
-        self.table.recognise(alias)
+        self.table.recognise_next(&mut self.walk.borrow_mut(), alias)
     }
 
     /// Interns a series at first sight and remembers its alias.
@@ -329,7 +339,9 @@ impl<'t> BatchBuilder<'t> {
             spec.labels.extend(given.map(|(name, value)| (Cow::from(name.as_str()), Cow::from(value.as_str()))));
         }
         self.limits.check(&spec)?;
-        self.table.define(self.source, alias, self.batch.format.dialect(), spec)
+        let id = self.table.define(self.source, alias, self.batch.format.dialect(), spec)?;
+        self.table.lead(&mut self.walk.borrow_mut(), id);
+        Ok(id)
     }
 
     /// Appends a sample.

@@ -18,9 +18,11 @@ mod hash;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 pub use hash::{AliasHash, IdHasher, IdMap};
 pub use sweep::Pin;
+pub use trail::Walk;
 
 use super::families::{Families, FamilyChanges, FamilyCounts};
 use super::sources::{Holding, Source, Sources};
@@ -34,6 +36,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use sweep::{Epoch, Retired};
+use trail::Trail;
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 
 /// How large the series table may grow.
@@ -95,6 +98,7 @@ pub struct SeriesTable {
     secret: [u8; 192],
     bounds: TableBounds,
     aliases: ReadyMap<AliasHash, Known>,
+    trail: Trail,
     identities: ReadyMap<AliasHash, Known>,
     series: ReadyMap<SeriesId, Arc<Series>>,
     pairs: ReadyMap<AliasHash, (Arc<LabelPair>, Source)>,
@@ -113,7 +117,7 @@ pub struct SeriesTable {
 /// Estimated cost of an alias or identity: key, value, and the map's own overhead.
 const ALIAS_BYTES: usize = 48;
 /// Estimated cost of a series beside its text.
-const SERIES_BYTES: usize = 160;
+const SERIES_BYTES: usize = 192;
 /// Estimated cost of a label pair beside its text.
 pub(super) const PAIR_BYTES: usize = 96;
 /// A source that holds so many times what is free gets no new series.
@@ -141,6 +145,7 @@ impl SeriesTable {
             secret,
             bounds,
             aliases: ReadyMap::default(),
+            trail: Trail::default(),
             identities: ReadyMap::default(),
             series: ReadyMap::default(),
             pairs: ReadyMap::default(),
@@ -172,6 +177,18 @@ impl SeriesTable {
         let known = self.aliases.get(&alias)?;
         known.see(self.sweeps.load(Ordering::Relaxed));
         Some(known.series)
+    }
+
+    /// The same for one who walks along the series of a request: the one that came behind the series before is found at once.
+    #[inline]
+    pub fn recognise_next(&self, walk: &mut Walk, alias: AliasHash) -> Option<SeriesId> {
+        let next = walk.go_on(&self.trail, alias, self.sweeps.load(Ordering::Relaxed));
+        next.or_else(|| self.recognise(alias).inspect(|id| walk.turn(&self.trail, *id)))
+    }
+
+    /// Tells a walk of a series that was defined on it.
+    pub fn lead(&self, walk: &mut Walk, id: SeriesId) {
+        walk.turn(&self.trail, id);
     }
 
     /// The account of an address.
@@ -243,6 +260,7 @@ impl SeriesTable {
                 self.sources.charge(source, ALIAS_BYTES + series_bytes(&series));
                 self.sources.add_series(source);
                 self.series.insert(id, Arc::new(series));
+                self.trail.add(id, alias, self.sweeps.load(Ordering::Relaxed));
                 vacant.insert(Known { series: id, seen: AtomicU32::new(0), source })
             }
         };

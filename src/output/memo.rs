@@ -8,7 +8,7 @@
 use super::encoding::Encoding;
 use super::strings;
 use crate::model::{
-    Batch, Dialect, FamilyChanges, IdMap, LabelPair, Loss, LossSet, Metadata, Recalled, Sample, Series, SeriesId,
+    Batch, Dialect, FamilyChanges, IdTable, LabelPair, Loss, LossSet, Metadata, Recalled, Sample, Series, SeriesId,
     SeriesName, SeriesTable,
 };
 use crate::relabel;
@@ -29,9 +29,9 @@ const CLAIM_BYTES: usize = 64;
 
 /// See the module's documentation.
 pub struct Memo<E: Encoding> {
-    slots: IdMap<SeriesId, Slot<E::Rendered>>,
+    slots: IdTable<Slot<E::Rendered>>,
     /// The same for the recalled series of the present generation. It is not held: batches do that.
-    recalled_slots: IdMap<SeriesId, Slot<E::Rendered>>,
+    recalled_slots: IdTable<Slot<E::Rendered>>,
     recalled: Weak<Recalled>,
     /// Which series first became an identity at the destination. They outlive the slots: a name does not change hands
     /// because metadata changed.
@@ -57,8 +57,8 @@ impl<E: Encoding> Memo<E> {
     pub fn new(options: E::Options, table: Arc<SeriesTable>, rules: Vec<relabel::Rule>, lanes: usize) -> Self {
         let families_version = table.families_version();
         Self {
-            slots: HashMap::default(),
-            recalled_slots: HashMap::default(),
+            slots: IdTable::default(),
+            recalled_slots: IdTable::default(),
             recalled: Weak::new(),
             claims: HashMap::new(),
             collisions: 0,
@@ -76,7 +76,7 @@ impl<E: Encoding> Memo<E> {
         let recalled = batch.recalled().map(Arc::downgrade).unwrap_or_default();
         if !Weak::ptr_eq(&recalled, &self.recalled) {
             self.recalled = recalled;
-            self.recalled_slots = HashMap::default();
+            self.recalled_slots = IdTable::default();
         }
         if E::joins_families(&self.options) && self.table.families_version() != self.families_version {
             self.forget_changed_families();
@@ -84,12 +84,11 @@ impl<E: Encoding> Memo<E> {
         let slots_max = self.table.len() * 5 / 4 + SLOTS_SPARE;
         if self.slots.len() > slots_max {
             let table = &self.table;
-            self.slots.retain(|id, _| table.series(*id).is_some());
-            self.slots.shrink_to(slots_max);
+            self.slots.retain(|id, _| table.series(id).is_some());
         }
         if self.claims.len() > slots_max * 2 + self.table.recalled_bytes_max() / CLAIM_BYTES {
-            self.slots.clear();
-            self.recalled_slots.clear();
+            self.slots = IdTable::default();
+            self.recalled_slots = IdTable::default();
             self.claims = HashMap::new();
         }
     }
@@ -98,7 +97,7 @@ impl<E: Encoding> Memo<E> {
     fn forget_changed_families(&mut self) {
         let (version, changes) = self.table.families_changed_since(self.families_version);
         self.families_version = version;
-        self.recalled_slots.clear();
+        self.recalled_slots = IdTable::default();
         match changes {
             // A name that relabelling gave is not known here.
             FamilyChanges::Only(changed) if self.rules.is_empty() => {
@@ -108,9 +107,9 @@ impl<E: Encoding> Memo<E> {
                     let stem = name.rsplit_once('_').map_or(name, |(stem, _)| stem);
                     series.metadata.is_none() && (changed.contains(name) || changed.contains(stem))
                 };
-                self.slots.retain(|id, _| table.series(*id).is_some_and(|series| !concerns(&series)));
+                self.slots.retain(|id, _| table.series(id).is_some_and(|series| !concerns(&series)));
             }
-            FamilyChanges::Only(_) | FamilyChanges::Any => self.slots.clear(),
+            FamilyChanges::Only(_) | FamilyChanges::Any => self.slots = IdTable::default(),
         }
     }
 
@@ -122,15 +121,15 @@ impl<E: Encoding> Memo<E> {
     /// What is known of a series.
     #[inline]
     pub fn slot(&mut self, id: SeriesId) -> &Slot<E::Rendered> {
-        if !self.slots_of(id).contains_key(&id) {
+        if self.slots_of(id).get(id).is_none() {
             let slot = self.resolve(id);
             self.slots_of(id).insert(id, slot);
         }
-        &self.slots_of(id)[&id]
+        self.slots_of(id).get_or_insert_with(id, || Err(Loss::LogDamaged))
     }
 
     #[inline]
-    fn slots_of(&mut self, id: SeriesId) -> &mut IdMap<SeriesId, Slot<E::Rendered>> {
+    fn slots_of(&mut self, id: SeriesId) -> &mut IdTable<Slot<E::Rendered>> {
         if id.is_recalled() { &mut self.recalled_slots } else { &mut self.slots }
     }
 

@@ -10,8 +10,8 @@
 
 use crate::log::{Entry, ReadError, Reader, Record};
 use crate::model::{
-    Batch, Distribution, Exemplar, IdMap, Losses, NativeHistogram, Sample, SampleFlags, Series, SeriesId, SeriesTable,
-    TimestampNs, Value,
+    Batch, Distribution, Exemplar, IdTable, Losses, NativeHistogram, Sample, SampleFlags, Series, SeriesId,
+    SeriesTable, TimestampNs, Value,
 };
 use crate::wire::prometheus_names::Style;
 use crate::wire::prometheus_text::encode::Exposed;
@@ -37,7 +37,7 @@ pub struct Latest {
 
 #[derive(Debug, Default)]
 struct Shown {
-    series: IdMap<SeriesId, Newest>,
+    series: IdTable<Newest>,
     bytes: usize,
 }
 
@@ -50,7 +50,7 @@ impl Shown {
     }
 
     fn remove(&mut self, id: SeriesId) {
-        if let Some(newest) = self.series.remove(&id) {
+        if let Some(newest) = self.series.remove(id) {
             self.bytes -= newest.bytes;
         }
     }
@@ -204,7 +204,7 @@ impl Latest {
         }
         for exemplar in &batch.exemplars {
             let Shown { series, bytes } = &mut *shown;
-            let newest = shown_as(exemplar.series, batch, table).and_then(|id| series.get_mut(&id));
+            let newest = shown_as(exemplar.series, batch, table).and_then(|id| series.get_mut(id));
             let Some(newest) = newest else { continue };
             let freed = newest.exemplar.take().map_or(0, |before| before.bytes());
             (newest.bytes, *bytes) = (newest.bytes - freed, *bytes - freed);
@@ -228,14 +228,14 @@ impl Latest {
             _ => false,
         };
         if stale {
-            if shown.series.get(&id).is_some_and(|newest| newest.timestamp <= sample.timestamp) {
+            if shown.series.get(id).is_some_and(|newest| newest.timestamp <= sample.timestamp) {
                 shown.remove(id);
             }
             return;
         }
         let Some(value) = Owned::of(value) else { return };
         let start = record.batch.start_of(index);
-        if let Some(newest) = shown.series.get_mut(&id) {
+        if let Some(newest) = shown.series.get_mut(id) {
             if sample.timestamp < newest.timestamp {
                 return;
             }
@@ -299,14 +299,10 @@ impl Latest {
         let Shown { series, bytes } = &mut *shown;
         let kept = self.kept.lock();
         series.retain(|id, newest| {
-            let stays = crate::clock::age(now, newest.seen) < self.stale_after || kept.contains(id);
+            let stays = crate::clock::age(now, newest.seen) < self.stale_after || kept.contains(&id);
             *bytes -= if stays { 0 } else { newest.bytes };
             stays
         });
-        // What a flood left behind.
-        if series.len() < series.capacity() / 4 {
-            series.shrink_to_fit();
-        }
     }
 
     /// Forgets what is stale and writes the exposition of the rest.

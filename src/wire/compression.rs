@@ -50,9 +50,12 @@ pub enum DecompressError {
     },
 }
 
-/// Decompresses a body into `out`, which is cleared first; never grows it beyond `bytes_max`.
+/// Decompresses a body into `out`, in place of what that holds; never grows it beyond `bytes_max`.
 pub fn decompress(encoding: Encoding, body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
-    out.clear();
+    // Snappy writes over what is there: bytes that were zeroed once need not be zeroed for every body.
+    if encoding != Encoding::Snappy {
+        out.clear();
+    }
     match encoding {
         Encoding::Identity => {
             if body.len() > bytes_max {
@@ -76,7 +79,8 @@ pub fn decompress(encoding: Encoding, body: &[u8], bytes_max: usize, out: &mut V
                 return Err(DecompressError::TooLarge { bytes_max });
             }
             out.resize(declared, 0);
-            let length = snap::raw::Decoder::new().decompress(body, out).map_err(corrupt)?;
+            let length =
+                snap::raw::Decoder::new().decompress(body, out).inspect_err(|_| out.clear()).map_err(corrupt)?;
             out.truncate(length);
             Ok(())
         }

@@ -45,8 +45,12 @@ impl SeriesTable {
         }
 
         let mut live = HashSet::<SeriesId, BuildHasherDefault<IdHasher>>::default();
-        self.aliases.retain(|_, alias| {
-            let fresh = alias.seen.load(Ordering::Relaxed) >= oldest;
+        self.aliases.retain(|hash, alias| {
+            let mut fresh = alias.seen.load(Ordering::Relaxed) >= oldest;
+            if !fresh && let Some(seen) = self.trail.seen(alias.series, *hash) {
+                alias.seen.store(seen, Ordering::Relaxed);
+                fresh = seen >= oldest;
+            }
             if fresh {
                 live.insert(alias.series);
             } else {
@@ -67,6 +71,10 @@ impl SeriesTable {
         });
         let retired = idle.len();
         if retired > 0 {
+            // Before the epoch ends: whoever pins the next one must not be led to them.
+            for (id, _) in &idle {
+                self.trail.retire(*id);
+            }
             let ended = std::mem::replace(&mut *self.epoch.lock(), Arc::new(Epoch));
             self.retired.lock().push_back(Retired { last_epoch: Arc::downgrade(&ended), series: idle });
         }
@@ -83,6 +91,7 @@ impl SeriesTable {
             freed = true;
             for (id, source) in oldest.series {
                 if let Some((_, series)) = self.series.remove(&id) {
+                    self.trail.free(id);
                     self.sources.release(source, series_bytes(&series));
                 }
             }

@@ -187,3 +187,60 @@ fn an_alias_never_leads_to_a_series_that_is_gone() {
         }
     });
 }
+
+/// The series `names`, each under the alias of its name.
+fn defined<const N: usize>(table: &SeriesTable, names: [&str; N]) -> [SeriesId; N] {
+    let define =
+        |name: &str| table.define(Source::OWN, table.hash(name.as_bytes()), Dialect::Prometheus, spec(name, None, &[]));
+    names.map(|name| define(name).unwrap())
+}
+
+#[test]
+fn a_walk_expects_the_order_of_the_last_time() {
+    let table = SeriesTable::default();
+    let names = ["a", "b", "c"];
+    let ids = defined(&table, names);
+    let hashes = names.map(|name| table.hash(name.as_bytes()));
+    let walk = |order: [usize; 3]| {
+        let mut walk = Walk::default();
+        order.map(|at| {
+            let expected = walk.go_on(&table.trail, hashes[at], 0);
+            assert!(expected.is_none_or(|id| id == ids[at]), "expected another than the alias says");
+            let found = expected.or_else(|| table.recognise_next(&mut walk, hashes[at]));
+            assert_eq!(found, Some(ids[at]));
+            expected.is_some()
+        })
+    };
+    assert_eq!(walk([0, 1, 2]), [false; 3], "nobody went here before");
+    assert_eq!(walk([0, 1, 2]), [false, true, true]);
+    assert_eq!(walk([2, 0, 1]), [false, false, true]);
+    assert_eq!(walk([1, 0, 2]), [false, false, false], "two turns");
+    assert_eq!(walk([1, 0, 2]), [false, true, true]);
+    let mut walk = Walk::default();
+    table.recognise_next(&mut walk, hashes[0]);
+    assert_eq!(table.recognise_next(&mut walk, table.hash(b"d")), None);
+    assert_eq!(walk.go_on(&table.trail, hashes[2], 0), Some(ids[2]), "a stranger does not lead astray");
+}
+
+#[test]
+fn a_series_that_is_only_walked_by_stays_and_one_that_left_is_not_walked_by() {
+    let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 2, ..TableBounds::default() });
+    let empty = table.bytes();
+    let names = ["a", "b"];
+    let ids = defined(&table, names);
+    let hashes = names.map(|name| table.hash(name.as_bytes()));
+    let walk = || {
+        let mut walk = Walk::default();
+        table.recognise_next(&mut walk, hashes[0])?;
+        table.recognise_next(&mut walk, hashes[1])
+    };
+    for _ in 0..10 {
+        assert_eq!(walk(), Some(ids[1]));
+        assert_eq!(table.sweep(), 0);
+    }
+    let mut stale = Walk::default();
+    table.recognise_next(&mut stale, hashes[0]);
+    assert_eq!((0..10).map(|_| table.sweep()).sum::<usize>(), 2);
+    assert_eq!((stale.go_on(&table.trail, hashes[1], 0), walk()), (None, None));
+    assert_eq!((table.bytes(), table.trail.len()), (empty, 0));
+}

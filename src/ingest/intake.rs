@@ -43,7 +43,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(250);
 /// A body of an encoding that expands little is decoded where it was read up to this size; a larger one, on a thread that
 /// may block. `spawn_blocking` rather than `block_in_place`: it costs 10 us where that costs a worker's whole queue, and
 /// it works in every kind of runtime.
-const INLINE_BYTES_MAX: usize = 64 << 10;
+const INLINE_BYTES_MAX: usize = 256 << 10;
 /// The same for gzip, deflate and zstd, which can expand a thousandfold.
 const INLINE_EXPANDING_BYTES_MAX: usize = 4 << 10;
 /// A whole body may take so many times `read_timeout`, which bounds the silence between two pieces of it.

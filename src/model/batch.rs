@@ -6,7 +6,7 @@ use super::{
     SeriesTable, Source, TimestampNs, Value,
 };
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -281,6 +281,8 @@ pub struct BatchBuilder<'t> {
     source: Source,
     limits: SeriesLimits,
     walk: RefCell<Walk>,
+    /// Length of the bytes that an alias was made of last.
+    named: Cell<usize>,
 }
 
 impl<'t> BatchBuilder<'t> {
@@ -299,6 +301,7 @@ impl<'t> BatchBuilder<'t> {
             source: Source::OWN,
             limits: SeriesLimits::NONE,
             walk: RefCell::default(),
+            named: Cell::new(0),
         }
     }
 
@@ -316,6 +319,7 @@ impl<'t> BatchBuilder<'t> {
     /// The alias of a series named by those bytes, in this format and request context.
     #[inline]
     pub fn alias(&self, bytes: &[u8]) -> AliasHash {
+        self.named.set(bytes.len());
         self.context.then(self.table.hash(bytes))
     }
 
@@ -328,7 +332,24 @@ impl<'t> BatchBuilder<'t> {
     /// The series of an alias, if it was seen before.
     #[inline]
     pub fn recognise(&self, alias: AliasHash) -> Option<SeriesId> {
-        self.table.recognise_next(&mut self.walk.borrow_mut(), alias)
+        self.expected(alias).or_else(|| {
+            let id = self.table.recognise(alias)?;
+            self.table.lead(&mut self.walk.borrow_mut(), id, alias, self.named.get());
+            Some(id)
+        })
+    }
+
+    /// The series of an alias, if it is the one that came behind the series before when that was last sent.
+    #[inline]
+    pub fn expected(&self, alias: AliasHash) -> Option<SeriesId> {
+        self.table.expected(&mut self.walk.borrow_mut(), alias)
+    }
+
+    /// Length of the bytes that name the series expected next, where something is expected. Whoever finds that as many bytes
+    /// name it ([`BatchBuilder::expected`]) need not look for their end.
+    #[inline]
+    pub fn expected_len(&self) -> Option<usize> {
+        self.walk.borrow().expected_len()
     }
 
     /// Interns a series at first sight and remembers its alias.
@@ -340,7 +361,7 @@ impl<'t> BatchBuilder<'t> {
         }
         self.limits.check(&spec)?;
         let id = self.table.define(self.source, alias, self.batch.format.dialect(), spec)?;
-        self.table.lead(&mut self.walk.borrow_mut(), id);
+        self.table.lead(&mut self.walk.borrow_mut(), id, alias, self.named.get());
         Ok(id)
     }
 

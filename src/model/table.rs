@@ -179,16 +179,16 @@ impl SeriesTable {
         Some(known.series)
     }
 
-    /// The same for one who walks along the series of a request: the one that came behind the series before is found at once.
+    /// The series of an alias for one who walks along the series of a request, if that is the one that came behind the series
+    /// before when this was last sent.
     #[inline]
-    pub fn recognise_next(&self, walk: &mut Walk, alias: AliasHash) -> Option<SeriesId> {
-        let next = walk.go_on(&self.trail, alias, self.sweeps.load(Ordering::Relaxed));
-        next.or_else(|| self.recognise(alias).inspect(|id| walk.turn(&self.trail, *id)))
+    pub fn expected(&self, walk: &mut Walk, alias: AliasHash) -> Option<SeriesId> {
+        walk.go_on(&self.trail, alias, self.sweeps.load(Ordering::Relaxed))
     }
 
-    /// Tells a walk of a series that was defined on it.
-    pub fn lead(&self, walk: &mut Walk, id: SeriesId) {
-        walk.turn(&self.trail, id);
+    /// Tells a walk of a series that was not expected, its alias, and how many bytes named it.
+    pub fn lead(&self, walk: &mut Walk, id: SeriesId, alias: AliasHash, named: usize) {
+        walk.turn(&self.trail, id, alias, named);
     }
 
     /// The account of an address.

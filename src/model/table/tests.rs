@@ -204,10 +204,12 @@ fn a_walk_expects_the_order_of_the_last_time() {
     let walk = |order: [usize; 3]| {
         let mut walk = Walk::default();
         order.map(|at| {
-            let expected = walk.go_on(&table.trail, hashes[at], 0);
+            let expected = table.expected(&mut walk, hashes[at]);
             assert!(expected.is_none_or(|id| id == ids[at]), "expected another than the alias says");
-            let found = expected.or_else(|| table.recognise_next(&mut walk, hashes[at]));
-            assert_eq!(found, Some(ids[at]));
+            if expected.is_none() {
+                assert_eq!(table.recognise(hashes[at]), Some(ids[at]));
+                table.lead(&mut walk, ids[at], hashes[at], at + 1);
+            }
             expected.is_some()
         })
     };
@@ -217,9 +219,15 @@ fn a_walk_expects_the_order_of_the_last_time() {
     assert_eq!(walk([1, 0, 2]), [false, false, false], "two turns");
     assert_eq!(walk([1, 0, 2]), [false, true, true]);
     let mut walk = Walk::default();
-    table.recognise_next(&mut walk, hashes[0]);
-    assert_eq!(table.recognise_next(&mut walk, table.hash(b"d")), None);
-    assert_eq!(walk.go_on(&table.trail, hashes[2], 0), Some(ids[2]), "a stranger does not lead astray");
+    table.lead(&mut walk, ids[0], hashes[0], 1);
+    assert_eq!(table.expected(&mut walk, table.hash(b"d")), None);
+    assert_eq!(walk.expected_len(), Some(3), "a stranger does not lead astray");
+    assert_eq!(table.expected(&mut walk, hashes[2]), Some(ids[2]));
+    table.lead(&mut walk, ids[0], table.hash(b"another spelling"), 99);
+    table.lead(&mut walk, ids[1], hashes[1], 2);
+    table.lead(&mut walk, ids[0], hashes[0], 1);
+    assert_eq!(table.expected(&mut walk, hashes[1]), Some(ids[1]));
+    assert_eq!(walk.expected_len(), Some(1), "the length is that of the alias");
 }
 
 #[test]
@@ -231,16 +239,19 @@ fn a_series_that_is_only_walked_by_stays_and_one_that_left_is_not_walked_by() {
     let hashes = names.map(|name| table.hash(name.as_bytes()));
     let walk = || {
         let mut walk = Walk::default();
-        table.recognise_next(&mut walk, hashes[0])?;
-        table.recognise_next(&mut walk, hashes[1])
+        table.lead(&mut walk, table.recognise(hashes[0])?, hashes[0], 1);
+        table.expected(&mut walk, hashes[1])
     };
+    let mut first = Walk::default();
+    table.lead(&mut first, ids[0], hashes[0], 1);
+    table.lead(&mut first, ids[1], hashes[1], 1);
     for _ in 0..10 {
         assert_eq!(walk(), Some(ids[1]));
         assert_eq!(table.sweep(), 0);
     }
     let mut stale = Walk::default();
-    table.recognise_next(&mut stale, hashes[0]);
+    table.lead(&mut stale, ids[0], hashes[0], 1);
     assert_eq!((0..10).map(|_| table.sweep()).sum::<usize>(), 2);
-    assert_eq!((stale.go_on(&table.trail, hashes[1], 0), walk()), (None, None));
+    assert_eq!((table.expected(&mut stale, hashes[1]), walk()), (None, None));
     assert_eq!((table.bytes(), table.trail.len()), (empty, 0));
 }

@@ -23,6 +23,8 @@ struct Step {
     seen: AtomicU32,
     /// The series behind it.
     next: AtomicU32,
+    /// Length of the bytes that name it; 0 while that is not known.
+    named: AtomicU32,
 }
 
 impl Step {
@@ -55,6 +57,7 @@ impl Page {
             alias: [AtomicU64::new(0), AtomicU64::new(0)],
             seen: AtomicU32::new(0),
             next: AtomicU32::new(NOWHERE),
+            named: AtomicU32::new(0),
         };
         Self { steps: std::array::from_fn(step), held: AtomicU32::new(0) }
     }
@@ -144,12 +147,26 @@ impl Walk {
         Some(next)
     }
 
-    /// Goes to a series that was not expected, which from now on is.
+    /// Length of the bytes that name the series expected next, where it is near in memory.
+    #[inline]
+    pub fn expected_len(&self) -> Option<usize> {
+        let (here, page) = self.0.as_ref()?;
+        let next = SeriesId(page.step(*here).next.load(Ordering::Relaxed));
+        let named = (number(next) == number(*here)).then(|| page.step(next).named.load(Ordering::Relaxed))?;
+        Some(named as usize)
+    }
+
+    /// Goes to a series that was not expected, which from now on is. It was named by so many bytes.
     #[cold]
-    pub(super) fn turn(&mut self, trail: &Trail, id: SeriesId) {
+    pub(super) fn turn(&mut self, trail: &Trail, id: SeriesId, alias: AliasHash, named: usize) {
         if let Some((here, page)) = &self.0 {
             page.step(*here).next.store(id.0, Ordering::Relaxed);
         }
         self.0 = trail.page(id).map(|page| (id, page));
+        if let Some((_, page)) = &self.0
+            && page.step(id).is(alias)
+        {
+            page.step(id).named.store(u32::try_from(named).unwrap_or(0), Ordering::Relaxed);
+        }
     }
 }

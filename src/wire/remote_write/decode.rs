@@ -97,14 +97,31 @@ impl Request<'_, '_> {
     }
 
     fn series(&mut self, message: &[u8]) -> Result<(), DecodeError> {
-        let (block, rest) = message.split_at(leading_labels(message)?);
         let mark = (self.out.mark(), self.decoded.written);
-        if self.named_by(block, rest)? {
+        let taken = match self.expected(message) {
+            Some((series, rest)) => self.samples(series, rest)?,
+            None => {
+                let (block, rest) = message.split_at(leading_labels(message)?);
+                self.named_by(block, rest)?
+            }
+        };
+        if taken {
             return Ok(());
         }
         self.out.take_back(mark.0);
         self.decoded.written = mark.1;
         self.scattered(message)
+    }
+
+    /// The series that came behind the last one before, if the message begins with its label fields, and what follows them.
+    #[inline]
+    fn expected<'m>(&self, message: &'m [u8]) -> Option<(SeriesId, &'m [u8])> {
+        let len = self.out.expected_len()?;
+        if len == 0 || *message.get(len)? == LABEL_TAG {
+            return None;
+        }
+        let (block, rest) = message.split_at(len);
+        Some((self.out.expected(self.out.alias(block))?, rest))
     }
 
     /// Takes the samples of the series with those label fields; false when there are more label fields in `rest`.
@@ -155,6 +172,15 @@ impl Request<'_, '_> {
 
     /// Pushes what follows the labels; false when a further label turns up (what was pushed must be taken back then).
     fn samples(&mut self, series: SeriesId, rest: &[u8]) -> Result<bool, DecodeError> {
+        // One sample and nothing else, as most series have it.
+        if let [SAMPLE_TAG, len, message @ ..] = rest
+            && usize::from(*len) == message.len()
+            && *len < 1 << 7
+            && self.sample(series, message).is_ok()
+        {
+            self.decoded.report.accepted += 1;
+            return Ok(true);
+        }
         let accepted = self.out.samples();
         let mut no_more_labels = false;
         let mut fields = Fields::new(rest);
@@ -241,10 +267,12 @@ impl Request<'_, '_> {
     }
 }
 
+const LABEL_TAG: u8 = 1 << 3 | 2;
+const SAMPLE_TAG: u8 = 2 << 3 | 2;
+
 /// Length of the run of label fields at the beginning of a `TimeSeries`.
 #[inline]
 fn leading_labels(message: &[u8]) -> Result<usize, DecodeError> {
-    const LABEL_TAG: u8 = 1 << 3 | 2;
     let mut end = 0;
     while message.get(end) == Some(&LABEL_TAG) {
         let mut at = end + 1;

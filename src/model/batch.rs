@@ -1,6 +1,6 @@
 //! A batch: what one request brought, in columns small enough to be cheap and complete enough to lose nothing.
 
-use super::table::{AliasHash, Pin, Walk};
+use super::table::{AliasHash, Ids, Pin, Walk};
 use super::{
     Denied, Distribution, Format, Metadata, NativeHistogram, Recalled, Series, SeriesId, SeriesLimits, SeriesSpec,
     SeriesTable, Source, TimestampNs, Value,
@@ -280,6 +280,7 @@ pub struct BatchBuilder<'t> {
     extra_labels: Vec<(String, String)>,
     source: Source,
     limits: SeriesLimits,
+    ids: RefCell<Ids<'t>>,
     walk: RefCell<Walk>,
     /// Length of the bytes that an alias was made of last.
     named: Cell<usize>,
@@ -300,6 +301,7 @@ impl<'t> BatchBuilder<'t> {
             extra_labels,
             source: Source::OWN,
             limits: SeriesLimits::NONE,
+            ids: RefCell::new(table.ids()),
             walk: RefCell::default(),
             named: Cell::new(0),
         }
@@ -360,7 +362,8 @@ impl<'t> BatchBuilder<'t> {
             spec.labels.extend(given.map(|(name, value)| (Cow::from(name.as_str()), Cow::from(value.as_str()))));
         }
         self.limits.check(&spec)?;
-        let id = self.table.define(self.source, alias, self.batch.format.dialect(), spec)?;
+        let (ids, dialect) = (&mut self.ids.borrow_mut(), self.batch.format.dialect());
+        let id = self.table.define_among(ids, self.source, alias, dialect, spec)?;
         self.table.lead(&mut self.walk.borrow_mut(), id, alias, self.named.get());
         Ok(id)
     }

@@ -15,12 +15,14 @@
 //! * Locks are taken in one order: the shard of an identity, then those of pairs, series and aliases. Nothing waits the other way.
 
 mod hash;
+mod ids;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod trail;
 
 pub use hash::{AliasHash, IdHasher, IdMap};
+pub use ids::Ids;
 pub use sweep::Pin;
 pub use trail::Walk;
 
@@ -29,6 +31,7 @@ use super::sources::{Holding, Source, Sources};
 use super::{Denied, Dialect, LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
 use dashmap::mapref::entry::Entry;
 use hash::ReadyMap;
+use ids::Supply;
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -103,7 +106,7 @@ pub struct SeriesTable {
     series: ReadyMap<SeriesId, Arc<Series>>,
     pairs: ReadyMap<AliasHash, (Arc<LabelPair>, Source)>,
     families: Families,
-    next: AtomicU32,
+    supply: Supply,
     sources: Sources,
     /// Whether a series was refused for want of room since the last sweep, or memory was short.
     refused: AtomicBool,
@@ -150,7 +153,7 @@ impl SeriesTable {
             series: ReadyMap::default(),
             pairs: ReadyMap::default(),
             families: Families::default(),
-            next: AtomicU32::new(0),
+            supply: Supply::default(),
             sources: Sources::default(),
             refused: AtomicBool::new(false),
             sweeps: AtomicU32::new(0),
@@ -218,14 +221,31 @@ impl SeriesTable {
         dialect: Dialect,
         spec: SeriesSpec<'_>,
     ) -> Result<SeriesId, Denied> {
+        self.define_among(&mut self.supply.ids(), source, alias, dialect, spec)
+    }
+
+    /// Ids for the new series of one request ([`SeriesTable::define_among`]).
+    pub fn ids(&self) -> Ids<'_> {
+        self.supply.ids()
+    }
+
+    /// Like [`SeriesTable::define`], for a series that is defined among others.
+    pub fn define_among(
+        &self,
+        ids: &mut Ids<'_>,
+        source: Source,
+        alias: AliasHash,
+        dialect: Dialect,
+        spec: SeriesSpec<'_>,
+    ) -> Result<SeriesId, Denied> {
         self.has_room_for(source).inspect_err(|_| self.refused.store(true, Ordering::Relaxed))?;
-        Ok(self.define_unbounded(source, alias, dialect, spec))
+        Ok(self.intern(ids, source, alias, dialect, spec))
     }
 
     fn has_room_for(&self, source: Source) -> Result<(), Denied> {
         let TableBounds { bytes_max, series_per_source_max, .. } = self.bounds;
         let free = bytes_max.saturating_sub(self.bytes());
-        if free == 0 || self.next.load(Ordering::Relaxed) > LAST_ID {
+        if free == 0 || self.supply.next() > LAST_ID {
             return Err(Denied::TableFull { bytes_max });
         }
         let Holding { bytes, series } = self.sources.holding(source);
@@ -248,13 +268,24 @@ impl SeriesTable {
         source: Source,
         alias: AliasHash,
         dialect: Dialect,
+        spec: SeriesSpec<'_>,
+    ) -> SeriesId {
+        self.intern(&mut self.supply.ids(), source, alias, dialect, spec)
+    }
+
+    fn intern(
+        &self,
+        ids: &mut Ids<'_>,
+        source: Source,
+        alias: AliasHash,
+        dialect: Dialect,
         mut spec: SeriesSpec<'_>,
     ) -> SeriesId {
         let identity = self.identify(dialect, &mut spec);
         let known = match self.identities.entry(identity.hash) {
             Entry::Occupied(known) => known.into_ref(),
             Entry::Vacant(vacant) => {
-                let id = SeriesId(self.next.fetch_add(1, Ordering::Relaxed));
+                let id = ids.take();
                 let labels = spec.labels.iter().map(|(name, value)| self.pair(source, name, value)).collect();
                 let series = identity.series(dialect, labels, spec);
                 self.sources.charge(source, ALIAS_BYTES + series_bytes(&series));

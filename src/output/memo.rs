@@ -33,9 +33,9 @@ pub struct Memo<E: Encoding> {
     /// The same for the recalled series of the present generation. It is not held: batches do that.
     recalled_slots: IdTable<Slot<E::Rendered>>,
     recalled: Weak<Recalled>,
-    /// Which series first became an identity at the destination. They outlive the slots: a name does not change hands
-    /// because metadata changed.
-    claims: HashMap<u64, Claim>,
+    /// Which series first became an identity at the destination by being altered, both as hashes. They outlive the slots: a
+    /// name does not change hands because metadata changed.
+    claims: HashMap<u64, u64>,
     collisions: u64,
     options: E::Options,
     table: Arc<SeriesTable>,
@@ -44,12 +44,6 @@ pub struct Memo<E: Encoding> {
     lanes: usize,
     /// Metadata of series resolved since [`Memo::learned`] was asked.
     learned: Vec<Arc<Metadata>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Claim {
-    series: u64,
-    altered: bool,
 }
 
 impl<E: Encoding> Memo<E> {
@@ -162,15 +156,18 @@ impl<E: Encoding> Memo<E> {
     }
 
     /// Two series that meet under one name at the destination because names were altered, or because measurement and field
-    /// join to the same name, must not be mixed: the first keeps the name.
+    /// join to the same name, must not be mixed: the first keeps the name. One that has the name by itself is no stranger:
+    /// applications send a series in several dialects.
     fn claim(&mut self, series: &Series, identity: &[u8], losses: LossSet) -> Result<(), Loss> {
         let altered = series.dialect == Dialect::Influx
             || [Loss::NameSanitised, Loss::LabelSanitised, Loss::Truncated]
                 .into_iter()
                 .any(|loss| losses.contains(loss));
-        let mine = Claim { series: hash(&(series.lane_key, series.name.field_key())), altered };
-        let first = *self.claims.entry(hash(identity)).or_insert(mine);
-        if first.series != mine.series && (first.altered && mine.altered) {
+        if !altered {
+            return Ok(());
+        }
+        let mine = hash(&(series.lane_key, series.name.field_key()));
+        if *self.claims.entry(hash(identity)).or_insert(mine) != mine {
             self.collisions += 1;
             // The counter has all of them; the log has some to find the cause by.
             if self.collisions.is_power_of_two() {

@@ -66,10 +66,28 @@ struct Newest {
     bytes: usize,
     timestamp: TimestampNs,
     seen: TimestampNs,
-    start: Option<TimestampNs>,
     flags: SampleFlags,
     value: Owned,
+    /// What most series do not have.
+    aside: Option<Box<Aside>>,
+}
+
+#[derive(Debug, Default)]
+struct Aside {
+    start: Option<TimestampNs>,
     exemplar: Option<Exemplar>,
+}
+
+impl Newest {
+    fn exemplar(&self) -> Option<&Exemplar> {
+        self.aside.as_ref()?.exemplar.as_ref()
+    }
+
+    fn start_at(&mut self, start: Option<TimestampNs>) {
+        if self.aside.is_some() || start.is_some() {
+            self.aside.get_or_insert_default().start = start;
+        }
+    }
 }
 
 /// A value that outlives its batch.
@@ -206,12 +224,13 @@ impl Latest {
             let Shown { series, bytes } = &mut *shown;
             let newest = shown_as(exemplar.series, batch, table).and_then(|id| series.get_mut(id));
             let Some(newest) = newest else { continue };
-            let freed = newest.exemplar.take().map_or(0, |before| before.bytes());
+            let aside = newest.aside.get_or_insert_default();
+            let freed = aside.exemplar.take().map_or(0, |before| before.bytes());
             (newest.bytes, *bytes) = (newest.bytes - freed, *bytes - freed);
             // One that does not fit is not shown; its series is.
             if *bytes + exemplar.bytes() <= self.bytes_max {
                 (newest.bytes, *bytes) = (newest.bytes + exemplar.bytes(), *bytes + exemplar.bytes());
-                newest.exemplar = Some(exemplar.clone());
+                aside.exemplar = Some(exemplar.clone());
             }
         }
     }
@@ -248,7 +267,8 @@ impl Latest {
             }
             shown.bytes = all;
             let seen = record.appended_at;
-            (newest.timestamp, newest.seen, newest.start) = (sample.timestamp, seen, start);
+            (newest.timestamp, newest.seen) = (sample.timestamp, seen);
+            newest.start_at(start);
             (newest.flags, newest.value, newest.bytes) = (sample.flags, value, bytes);
             return;
         }
@@ -260,7 +280,8 @@ impl Latest {
             return;
         }
         let (timestamp, flags, seen) = (sample.timestamp, sample.flags, record.appended_at);
-        let newest = Newest { series, bytes, timestamp, seen, start, flags, value, exemplar: None };
+        let mut newest = Newest { series, bytes, timestamp, seen, flags, value, aside: None };
+        newest.start_at(start);
         shown.insert(id, newest);
     }
 
@@ -317,10 +338,10 @@ impl Latest {
                 sample: SampleRef {
                     timestamp: newest.timestamp,
                     value: newest.value.borrow(),
-                    start: newest.start,
+                    start: newest.aside.as_ref().and_then(|aside| aside.start),
                     flags: newest.flags,
                 },
-                exemplar: newest.exemplar.as_ref(),
+                exemplar: newest.exemplar(),
             })
             .collect();
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
@@ -377,7 +398,7 @@ mod tests {
             latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
             let shown = latest.shown.lock();
             let newest = shown.series.values().next();
-            (newest.map(|newest| newest.exemplar.is_some()), shown.bytes)
+            (newest.map(|newest| newest.exemplar().is_some()), shown.bytes)
         };
         let (first, small) = update(1, 1, 10);
         assert_eq!(first, Some(true));

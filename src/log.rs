@@ -250,6 +250,7 @@ impl Log {
         let recovered = recovery::recover(&*storage, &config.dir)?;
         let state = State {
             segments: recovered.segments,
+            leaving: 0,
             end: recovered.end,
             accepted: recovered.accepted,
             tail: VecDeque::new(),

@@ -35,6 +35,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     /// Oldest first.
     pub(super) segments: VecDeque<Segment>,
+    /// Size of the segment that is being deleted. It may come back to the list.
+    pub(super) leaving: u64,
     /// What readers may see ends here.
     pub(super) end: Position,
     pub(super) accepted: Accepted,
@@ -60,7 +62,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum()
+        self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + self.leaving
     }
 
     /// The oldest position on disk.

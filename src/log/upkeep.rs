@@ -75,12 +75,15 @@ impl Shared {
                 return false;
             }
             state.trimmed = behind.seq;
-            state.segments.pop_front()
+            let segment = state.segments.pop_front();
+            state.leaving = segment.as_ref().map_or(0, |segment| segment.bytes);
+            segment
         };
         let Some(segment) = segment else { return false };
         let path = self.segment_path(segment.name);
         let removed = self.storage.remove(&path);
         let mut state = self.state.lock();
+        state.leaving = 0;
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let why = format!("cannot delete {}: {error}", path.display());

@@ -233,6 +233,15 @@ impl Memory {
         self.0.0.lock()
     }
 
+    /// The disk, once changes of that kind may go on.
+    fn when_free(&self, change: Change) -> parking_lot::MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.waiting += 1;
+        self.0.1.wait_while(&mut state, |state| state.held == Some(change));
+        state.waiting -= 1;
+        state
+    }
+
     /// Lets that many changes succeed and refuses all behind them.
     pub(crate) fn fail_after(&self, after: u64, errno: i32) {
         self.state().fault = Some(Fault { after, once: false, errno, opening: false });
@@ -384,7 +393,7 @@ impl Storage for Memory {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.when_free(Change::Remove);
         state.change(Change::Remove, path)?;
         state.live.remove(path).ok_or_else(not_found)?;
         state.unsafe_yet.push(Naming::Remove(path.to_owned()));
@@ -415,20 +424,9 @@ impl Storage for Memory {
     }
 }
 
-impl MemoryFile {
-    /// The disk, once changes of that kind may go on.
-    fn when_free(&self, change: Change) -> parking_lot::MutexGuard<'_, State> {
-        let mut state = self.storage.state();
-        state.waiting += 1;
-        self.storage.0.1.wait_while(&mut state, |state| state.held == Some(change));
-        state.waiting -= 1;
-        state
-    }
-}
-
 impl StorageFile for MemoryFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.when_free(Change::Append);
+        let mut state = self.storage.when_free(Change::Append);
         let verdict = state.change(Change::Append, &self.path).and_then(|()| state.room(bytes.len()));
         // Half of a refused write arrives: the worst that a disk may do.
         let written = if verdict.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
@@ -440,7 +438,7 @@ impl StorageFile for MemoryFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut state = self.when_free(Change::Sync);
+        let mut state = self.storage.when_free(Change::Sync);
         state.remember();
         state.change(Change::Sync, &self.path)?;
         let inode = &mut state.inodes[self.inode];

@@ -245,6 +245,26 @@ fn while_the_disk_stands_still_the_queue_stays_within_its_bound_and_nothing_dead
     assert_eq!(log.shared.queue.available_permits(), QUEUE_BYTES_MAX);
 }
 
+#[test]
+fn a_segment_counts_until_it_is_gone() {
+    let storage = Memory::default();
+    let log = Arc::new(open(&storage, LogConfig { segment_bytes: 2000, ..config() }));
+    while log.stats().segments.len() < 3 {
+        append_all(&log, vec![batch(&log, log.end().seq, 9)]);
+    }
+    let before = log.stats().bytes;
+    storage.hold(Some(Change::Remove));
+    std::thread::scope(|scope| {
+        let deleting = scope.spawn(|| log.shared.delete_oldest(&log.shared.upkeep.lock(), |_| true));
+        eventually("it is being deleted", || storage.is_waited_for());
+        let meanwhile = log.stats().bytes;
+        storage.hold(None);
+        assert!(deleting.join().unwrap());
+        assert_eq!(meanwhile, before, "a deletion that fails would bring it back");
+    });
+    assert!(log.stats().bytes < before);
+}
+
 /// What a reader gets that tries again: numbers of the records, numbers that are lost, and errors.
 fn read_patiently(log: &Log) -> (Vec<Seq>, Vec<Seq>, u32) {
     let (mut read, mut lost, mut errors) = (Vec::new(), Vec::new(), 0);

@@ -144,15 +144,7 @@ const OUTPUTS: [(&str, &str); 7] = [
 const EXPECTED: [(&str, [&str; 7]); 6] = [
     (
         "prometheus_text",
-        [
-            "",
-            "",
-            "metadata 5, non_finite 2",
-            "metadata 5, non_finite 2",
-            "metadata 5, non_finite 2",
-            "label_sanitised 1, name_sanitised 1",
-            "label_sanitised 1, name_sanitised 1",
-        ],
+        ["", "", "metadata 5, non_finite 2", "metadata 5, non_finite 2", "metadata 5, non_finite 2", "", ""],
     ),
     (
         "openmetrics",
@@ -174,8 +166,8 @@ const EXPECTED: [(&str, [&str; 7]); 6] = [
             "exemplar 1, native_histogram 1, stale_marker 1",
             "exemplar 1, native_histogram 1, stale_marker 1",
             "exemplar 1, native_histogram 1, stale_marker 1",
-            "exemplar 1, name_sanitised 1, native_histogram 1, stale_marker 1",
-            "exemplar 1, name_sanitised 1, native_histogram 1, stale_marker 1",
+            "exemplar 1, native_histogram 1, stale_marker 1",
+            "exemplar 1, native_histogram 1, stale_marker 1",
         ],
     ),
     (
@@ -186,8 +178,8 @@ const EXPECTED: [(&str, [&str; 7]); 6] = [
             "exemplar 1, metadata 3, native_histogram 2, stale_marker 1, start_timestamp 1",
             "exemplar 1, metadata 3, native_histogram 2, stale_marker 1, start_timestamp 1",
             "exemplar 1, metadata 3, native_histogram 2, stale_marker 1, start_timestamp 1",
-            "exemplar 1, metadata 1, name_sanitised 1, native_histogram 2, stale_marker 1, start_timestamp 1",
-            "metadata 1, name_sanitised 1, native_histogram 2, stale_marker 1",
+            "exemplar 1, metadata 1, native_histogram 2, stale_marker 1, start_timestamp 1",
+            "metadata 1, native_histogram 2, stale_marker 1",
         ],
     ),
     (

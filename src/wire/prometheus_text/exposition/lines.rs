@@ -163,8 +163,10 @@ fn role(flavour: Flavour, name: &str, kind: MetricType, suffix: &'static str) ->
     use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summary, Unknown};
     match (flavour, kind) {
         (Flavour::Text, Counter) if suffix != "_created" => (Counter, ""),
-        // Of a counter, OpenMetrics knows `_total` only; a counter of another name would be a lie.
-        (Flavour::OpenMetrics, Counter) if name.ends_with("_total") => (Counter, "_total"),
+        // Of a counter, OpenMetrics knows `_total` only, behind a name; a counter of another name would be a lie.
+        (Flavour::OpenMetrics, Counter) if name.strip_suffix("_total").is_some_and(|stem| !stem.is_empty()) => {
+            (Counter, "_total")
+        }
         (Flavour::OpenMetrics, Counter) if suffix == "_created" => (Counter, suffix),
         (Flavour::Text, Info | StateSet) => (Gauge, ""),
         (Flavour::Text, GaugeHistogram) => (Unknown, ""),

@@ -55,9 +55,10 @@ fn what_text_lacks_is_counted() {
 
 #[test]
 fn counters_of_text_take_the_form_of_openmetrics_where_they_can() {
-    let body = "# TYPE a_total counter\na_total 1 1500\n# TYPE b counter\nb 2\n";
-    let openmetrics = "# TYPE a counter\na_total 1 1.5\n# TYPE b unknown\nb 2\n# EOF\n";
-    let expected = (openmetrics.to_owned(), "metadata 1".to_owned());
+    let body = "# TYPE _total counter\n_total 3\n# TYPE a_total counter\na_total 1 1500\n# TYPE b counter\nb 2\n";
+    let openmetrics =
+        "# TYPE _total unknown\n_total 3\n# TYPE a counter\na_total 1 1.5\n# TYPE b unknown\nb 2\n# EOF\n";
+    let expected = (openmetrics.to_owned(), "metadata 2".to_owned());
     assert_eq!(rewritten(body, Flavour::Text, Flavour::OpenMetrics), expected);
 }
 

@@ -3,7 +3,9 @@
 use super::lines::Line;
 use super::names::{put_labels, put_metric_name, put_series};
 use super::{EXEMPLAR_CHARS_MAX, NANOSECONDS, NANOSECONDS_IN_MILLISECOND, Number, Row};
-use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, MetricType, SampleFlags, TimestampNs, Value};
+use crate::model::{
+    Exemplar, Loss, LossSet, Losses, Metadata, MetricType, SampleFlags, TimestampNs, Value, has_nan_payload,
+};
 use crate::wire::prometheus_names::{Alphabet, is_plain};
 use crate::wire::prometheus_text::grammar::Flavour;
 use crate::wire::prometheus_text::number;
@@ -162,6 +164,11 @@ impl Writer<'_> {
         let sample = &row.exposed.sample;
         if sample.flags.contains(SampleFlags::ROW_CONTINUES) {
             losses.insert(Loss::RowSplit);
+        }
+        if let Value::F64(value) = sample.value
+            && has_nan_payload(value)
+        {
+            losses.insert(Loss::NanPayload);
         }
         let truncates = self.flavour == Flavour::Text && row.written.is_some();
         if truncates && sample.timestamp % NANOSECONDS_IN_MILLISECOND != 0 {

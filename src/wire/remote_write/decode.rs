@@ -253,9 +253,9 @@ fn leading_labels(message: &[u8]) -> Result<usize, Damage> {
     while message.get(end) == Some(&LABEL_TAG) {
         let mut at = end + 1;
         let length = read_varint(message, &mut at).map_err(|fault| fault.at(&message[end..]))?;
-        if length > (message.len() - at) as u64 {
-            // The walk finds the words for it.
-            return Fields::new(&message[end..]).next().map(|_| end);
+        let missing = length.saturating_sub((message.len() - at) as u64);
+        if missing > 0 {
+            return Err(Fault::truncated(missing).at(&message[end..]));
         }
         end = at + length as usize;
     }

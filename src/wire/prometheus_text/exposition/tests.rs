@@ -38,7 +38,7 @@ fn rewritten_in(alphabet: Alphabet, body: &str, from: Flavour, to: Flavour) -> (
 
 #[test]
 fn openmetrics_comes_back_as_it_was() {
-    let body = "# HELP a help \\\"x\\\"\n# TYPE a counter\na_total{b=\"1\"} 17 1520879607.789 # {id=\"x\"} 0.5 1.5\na_created{b=\"1\"} 1520872607.123 1520879607.789\n\
+    let body = "# HELP a help \\\"x\\\"\n# TYPE a counter\na_total{b=\"1\"} 17 1520879607.789 # {__name__=\"y\",id=\"x\"} 0.5 1.5\na_created{b=\"1\"} 1520872607.123 1520879607.789\n\
         # TYPE h_seconds histogram\n# UNIT h_seconds seconds\nh_seconds_bucket{le=\"0.5\",z=\"\\\\\"} 1 # {} 0.25\nh_seconds_bucket{le=\"10.0\",z=\"\\\\\"} 2\n\
         h_seconds_bucket{le=\"+Inf\",z=\"\\\\\"} 2\nh_seconds_count{z=\"\\\\\"} 2\nh_seconds_sum{z=\"\\\\\"} 1.5\nh_seconds_created{z=\"\\\\\"} 1.5\n\
         # TYPE i info\ni_info{v=\"1\"} 1\nplain NaN\n# TYPE s summary\ns{quantile=\"0.5\"} +Inf\ns{quantile=\"0.95\"} -Inf\ns_count 3\ns_created 9\n# EOF\n";

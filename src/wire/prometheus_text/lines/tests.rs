@@ -91,8 +91,8 @@ fn families_without_samples_are_handed_over() {
 #[test]
 fn created_lines_with_names_in_quotes_belong_to_their_point_too() {
     const S: i64 = 1_000_000_000;
-    let body = "# TYPE \"c.d\" counter\n{\"c.d_total\",a=\"1\"} 1\n{\"c.d_created\",a=\"1\"} 1\n\
-        {\"c.d_total\",a=\"2\"} 1\n{a=\"2\",\"c.d_created\"} 2\n{\"c.d_total\"} 1\n{\"c.d_created\"} 3\n\
+    let body = "# TYPE \"c.d\" counter\n{\"c.d_total\",a=\"1\"} 1\n{\"c.d_total\",a=\"2\"} 1\n{\"c.d_total\"} 1\n\
+        {a=\"2\",\"c.d_created\"} 2\n{\"c.d_created\",a=\"1\"} 1\n{\"c.d_created\"} 3\n\
         # TYPE h histogram\nh_bucket{\"\\\"=,\"=\"x\",le=\"1\"} 1\nh_bucket{\"le\"=\"2\",\"\\\"=,\"=\"x\",} 1\nh_created{\"\\\"=,\"=\"x\"} 4\n\
         h_count 1\nh_created 5\n# EOF\n";
     let table = SeriesTable::default();

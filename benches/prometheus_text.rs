@@ -3,7 +3,8 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::model::{Batch, BatchBuilder, Format, Losses, SeriesTable};
-use sluicegate::wire::prometheus_names::Style;
+use sluicegate::wire::prometheus_names::{Alphabet, Style};
+use sluicegate::wire::prometheus_text::encode::{Exposed, Options};
 use sluicegate::wire::{SampleRef, openmetrics, prometheus_text};
 use std::fmt::Write;
 use std::hint::black_box;
@@ -64,13 +65,12 @@ fn encoding(criterion: &mut Criterion) {
             let exposed = batch.samples.iter().zip(&series).map(|(sample, series)| {
                 let (timestamp, value, flags) = (sample.timestamp, batch.value(sample), sample.flags);
                 let sample = SampleRef { timestamp, value, start: None, flags };
-                prometheus_text::encode::Exposed { series, sample, exemplar: None }
+                Exposed { series, sample, exemplar: None }
             });
             let mut exposed: Vec<_> = exposed.collect();
             prometheus_text::encode::encode(
                 &mut exposed,
-                &Style::default(),
-                &|_| None,
+                &Options { style: &Style::default(), alphabet: Alphabet::Utf8, families: &|_| None },
                 &mut out,
                 &mut losses,
                 &mut dropped,

@@ -31,7 +31,7 @@ pub use sources::{Holding, Source};
 pub use table::{AliasHash, IdHasher, IdMap, Identity, Ids, Pin, SeriesTable, TableBounds, Walk};
 pub use value::{
     Centroid, Counts, Distribution, Granularity, NativeHistogram, ResetHint, STALE_MARKER_BITS, Span, Value,
-    is_stale_marker,
+    has_nan_payload, is_stale_marker,
 };
 
 /// Nanoseconds since the Unix epoch: 1677-09-21 to 2262-04-11.

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::config::{Config, Mistakes};
 use crate::output::scrape::Exposition;
 use crate::telemetry::{self, Telemetry};
+use crate::wire::prometheus_names::Alphabet;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -64,7 +65,7 @@ impl Pages {
             "/assets/icon.svg" => answer(StatusCode::OK, "image/svg+xml", include_str!("ui/assets/icon.svg")),
             "/metrics" => {
                 let page = telemetry::metrics(&self.telemetry.status());
-                answer(StatusCode::OK, Exposition::PrometheusText.content_type(), page)
+                answer(StatusCode::OK, Exposition::PrometheusText(Alphabet::Legacy).content_type(), page)
             }
             "/scrape" => {
                 let exposition = Exposition::negotiated(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));

@@ -385,6 +385,34 @@ fn exchange_lines(port: u16, lines: &str) -> String {
 }
 
 #[test]
+fn scrapers_that_read_quotes_get_names_as_they_are() {
+    let gateway = gateway().start();
+    let port = gateway.port();
+    let sent = "{\"a.b\",\"x.y\"=\"1\"} 3\n";
+    assert_eq!(ask(port, "POST", "/api/v1/import/prometheus", &[], sent.as_bytes()).0, 204);
+    let cases = [
+        (
+            "text/plain;version=1.0.0;escaping=allow-utf-8",
+            "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+            sent,
+        ),
+        (
+            "text/plain;version=0.0.4;escaping=underscores",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "a_b{x_y=\"1\"} 3\n",
+        ),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8", "a_b{x_y=\"1\"} 3\n"),
+    ];
+    for (accept, content_type, expected) in cases {
+        eventually(WITHIN, || {
+            let (_, head, page) = ask(port, "GET", "/scrape", &[&format!("Accept: {accept}")], b"");
+            let told = head.contains(&format!("content-type: {content_type}\r\n"));
+            (told && page == expected).then_some(()).ok_or_else(|| format!("{accept}: {head} {page}"))
+        });
+    }
+}
+
+#[test]
 fn pages_and_own_metrics_are_there() {
     let gateway = gateway().with_prometheus("http://127.0.0.1:1/").start();
     let port = gateway.port();

@@ -26,6 +26,8 @@ use support::server::eventually;
 /// Milliseconds.
 const T: i64 = 1_700_000_000_000;
 const STALE: u64 = 0x7ff0_0000_0000_0002;
+/// R's missing value.
+const MISSING: u64 = 0x7ff0_0000_0000_07a2;
 
 /// Everything that the format can say and another may not, a line each.
 const TEXT: &str = "# HELP c_total Help.\n# TYPE c_total counter\nc_total{a=\"b\"} 1 1700000000001\n\
@@ -54,7 +56,7 @@ fn native(schema: i32) -> v2::Histogram {
     }
 }
 
-/// A counter with an exemplar, a stale marker, a native histogram, a name of dots. Metadata comes in requests of its own.
+/// A counter with an exemplar, a stale marker, a NaN with a payload, a native histogram, a name of dots. Metadata comes in requests of its own.
 fn remote_write() -> Vec<u8> {
     let label = |name: &str, value: &str| v1::Label { name: name.into(), value: value.into() };
     let sample = |value| v1::Sample { value, timestamp: T };
@@ -68,6 +70,7 @@ fn remote_write() -> Vec<u8> {
     let timeseries = vec![
         v1::TimeSeries { exemplars: vec![exemplar], ..series("c_total", 1.0) },
         series("gone", f64::from_bits(STALE)),
+        series("missing", f64::from_bits(MISSING)),
         v1::TimeSeries { samples: vec![], histograms: vec![histogram], ..series("h", 0.0) },
         series("dot.ted", 1.0),
     ];
@@ -144,15 +147,7 @@ const OUTPUTS: [(&str, &str); 7] = [
 const EXPECTED: [(&str, [&str; 7]); 6] = [
     (
         "prometheus_text",
-        [
-            "",
-            "",
-            "metadata 5, non_finite 2",
-            "metadata 5, non_finite 2",
-            "metadata 5, non_finite 2",
-            "label_sanitised 1, name_sanitised 1",
-            "label_sanitised 1, name_sanitised 1",
-        ],
+        ["", "", "metadata 5, non_finite 2", "metadata 5, non_finite 2", "metadata 5, non_finite 2", "", ""],
     ),
     (
         "openmetrics",
@@ -171,11 +166,11 @@ const EXPECTED: [(&str, [&str; 7]); 6] = [
         [
             "",
             "",
-            "exemplar 1, native_histogram 1, stale_marker 1",
-            "exemplar 1, native_histogram 1, stale_marker 1",
-            "exemplar 1, native_histogram 1, stale_marker 1",
-            "exemplar 1, name_sanitised 1, native_histogram 1, stale_marker 1",
-            "exemplar 1, name_sanitised 1, native_histogram 1, stale_marker 1",
+            "exemplar 1, native_histogram 1, non_finite 1, stale_marker 1",
+            "exemplar 1, native_histogram 1, non_finite 1, stale_marker 1",
+            "exemplar 1, native_histogram 1, non_finite 1, stale_marker 1",
+            "exemplar 1, nan_payload 1, native_histogram 1, stale_marker 1",
+            "exemplar 1, nan_payload 1, native_histogram 1, stale_marker 1",
         ],
     ),
     (
@@ -186,8 +181,8 @@ const EXPECTED: [(&str, [&str; 7]); 6] = [
             "exemplar 1, metadata 3, native_histogram 2, stale_marker 1, start_timestamp 1",
             "exemplar 1, metadata 3, native_histogram 2, stale_marker 1, start_timestamp 1",
             "exemplar 1, metadata 3, native_histogram 2, stale_marker 1, start_timestamp 1",
-            "exemplar 1, metadata 1, name_sanitised 1, native_histogram 2, stale_marker 1, start_timestamp 1",
-            "metadata 1, name_sanitised 1, native_histogram 2, stale_marker 1",
+            "exemplar 1, metadata 1, native_histogram 2, stale_marker 1, start_timestamp 1",
+            "metadata 1, native_histogram 2, stale_marker 1",
         ],
     ),
     (

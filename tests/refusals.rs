@@ -6,7 +6,9 @@ use prost::Message as _;
 use sluicegate::model::{BatchBuilder, Format, SeriesTable};
 use sluicegate::wire::remote_write::messages as v1;
 use sluicegate::wire::remote_write2::messages as v2;
-use sluicegate::wire::{Report, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront};
+use sluicegate::wire::{
+    Report, influx_line, metric_families, openmetrics, prometheus_text, remote_write, remote_write2, wavefront,
+};
 
 /// The first refusal: `line:column message`.
 fn refusal(format: Format, body: &[u8]) -> String {
@@ -210,7 +212,6 @@ fn of_remote_write() {
             "1:0 expected a timestamp within the years 1677 to 2262, found 9223372036854775807 ms",
         ),
         (metadata.encode_to_vec(), "0:0 expected metadata with the name of a metric family, found none"),
-        (vec![1 << 3 | 2, 9], "protobuf: the message ends inside of a field"),
     ];
     for (body, expected) in cases {
         assert_eq!(refusal(Format::RemoteWrite, &body), expected);
@@ -236,5 +237,117 @@ fn of_remote_write() {
     ];
     for (body, expected) in cases {
         assert_eq!(refusal(Format::RemoteWrite2, &body), expected);
+    }
+}
+
+/// A field of bytes, with its tag and length.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+}
+
+/// What is said of messages that cannot be walked to their end: the byte stands in the decompressed message.
+#[test]
+fn of_damaged_messages() {
+    let name = field(1, &[field(1, b"__name__"), field(2, b"a")].concat());
+    let good = field(1, &name);
+    let at = good.len();
+    let long = [0xff; 11];
+    let broken = |part: &[u8]| [good.clone(), field(1, &[&name, part].concat())].concat();
+    // Where the part begins: behind the good series, tag and length of its own, and the name.
+    let inside = at + 2 + name.len();
+    let end = "found the end of its message";
+    let cases = [
+        (vec![1 << 3 | 2, 9], format!("expected 9 more bytes of a field, {end}, at byte 0")),
+        ([&good[..], &[1 << 3 | 2, 9, 0]].concat(), format!("expected 8 more bytes of a field, {end}, at byte {at}")),
+        ([&good[..], &[0x88]].concat(), format!("expected 1 more bytes of a field, {end}, at byte {at}")),
+        ([&good[..], &[3 << 3 | 6]].concat(), format!("expected a wire type from 0 to 5, found 6, at byte {at}")),
+        ([&good[..], &[0, 1]].concat(), format!("expected a field number from 1 to 536870911, found 0, at byte {at}")),
+        (
+            [&good[..], &[0x80, 0x80, 0x80, 0x80, 0x10, 1]].concat(),
+            format!("expected a field number from 1 to 536870911, found a larger one, at byte {at}"),
+        ),
+        (
+            [&good[..], &[9 << 3 | 4]].concat(),
+            format!("expected a field, found the end of a group that never began, at byte {at}"),
+        ),
+        (
+            [&good[..], &long].concat(),
+            format!("expected a varint of at most 10 bytes, found a longer one, at byte {at}"),
+        ),
+        ([&good[..], &[1 << 3, 7]].concat(), format!("expected wire type 2 for field 1, found 0, at byte {at}")),
+        (
+            broken(&[2 << 3 | 2, 5, 1]),
+            format!("expected 4 more bytes of a field, {end}, at byte {inside}, in series 1"),
+        ),
+        (
+            broken(&field(2, &[1 << 3, 7])),
+            format!("expected wire type 1 for field 1, found 0, at byte {}, in series 1", inside + 2),
+        ),
+        (
+            broken(&field(2, &[2 << 3 | 1, 0, 0])),
+            format!("expected 6 more bytes of a field, {end}, at byte {}, in series 1", inside + 2),
+        ),
+        (
+            // Deltas of a histogram, packed.
+            broken(&field(4, &field(12, &[2, 0x80]))),
+            format!("expected 1 more bytes of a field, {end}, at byte {}, in series 1", inside + 5),
+        ),
+        (
+            broken(&field(4, &field(13, &[0; 9]))),
+            format!("expected 7 more bytes of a field, {end}, at byte {}, in series 1", inside + 12),
+        ),
+        (
+            broken(&field(4, &[12 << 3 | 5, 0, 0, 0, 0])),
+            format!("expected wire type 0 or 2 for field 12, found 5, at byte {}, in series 1", inside + 2),
+        ),
+        (
+            // A label behind a sample: the series is put in order in a copy, and its beginning is what is known.
+            broken(&[field(2, &[]), field(1, &[1 << 3 | 2, 7])].concat()),
+            format!("expected 7 more bytes of a field, {end}, at byte {}, in series 1", at + 2),
+        ),
+    ];
+    for (body, expected) in cases {
+        assert_eq!(refusal(Format::RemoteWrite, &body), format!("protobuf: {expected}"), "{body:x?}");
+    }
+
+    let symbols = [field(4, b""), field(4, b"__name__"), field(4, b"a")].concat();
+    let good = field(5, &[field(1, &[1, 2]), field(2, &[])].concat());
+    let at = symbols.len() + good.len();
+    let broken = |part: &[u8]| [&symbols[..], &good, &field(5, part)].concat();
+    let cases = [
+        (
+            [&symbols[..], &good, &[5 << 3 | 2, 9]].concat(),
+            format!("expected 9 more bytes of a field, {end}, at byte {at}"),
+        ),
+        (
+            broken(&field(1, &[1, 0x82])),
+            format!("expected 1 more bytes of a field, {end}, at byte {}, in series 1", at + 5),
+        ),
+        (
+            broken(&[field(1, &[1, 2]), field(2, &[2 << 3 | 2, 0])].concat()),
+            format!("expected wire type 0 for field 2, found 2, at byte {}, in series 1", at + 8),
+        ),
+        (
+            broken(&field(5, &[1 << 3 | 5, 0, 0, 0])),
+            format!("expected 1 more bytes of a field, {end}, at byte {}, in series 1", at + 4),
+        ),
+    ];
+    for (body, expected) in cases {
+        assert_eq!(refusal(Format::RemoteWrite2, &body), format!("protobuf: {expected}"), "{body:x?}");
+    }
+
+    let family = [&[3][..], &field(1, b"a")].concat();
+    let cases = [
+        ([&family[..], &[4, 1]].concat(), format!("expected 3 more bytes of a field, {end}, at byte 4, in family 1")),
+        (
+            [&family[..], &[2, 1 << 3, 7]].concat(),
+            "expected wire type 2 for field 1, found 0, at byte 5, in family 1".to_owned(),
+        ),
+    ];
+    for (body, expected) in cases {
+        let table = SeriesTable::default();
+        let mut out = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+        let error = metric_families::decode(&body, &metric_families::Options { now: 1 }, &mut out).unwrap_err();
+        assert_eq!(error.to_string(), format!("protobuf: {expected}"), "{body:x?}");
     }
 }

@@ -5,15 +5,15 @@
 
 use super::digest::{Digest, Identity, Labels, SOURCE_LABELS};
 use crate::model::Format;
-use crate::wire::protobuf::{DecodeError, Field, Fields};
+use crate::wire::protobuf::{Damage, Fault, Field, Fields};
 use memchr::memchr;
 
 /// A body that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ArrivalError {
     /// Not a protobuf message.
-    #[error(transparent)]
-    Protobuf(#[from] DecodeError),
+    #[error("protobuf: {0}")]
+    Protobuf(Fault),
     /// A reference that points nowhere.
     #[error("remote write 2.0: symbol {0} does not exist")]
     Symbol(u64),
@@ -23,6 +23,12 @@ pub enum ArrivalError {
     /// Nothing listens to that format here.
     #[error("there is no sink for {0}")]
     Format(&'static str),
+}
+
+impl From<Damage> for ArrivalError {
+    fn from(damage: Damage) -> Self {
+        Self::Protobuf(damage.fault)
+    }
 }
 
 /// Adds the samples of a plain body to the digest.
@@ -54,7 +60,7 @@ impl Series {
     }
 
     /// Fields 1 (value) and 2 (milliseconds), the same in both versions.
-    fn sample(&mut self, message: &[u8]) -> Result<(), DecodeError> {
+    fn sample(&mut self, message: &[u8]) -> Result<(), Damage> {
         let (mut value, mut milliseconds) = (0.0, 0);
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {
@@ -100,7 +106,7 @@ fn read_remote_write(body: &[u8], digest: &mut Digest) -> Result<(), ArrivalErro
     Ok(())
 }
 
-fn label<'a>(field: &Field<'a>) -> Result<[&'a [u8]; 2], DecodeError> {
+fn label<'a>(field: &Field<'a>) -> Result<[&'a [u8]; 2], Damage> {
     let mut parts: [&[u8]; 2] = [b"", b""];
     let mut fields = Fields::new(field.bytes()?);
     while let Some(field) = fields.next()? {

@@ -1,7 +1,7 @@
-//! Text exposition: whatever is taken can be written, and reads back as the same exposition.
+//! Text exposition: whatever is taken can be written, with every name as it was, and reads back as the same exposition.
 
 use crate::model::{Batch, BatchBuilder, Format, Loss, Losses, SampleFlags, SeriesTable};
-use crate::wire::prometheus_names::Style;
+use crate::wire::prometheus_names::{Alphabet, Style};
 use crate::wire::prometheus_text::{decode, encode};
 use crate::wire::{Report, SampleRef};
 
@@ -44,7 +44,12 @@ pub(super) fn exposed(batch: &Batch, format: Format, table: &SeriesTable) -> Vec
     } else {
         crate::wire::prometheus_text::encode::encode
     };
-    write(&mut exposed, &Style::default(), &|_| None, &mut out, &mut losses, &mut dropped);
+    let options = encode::Options { style: &Style::default(), alphabet: Alphabet::Utf8, families: &|_| None };
+    write(&mut exposed, &options, &mut out, &mut losses, &mut dropped);
+    for loss in [Loss::NameSanitised, Loss::LabelSanitised, Loss::LabelDropped] {
+        assert_eq!(losses.get(loss), 0, "{}: {}", loss.as_str(), text(&out));
+    }
+    assert_eq!(dropped.get(Loss::NameCollision), 0, "{}", text(&out));
     let (again, _) = decoded(&out, format, table);
     assert_eq!(again.refused(), 0, "{:?} in {}", again.first, text(&out));
     // A native histogram becomes its buckets.

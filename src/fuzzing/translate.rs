@@ -1,8 +1,9 @@
 //! Translations: every pair of formats keeps its books. A sample that was taken is written or counted as dropped; what is
-//! written is taken whole by its own format, is written the same again, and has the values that went in.
+//! written is taken whole by its own format, is written the same again, and has the values that went in. Within Prometheus's
+//! formats every name stays as it is.
 
 use crate::cli::translate::{Styles, Translation, translation, translation_as};
-use crate::model::{Format, Loss};
+use crate::model::{Dialect, Format, Loss};
 use crate::wire::compression::snappy;
 
 const NOW: i64 = 1_700_000_000_000_000_000;
@@ -54,6 +55,10 @@ pub fn translate(data: &[u8]) {
         assert_eq!(again.report.accepted, arrived, "{from:?} to {to:?}: {}", text(&there.bytes));
     } else if to != Format::OpenMetrics && !joins {
         assert!(again.report.accepted >= arrived, "{from:?} to {to:?}: {}", text(&there.bytes));
+    }
+    if [from, to].iter().all(|format| format.dialect() == Dialect::Prometheus) {
+        let altered = [Loss::NameSanitised, Loss::LabelSanitised].map(|loss| there.losses.get(loss));
+        assert_eq!(altered, [0, 0], "{from:?} to {to:?}: {}", text(&there.bytes));
     }
     if there.losses.total() + there.dropped.total() == 0 && one_for_one(&there, to) {
         let (before, after) = (values(from, &input), values(to, &there.bytes));

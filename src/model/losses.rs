@@ -76,6 +76,8 @@ losses! {
     TimestampTruncated = "timestamp_truncated",
     /// A 64-bit integer beyond 2^53 became a float, or one beyond 2^63 the largest signed one.
     IntegerRounded = "integer_rounded",
+    /// The payload of a NaN, which says more than that it is one.
+    NanPayload = "nan_payload",
     /// An integer or boolean became a number of another type and the same value, or a string became a label.
     FieldType = "field_type",
     /// Metric type, help or unit have no place in the format.

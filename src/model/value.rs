@@ -8,6 +8,13 @@ pub fn is_stale_marker(value: f64) -> bool {
     value.to_bits() == STALE_MARKER_BITS
 }
 
+/// Whether a NaN says more than that it is one, as R's missing value does. Languages write a mere NaN with a payload of 0, Go with
+/// 1, and processors with either sign.
+pub fn has_nan_payload(value: f64) -> bool {
+    const SIGN: u64 = 1 << 63;
+    value.is_nan() && !matches!(value.to_bits() & !SIGN, 0x7ff8_0000_0000_0000 | 0x7ff8_0000_0000_0001)
+}
+
 /// A sample's value, borrowed from its batch where it is large.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -160,5 +167,18 @@ impl NativeHistogram {
     /// Whether the histogram is the stale marker of its series.
     pub fn is_stale_marker(&self) -> bool {
         is_stale_marker(self.sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mere_nan_has_no_payload() {
+        let mere = [f64::NAN, -f64::NAN, f64::from_bits(0x7ff8_0000_0000_0001)];
+        assert!(mere.into_iter().chain([1.0, f64::INFINITY, f64::NEG_INFINITY]).all(|value| !has_nan_payload(value)));
+        let telling = [STALE_MARKER_BITS, 0x7ff0_0000_0000_07a2, 0xfff8_0000_0000_0002, u64::MAX];
+        assert!(telling.into_iter().all(|bits| has_nan_payload(f64::from_bits(bits))));
     }
 }

@@ -13,8 +13,8 @@ use crate::model::{
     Batch, Distribution, Exemplar, IdTable, Losses, NativeHistogram, Sample, SampleFlags, Series, SeriesId,
     SeriesTable, TimestampNs, Value,
 };
-use crate::wire::prometheus_names::Style;
-use crate::wire::prometheus_text::encode::Exposed;
+use crate::wire::prometheus_names::{Alphabet, Style};
+use crate::wire::prometheus_text::encode::{Exposed, Options};
 use crate::wire::{SampleRef, openmetrics, prometheus_text};
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -141,41 +141,54 @@ fn shown_as(id: SeriesId, batch: &Batch, table: &SeriesTable) -> Option<SeriesId
     if id.is_recalled() { table.adopt(&*batch.series(id, table)?).ok() } else { Some(id) }
 }
 
-/// The two text formats a scraper may ask for.
+/// The text format a scraper asks for, and which names it reads there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
-    /// Prometheus text 0.0.4.
-    PrometheusText,
+    /// Prometheus text.
+    PrometheusText(Alphabet),
     /// OpenMetrics 1.0.
-    OpenMetrics,
+    OpenMetrics(Alphabet),
 }
 
 impl Exposition {
-    /// What an `Accept` header asks for: OpenMetrics when it is named with at least the weight of the text format.
+    /// What an `Accept` header asks for: the range of the greatest weight, OpenMetrics before text, else legacy text. Names of
+    /// any UTF-8 are for ranges with `escaping=allow-utf-8`; every other escaping is answered as `underscores`.
+    ///
+    /// See <https://prometheus.io/docs/instrumenting/content_negotiation/>.
     pub fn negotiated(accept: Option<&str>) -> Self {
-        let weight = |wanted: &str| {
-            let ranges = accept.unwrap_or_default().split(',');
-            let matching = ranges.filter(|range| range.trim().to_ascii_lowercase().starts_with(wanted));
-            matching
-                .map(|range| {
-                    let q = range.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
-                    q.map_or(1.0, |q| q.trim().parse::<f32>().unwrap_or(0.0))
-                })
-                .fold(0.0, f32::max)
-        };
-        let open_metrics = weight("application/openmetrics-text");
-        if open_metrics > 0.0 && open_metrics >= weight("text/plain") {
-            Self::OpenMetrics
-        } else {
-            Self::PrometheusText
+        let ranges = accept.unwrap_or_default().split(',').filter_map(Self::of_range);
+        let weightiest = ranges.rev().max_by(|(left, asked), (right, other)| {
+            let is_open = |asked: &Self| matches!(asked, Self::OpenMetrics(_));
+            left.total_cmp(right).then(is_open(asked).cmp(&is_open(other)))
+        });
+        weightiest.map_or(Self::PrometheusText(Alphabet::Legacy), |(_, asked)| asked)
+    }
+
+    /// A media range with its weight; none when it is not of these formats, or not wanted.
+    fn of_range(range: &str) -> Option<(f32, Self)> {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next()?.to_ascii_lowercase();
+        let (mut weight, mut alphabet) = (1.0, Alphabet::Legacy);
+        for (key, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
+            match (key.trim_end(), value.trim_start()) {
+                ("q", value) => weight = value.parse().unwrap_or(0.0),
+                ("escaping", "allow-utf-8") => alphabet = Alphabet::Utf8,
+                _ => {}
+            }
         }
+        let asked = match &*media {
+            "text/plain" => Self::PrometheusText(alphabet),
+            "application/openmetrics-text" => Self::OpenMetrics(alphabet),
+            _ => return None,
+        };
+        (weight > 0.0).then_some((weight, asked))
     }
 
     /// The media type of an answer.
     pub const fn content_type(self) -> &'static str {
         match self {
-            Self::PrometheusText => "text/plain; version=0.0.4; charset=utf-8",
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::PrometheusText(alphabet) => prometheus_text::encode::content_type(alphabet),
+            Self::OpenMetrics(alphabet) => openmetrics::encode::content_type(alphabet),
         }
     }
 }
@@ -346,15 +359,13 @@ impl Latest {
             .collect();
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         let mut out = Vec::new();
-        let (style, families) = (Style::default(), |family: &str| table.family(family));
-        match exposition {
-            Exposition::PrometheusText => {
-                prometheus_text::encode::encode(&mut exposed, &style, &families, &mut out, &mut losses, &mut dropped);
-            }
-            Exposition::OpenMetrics => {
-                openmetrics::encode::encode(&mut exposed, &style, &families, &mut out, &mut losses, &mut dropped);
-            }
-        }
+        let (Exposition::PrometheusText(alphabet) | Exposition::OpenMetrics(alphabet)) = exposition;
+        let options = Options { style: &Style::default(), alphabet, families: &|family| table.family(family) };
+        let encode = match exposition {
+            Exposition::PrometheusText(_) => prometheus_text::encode::encode,
+            Exposition::OpenMetrics(_) => openmetrics::encode::encode,
+        };
+        encode(&mut exposed, &options, &mut out, &mut losses, &mut dropped);
         out
     }
 }
@@ -365,19 +376,50 @@ mod tests {
 
     #[test]
     fn the_heavier_format_is_exposed() {
+        use Alphabet::{Legacy, Utf8};
+        use Exposition::{OpenMetrics, PrometheusText};
+        let prometheus3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+            application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+            text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         let cases = [
-            (None, Exposition::PrometheusText),
-            (Some("*/*"), Exposition::PrometheusText),
-            (
-                Some("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"),
-                Exposition::OpenMetrics,
-            ),
-            (Some("application/openmetrics-text; version=1.0.0; q=0.2, text/plain;q=0.5"), Exposition::PrometheusText),
-            (Some("application/openmetrics-text;q=0"), Exposition::PrometheusText),
+            ("", PrometheusText(Legacy)),
+            ("*/*", PrometheusText(Legacy)),
+            ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", OpenMetrics(Legacy)),
+            ("application/openmetrics-text; version=1.0.0; q=0.2, text/plain;q=0.5", PrometheusText(Legacy)),
+            ("text/plain, application/openmetrics-text", OpenMetrics(Legacy)),
+            ("application/openmetrics-text;q=0", PrometheusText(Legacy)),
+            ("application/openmetrics-text;q=0;escaping=allow-utf-8", PrometheusText(Legacy)),
+            (prometheus3, OpenMetrics(Utf8)),
+            (&prometheus3.replace("allow-utf-8", "underscores"), OpenMetrics(Legacy)),
+            (&prometheus3.replace("allow-utf-8", "dots"), OpenMetrics(Legacy)),
+            (&prometheus3.replace("allow-utf-8", "values"), OpenMetrics(Legacy)),
+            ("text/plain; version=1.0.0; escaping=allow-utf-8", PrometheusText(Utf8)),
+            ("Text/Plain;escaping=allow-utf-8,text/plain;version=0.0.4", PrometheusText(Utf8)),
+            ("text/plain;version=0.0.4,text/plain;escaping=allow-utf-8;q=0.9", PrometheusText(Legacy)),
+            ("application/json;escaping=allow-utf-8,text/plain", PrometheusText(Legacy)),
         ];
         for (accept, expected) in cases {
-            assert_eq!(Exposition::negotiated(accept), expected, "{accept:?}");
+            assert_eq!(Exposition::negotiated(Some(accept)), expected, "{accept:?}");
         }
+        assert_eq!(Exposition::negotiated(None), PrometheusText(Legacy));
+    }
+
+    #[test]
+    fn names_beyond_the_legacy_alphabet_are_for_scrapers_that_read_quotes() {
+        use crate::model::{BatchBuilder, Format};
+        let table = SeriesTable::default();
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20);
+        let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+        let options = prometheus_text::decode::Options { now: 1, timestamp: None };
+        let body = b"# TYPE \"a.b\" gauge\n{\"a.b\",\"x.y\"=\"1\"} 3\nc 4\n";
+        assert_eq!(prometheus_text::decode::decode(body, &options, &mut builder).refused(), 0);
+        latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() }, &table);
+        let page = |exposition| String::from_utf8(latest.expose(exposition, &table, 0)).unwrap();
+        let legacy = "# TYPE a_b gauge\na_b{x_y=\"1\"} 3\nc 4\n";
+        assert_eq!(page(Exposition::PrometheusText(Alphabet::Legacy)), legacy);
+        assert_eq!(page(Exposition::PrometheusText(Alphabet::Utf8)).as_bytes(), body);
+        let open = format!("{}# EOF\n", std::str::from_utf8(body).unwrap());
+        assert_eq!(page(Exposition::OpenMetrics(Alphabet::Utf8)), open);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! Specification: <https://prometheus.io/docs/instrumenting/exposition_formats/>, message `io.prometheus.client`.
 
 use super::Report;
-use super::protobuf::{DecodeError, Fields, read_varint};
+use super::protobuf::{Damage, DecodeError, Fault, Fields, read_varint};
 use super::remote_write;
 use super::remote_write::histogram::Message as HistogramMessage;
 use crate::model::{
@@ -47,9 +47,10 @@ pub fn decode(body: &[u8], options: &Options, out: &mut BatchBuilder<'_>) -> Res
     let mut decoder = Decoder { out, report: Report::default(), now: options.now, index: 0, key: Vec::new() };
     match decoder.walk(body) {
         Ok(()) => Ok(decoder.report),
-        Err(error) => {
+        Err(damage) => {
+            let part = Some(("family", decoder.index));
             out.take_back(start);
-            Err(error)
+            Err(damage.within(body, part))
         }
     }
 }
@@ -73,19 +74,24 @@ struct Point<'m> {
 }
 
 impl Decoder<'_, '_> {
-    fn walk(&mut self, body: &[u8]) -> Result<(), DecodeError> {
+    fn walk(&mut self, body: &[u8]) -> Result<(), Damage> {
         let mut at = 0;
         while at < body.len() {
-            let length = usize::try_from(read_varint(body, &mut at)?).map_err(|_| DecodeError::Truncated)?;
-            let family = body[at..].get(..length).ok_or(DecodeError::Truncated)?;
-            at += length;
+            let place = &body[at..];
+            let length = read_varint(body, &mut at).map_err(|fault| fault.at(place))?;
+            let missing = length.saturating_sub((body.len() - at) as u64);
+            if missing > 0 {
+                return Err(Fault::truncated(missing).at(place));
+            }
+            let family = &body[at..at + length as usize];
+            at += family.len();
             self.family(family)?;
             self.index += 1;
         }
         Ok(())
     }
 
-    fn family(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+    fn family(&mut self, bytes: &[u8]) -> Result<(), Damage> {
         let (mut name, mut help, mut unit, mut metric_type) = (&b""[..], &b""[..], &b""[..], 0);
         let mut fields = Fields::new(bytes);
         while let Some(field) = fields.next()? {

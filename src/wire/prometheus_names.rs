@@ -3,18 +3,18 @@
 //! The alphabet is `[a-zA-Z_:][a-zA-Z0-9_:]*` for metrics and `[a-zA-Z_][a-zA-Z0-9_]*` for labels. Unless a [`Style`] says
 //! otherwise, every other character becomes one `_` (nothing is trimmed or collapsed, so that fewer names meet) and a leading
 //! digit gets a `_` in front. Series that came from Prometheus keep their names verbatim (UTF-8 names of Prometheus 3
-//! included) unless the format cannot carry them ([`Alphabet::Legacy`]).
+//! included) unless the reader does not take them ([`Alphabet::Legacy`]).
 
 use crate::model::{Dialect, Loss, LossSet, Series};
 use crate::wire::style::{self, Preset, one_of};
 use std::borrow::Cow;
 
-/// Which names the format written can carry.
+/// Which names the reader of what is written takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alphabet {
-    /// Any UTF-8: remote write.
+    /// Any UTF-8: remote write, and text exposition, which has such names in quotes.
     Utf8,
-    /// The alphabet above: text exposition.
+    /// The alphabet above: text exposition for scrapers that do not say that they read quotes.
     Legacy,
 }
 
@@ -50,7 +50,7 @@ pub enum NameCharacters {
     /// As Telegraf does: each becomes a `_`, but a first one goes, and so do all `_` at both ends of such a name, except in
     /// front of a digit.
     Trim,
-    /// They stay, where the format can carry them: remote write.
+    /// They stay.
     Keep,
 }
 
@@ -196,13 +196,22 @@ fn label_name<'a>(name: &'a str, dialect: Dialect, rule: NameCharacters, losses:
     (!clean.is_empty()).then_some(clean)
 }
 
+/// Whether a name is in the alphabet above, which has colons in names of metrics.
+pub(crate) fn is_plain(name: &str, colons: bool) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| is_legal(c, colons))
+}
+
+const fn is_legal(c: char, colons: bool) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || colons && c == ':'
+}
+
 /// The name in Prometheus's alphabet, or none when it is in it already or stays as it is.
 fn sanitised(name: &str, colons: bool, rule: NameCharacters) -> Option<String> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || colons && c == ':';
-    let leading_digit = name.starts_with(|c: char| c.is_ascii_digit());
-    if rule == NameCharacters::Keep || !leading_digit && name.chars().all(legal) {
+    if rule == NameCharacters::Keep || is_plain(name, colons) {
         return None;
     }
+    let legal = |c: char| is_legal(c, colons);
+    let leading_digit = name.starts_with(|c: char| c.is_ascii_digit());
     let replaced = |c: char| if legal(c) { c } else { '_' };
     if rule == NameCharacters::Trim {
         let behind = name.strip_prefix(|c: char| !legal(c) || c.is_ascii_digit()).unwrap_or(name);

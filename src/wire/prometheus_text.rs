@@ -52,7 +52,7 @@ mod tests {
         let series =
             "[a:1]{0,2}( |)(|\\{\\}|\\{(a|b_|\"é\"|\"\")(|=\"[ab\\\\n\"é]{0,4}\")(|, ?b=\"x\"|,b=\"\")[,} ]{0,2})";
         let tail = "[ \t]{0,2}(1|-2.5e3|NaN|[+-]{0,2}(inf|Infinity)|1e999|0x1|\\.5|[0-9.eE+-]{0,6})([ \t]{1,2}[0-9.eE+-]{0,22}|)";
-        let exemplar = "(| # \\{\\} 1| # \\{t=\"x\",?\\} 2( 3|)| # \\{\"t\"\\} 2| #)";
+        let exemplar = "(| # \\{\\} 1| # \\{__name__=\"x\"\\} 1| # \\{t=\"x\",?\\} 2( 3|)| # \\{\"t\"\\} 2| #)";
         let line = (series, tail, exemplar, "\n{1,2}")
             .prop_map(|(series, tail, exemplar, end)| series + &tail + &exemplar + &end);
         let other = prop_oneof![

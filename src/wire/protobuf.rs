@@ -7,36 +7,134 @@
 //! Specification: <https://protobuf.dev/programming-guides/encoding/>. Nothing here allocates while it reads, and nothing
 //! recurses.
 
-/// Why a protobuf message could not be walked to its end; nothing of it can be trusted then.
+use std::fmt;
+
+/// Why a protobuf message could not be walked to its end, and where; nothing of it can be trusted then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    /// What was expected and found.
+    pub fault: Fault,
+    /// The byte of the message, from 0, at which the field begins that is wrong; none when it is not known.
+    pub offset: Option<usize>,
+    /// The series or family that it is in, from 0; none when it is in none.
+    pub part: Option<(&'static str, usize)>,
+}
+
+impl std::error::Error for DecodeError {}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "protobuf: {}", self.fault)?;
+        if let Some(offset) = self.offset {
+            write!(f, ", at byte {offset}")?;
+        }
+        if let Some((part, index)) = self.part {
+            write!(f, ", in {part} {index}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a message: what was expected, what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
+pub enum Fault {
     /// A field reaches beyond the end of its message.
-    #[error("protobuf: the message ends inside of a field")]
-    Truncated,
+    #[error("expected {missing} more bytes of a field, found the end of its message")]
+    Truncated {
+        /// How many at least, up to the largest number there is here.
+        missing: u32,
+    },
     /// A varint of more than ten bytes.
-    #[error("protobuf: a varint has more than ten bytes")]
+    #[error("expected a varint of at most {VARINT_BYTES_MAX} bytes, found a longer one")]
     VarintTooLong,
     /// Field number 0, or one that does not fit 29 bits.
-    #[error("protobuf: a field number is 0 or too large")]
-    FieldNumber,
+    #[error("expected a field number from 1 to {FIELD_NUMBER_MAX}, found {}", if *is_zero { "0" } else { "a larger one" })]
+    FieldNumber {
+        /// Which of the two.
+        is_zero: bool,
+    },
     /// Wire types 6 and 7 do not exist.
-    #[error("protobuf: wire type {0} does not exist")]
+    #[error("expected a wire type from 0 to 5, found {0}")]
     WireType(u8),
     /// A group's end without its beginning.
-    #[error("protobuf: a group ends that never began")]
+    #[error("expected a field, found the end of a group that never began")]
     GroupEnd,
     /// A known field in a wire type that its declaration does not allow.
-    #[error("protobuf: field {field} has the wrong wire type")]
+    #[error("expected wire type {expected}{} for field {field}, found {found}", if *or_packed { " or 2" } else { "" })]
     WrongWireType {
         /// The field's number in its message.
         field: u32,
+        /// What is declared.
+        expected: u8,
+        /// Whether it is repeated, and may be packed.
+        or_packed: bool,
+        /// What was sent.
+        found: u8,
     },
     /// A symbol table longer than the gateway takes.
-    #[error("remote write: more than {symbols_max} symbols in one request")]
+    #[error("expected at most {symbols_max} symbols in one request, found more")]
     TooManySymbols {
         /// The bound.
-        symbols_max: usize,
+        symbols_max: u32,
     },
+}
+
+impl Fault {
+    #[cold]
+    pub(crate) fn truncated(missing: u64) -> Self {
+        Self::Truncated { missing: u32::try_from(missing).unwrap_or(u32::MAX) }
+    }
+
+    /// The same with its place: some bytes of the message that is decoded, as they lie in memory. What that means is worked out
+    /// when the message is known ([`Damage::within`]), so that walking it costs nothing for it.
+    #[cold]
+    pub(crate) fn at(self, place: &[u8]) -> Damage {
+        Damage { fault: self, address: place.as_ptr().addr() }
+    }
+}
+
+/// A fault and where in memory it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("protobuf: {fault}")]
+pub(crate) struct Damage {
+    pub(crate) fault: Fault,
+    address: usize,
+}
+
+impl Damage {
+    /// Where it is in a message, and in which of its parts.
+    #[cold]
+    pub(crate) fn within(self, message: &[u8], part: Option<(&'static str, usize)>) -> DecodeError {
+        DecodeError { fault: self.fault, offset: self.offset(message), part }
+    }
+
+    /// Where it is in a request, whose series are that field.
+    #[cold]
+    pub(crate) fn within_request(self, request: &[u8], series: u32) -> DecodeError {
+        let mut fields = Fields::new(request);
+        let mut index = 0;
+        let part = self.offset(request).and_then(|offset| {
+            loop {
+                let start = fields.at;
+                let is_series = fields.next().ok()??.number == series;
+                if start < offset && offset < fields.at {
+                    return is_series.then_some(("series", index));
+                }
+                index += usize::from(is_series);
+            }
+        });
+        self.within(request, part)
+    }
+
+    /// The same when a copy of that part was decoded: it is somewhere in there.
+    #[cold]
+    pub(crate) fn somewhere_in(self, part: &[u8]) -> Self {
+        self.fault.at(part)
+    }
+
+    fn offset(self, message: &[u8]) -> Option<usize> {
+        self.address.checked_sub(message.as_ptr().addr()).filter(|offset| *offset < message.len())
+    }
 }
 
 /// A field's payload, by wire type.
@@ -49,78 +147,93 @@ pub(crate) enum Payload<'a> {
     Group,
 }
 
+impl Payload<'_> {
+    const fn wire_type(self) -> u8 {
+        match self {
+            Self::Varint(_) => 0,
+            Self::Fixed64(_) => 1,
+            Self::Bytes(_) => 2,
+            Self::Group => 3,
+            Self::Fixed32 => 5,
+        }
+    }
+}
+
 /// One field of a message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Field<'a> {
     pub(crate) number: u32,
     pub(crate) payload: Payload<'a>,
+    /// Where in memory it begins.
+    address: usize,
 }
 
 impl<'a> Field<'a> {
     #[inline]
-    pub(crate) fn bytes(&self) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn bytes(&self) -> Result<&'a [u8], Damage> {
         match self.payload {
             Payload::Bytes(bytes) => Ok(bytes),
-            _ => Err(self.wrong()),
+            _ => Err(self.wrong(2, false)),
         }
     }
 
     #[inline]
-    pub(crate) fn varint(&self) -> Result<u64, DecodeError> {
+    pub(crate) fn varint(&self) -> Result<u64, Damage> {
         match self.payload {
             Payload::Varint(value) => Ok(value),
-            _ => Err(self.wrong()),
+            _ => Err(self.wrong(0, false)),
         }
     }
 
     #[inline]
-    pub(crate) fn double(&self) -> Result<f64, DecodeError> {
+    pub(crate) fn double(&self) -> Result<f64, Damage> {
         match self.payload {
             Payload::Fixed64(bits) => Ok(f64::from_bits(bits)),
-            _ => Err(self.wrong()),
+            _ => Err(self.wrong(1, false)),
         }
     }
 
-    pub(crate) fn sint32(&self) -> Result<i32, DecodeError> {
+    pub(crate) fn sint32(&self) -> Result<i32, Damage> {
         // A 32-bit field keeps the low half of a longer varint.
         Ok(from_zigzag(u64::from(self.varint()? as u32)) as i32)
     }
 
     /// A repeated varint field, packed or not.
     #[inline]
-    pub(crate) fn varints(&self, mut each: impl FnMut(u64)) -> Result<(), DecodeError> {
+    pub(crate) fn varints(&self, mut each: impl FnMut(u64)) -> Result<(), Damage> {
         match self.payload {
             Payload::Varint(value) => each(value),
             Payload::Bytes(bytes) => {
                 let mut at = 0;
                 while at < bytes.len() {
-                    each(read_varint(bytes, &mut at)?);
+                    each(read_varint(bytes, &mut at).map_err(|fault| fault.at(&bytes[at..]))?);
                 }
             }
-            _ => return Err(self.wrong()),
+            _ => return Err(self.wrong(0, true)),
         }
         Ok(())
     }
 
     /// A repeated double field, packed or not.
-    pub(crate) fn doubles(&self, values: &mut Vec<f64>) -> Result<(), DecodeError> {
+    pub(crate) fn doubles(&self, values: &mut Vec<f64>) -> Result<(), Damage> {
         match self.payload {
             Payload::Fixed64(bits) => values.push(f64::from_bits(bits)),
             Payload::Bytes(bytes) => {
                 let (chunks, rest) = bytes.as_chunks::<8>();
                 if !rest.is_empty() {
-                    return Err(DecodeError::Truncated);
+                    return Err(Fault::truncated(8 - rest.len() as u64).at(rest));
                 }
                 values.extend(chunks.iter().map(|chunk| f64::from_le_bytes(*chunk)));
             }
-            _ => return Err(self.wrong()),
+            _ => return Err(self.wrong(1, true)),
         }
         Ok(())
     }
 
     #[cold]
-    fn wrong(&self) -> DecodeError {
-        DecodeError::WrongWireType { field: self.number }
+    fn wrong(self, expected: u8, or_packed: bool) -> Damage {
+        let (field, found) = (self.number, self.payload.wire_type());
+        Damage { fault: Fault::WrongWireType { field, expected, or_packed, found }, address: self.address }
     }
 }
 
@@ -138,14 +251,23 @@ impl<'a> Fields<'a> {
 
     /// The next field; none at the end of the message.
     #[inline]
-    pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, DecodeError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, Damage> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }
+        let address = self.bytes.as_ptr().addr() + self.at;
+        match self.field() {
+            Ok((number, payload)) => Ok(Some(Field { number, payload, address })),
+            Err(fault) => Err(Damage { fault, address }),
+        }
+    }
+
+    #[inline]
+    fn field(&mut self) -> Result<(u32, Payload<'a>), Fault> {
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).unwrap_or(0);
+        let number = u32::try_from(tag >> 3).unwrap_or(u32::MAX);
         if number == 0 || number > FIELD_NUMBER_MAX {
-            return Err(DecodeError::FieldNumber);
+            return Err(Fault::FieldNumber { is_zero: number == 0 });
         }
         let payload = match (tag & 7) as u8 {
             0 => Payload::Varint(self.varint()?),
@@ -158,44 +280,46 @@ impl<'a> Fields<'a> {
                 self.skip_group()?;
                 Payload::Group
             }
-            4 => return Err(DecodeError::GroupEnd),
+            4 => return Err(Fault::GroupEnd),
             5 => {
                 let _: [u8; 4] = self.array()?;
                 Payload::Fixed32
             }
-            other => return Err(DecodeError::WireType(other)),
+            other => return Err(Fault::WireType(other)),
         };
-        Ok(Some(Field { number, payload }))
+        Ok((number, payload))
     }
 
     #[inline]
-    fn varint(&mut self) -> Result<u64, DecodeError> {
+    fn varint(&mut self) -> Result<u64, Fault> {
         read_varint(self.bytes, &mut self.at)
     }
 
     #[inline]
-    fn take(&mut self, length: u64) -> Result<&'a [u8], DecodeError> {
-        let length = usize::try_from(length).map_err(|_| DecodeError::Truncated)?;
+    fn take(&mut self, length: u64) -> Result<&'a [u8], Fault> {
         let rest = &self.bytes[self.at..];
-        let taken = rest.get(..length).ok_or(DecodeError::Truncated)?;
-        self.at += length;
-        Ok(taken)
+        if length > rest.len() as u64 {
+            return Err(Fault::truncated(length - rest.len() as u64));
+        }
+        self.at += length as usize;
+        Ok(&rest[..length as usize])
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let taken = self.bytes[self.at..].first_chunk::<N>().ok_or(DecodeError::Truncated)?;
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let rest = &self.bytes[self.at..];
+        let taken = rest.first_chunk::<N>().ok_or_else(|| Fault::truncated((N - rest.len()) as u64))?;
         self.at += N;
         Ok(*taken)
     }
 
     #[cold]
-    fn skip_group(&mut self) -> Result<(), DecodeError> {
+    fn skip_group(&mut self) -> Result<(), Fault> {
         let mut depth = 1_usize;
         while depth > 0 {
             let tag = self.varint()?;
             if tag >> 3 == 0 {
-                return Err(DecodeError::FieldNumber);
+                return Err(Fault::FieldNumber { is_zero: true });
             }
             match (tag & 7) as u8 {
                 0 => drop(self.varint()?),
@@ -207,7 +331,7 @@ impl<'a> Fields<'a> {
                 3 => depth += 1,
                 4 => depth -= 1,
                 5 => drop(self.array::<4>()?),
-                other => return Err(DecodeError::WireType(other)),
+                other => return Err(Fault::WireType(other)),
             }
         }
         Ok(())
@@ -220,7 +344,7 @@ const VARINT_BYTES_MAX: usize = 10;
 
 /// Reads a varint; bits past the 64th are dropped.
 #[inline]
-pub(crate) fn read_varint(bytes: &[u8], at: &mut usize) -> Result<u64, DecodeError> {
+pub(crate) fn read_varint(bytes: &[u8], at: &mut usize) -> Result<u64, Fault> {
     match bytes.get(*at..).unwrap_or_default() {
         [byte, ..] if *byte < 0x80 => {
             *at += 1;
@@ -234,7 +358,7 @@ pub(crate) fn read_varint(bytes: &[u8], at: &mut usize) -> Result<u64, DecodeErr
     }
 }
 
-fn read_long_varint(bytes: &[u8], at: &mut usize) -> Result<u64, DecodeError> {
+fn read_long_varint(bytes: &[u8], at: &mut usize) -> Result<u64, Fault> {
     let mut value = 0_u64;
     for (index, byte) in bytes[*at..].iter().take(VARINT_BYTES_MAX).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);
@@ -243,7 +367,7 @@ fn read_long_varint(bytes: &[u8], at: &mut usize) -> Result<u64, DecodeError> {
             return Ok(value);
         }
     }
-    Err(if bytes.len() - *at < VARINT_BYTES_MAX { DecodeError::Truncated } else { DecodeError::VarintTooLong })
+    Err(if bytes.len() - *at < VARINT_BYTES_MAX { Fault::truncated(1) } else { Fault::VarintTooLong })
 }
 
 /// The signed number of a zigzag-encoded varint.
@@ -297,7 +421,7 @@ pub(crate) const fn to_zigzag(value: i64) -> u64 {
 mod tests {
     use super::*;
 
-    fn walk(bytes: &[u8]) -> Result<usize, DecodeError> {
+    fn walk(bytes: &[u8]) -> Result<usize, Damage> {
         let mut fields = Fields::new(bytes);
         let mut count = 0;
         while fields.next()?.is_some() {
@@ -308,25 +432,26 @@ mod tests {
 
     #[test]
     fn messages_are_walked_to_their_end_or_refused() {
-        let cases: [(&[u8], Result<usize, DecodeError>); 15] = [
+        let truncated = |missing| Fault::Truncated { missing };
+        let cases: [(&[u8], Result<usize, Fault>); 15] = [
             (b"", Ok(0)),
             (&[0x08, 0x01, 0x12, 0x02, 1, 2], Ok(2)),
             (&[0x88, 0x80, 0x00, 0x01], Ok(1)),
             (&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], Ok(1)),
-            (&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0], Err(DecodeError::VarintTooLong)),
-            (&[0x08], Err(DecodeError::Truncated)),
-            (&[0x08, 0x80], Err(DecodeError::Truncated)),
-            (&[0x12, 0xff, 0xff, 0xff, 0xff, 0x0f, 0], Err(DecodeError::Truncated)),
-            (&[0x09, 0, 0], Err(DecodeError::Truncated)),
-            (&[0x02, 0x00], Err(DecodeError::FieldNumber)),
-            (&[0x0e], Err(DecodeError::WireType(6))),
-            (&[0x1c], Err(DecodeError::GroupEnd)),
+            (&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0], Err(Fault::VarintTooLong)),
+            (&[0x08], Err(truncated(1))),
+            (&[0x08, 0x80], Err(truncated(1))),
+            (&[0x12, 0xff, 0xff, 0xff, 0xff, 0x0f, 0], Err(truncated(u32::MAX - 1))),
+            (&[0x09, 0, 0], Err(truncated(6))),
+            (&[0x02, 0x00], Err(Fault::FieldNumber { is_zero: true })),
+            (&[0x0e], Err(Fault::WireType(6))),
+            (&[0x1c], Err(Fault::GroupEnd)),
             (&[0x1b, 0x08, 0x01, 0x2b, 0x2c, 0x1c, 0x08, 0x01], Ok(2)),
-            (&[0x1b, 0x08, 0x01], Err(DecodeError::Truncated)),
+            (&[0x1b, 0x08, 0x01], Err(truncated(1))),
             (&[0x1b, 0x08, 0x01, 0x24], Ok(1)),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(walk(bytes), expected, "{bytes:x?}");
+            assert_eq!(walk(bytes).map_err(|damage| damage.fault), expected, "{bytes:x?}");
         }
     }
 

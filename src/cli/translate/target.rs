@@ -8,10 +8,11 @@ use crate::model::{
 };
 use crate::output::encoding::Encoding;
 use crate::output::memo::Memo;
-use crate::wire::prometheus_text::encode::Exposed;
+use crate::wire::prometheus_names::{self, Alphabet};
+use crate::wire::prometheus_text::encode::{Exposed, Options};
+use crate::wire::prometheus_text::grammar::declared_name;
 use crate::wire::{
-    SampleRef, compression, influx_line, openmetrics, prometheus_names, prometheus_text, remote_write, remote_write2,
-    wavefront,
+    SampleRef, compression, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -230,7 +231,7 @@ struct Exposition {
     style: prometheus_names::Style,
     group: Vec<Arc<Decoded>>,
     bytes: usize,
-    declared: HashSet<Box<[u8]>>,
+    declared: HashSet<Box<str>>,
     account: Account,
 }
 
@@ -286,15 +287,17 @@ impl Exposition {
 
     /// Removes the declarations of families that an earlier group had.
     fn declare_once(&mut self, out: &mut Vec<u8>) {
-        let mut fresh: HashSet<Box<[u8]>> = HashSet::new();
+        let mut fresh: HashSet<Box<str>> = HashSet::new();
         let mut kept = Vec::with_capacity(if self.declared.is_empty() { 0 } else { out.len() });
         for line in out.split_inclusive(|byte| *byte == b'\n') {
-            let family = line.strip_prefix(b"# ").and_then(|words| words.split(|byte| *byte == b' ').nth(1));
-            if family.is_some_and(|family| self.declared.contains(family)) {
-                continue;
-            }
-            if let Some(family) = family.filter(|_| fresh.len() + self.declared.len() < DECLARED_MAX) {
-                fresh.insert(family.into());
+            let family = line.strip_prefix(b"# ").and_then(|words| declared_name(words.get(5..)?).ok());
+            if let Some((_, family)) = family {
+                if self.declared.contains(&*family) {
+                    continue;
+                }
+                if fresh.len() + self.declared.len() < DECLARED_MAX {
+                    fresh.insert(family.into());
+                }
             }
             if !self.declared.is_empty() {
                 kept.extend_from_slice(line);
@@ -348,10 +351,10 @@ fn encode(
     altered: &mut Losses,
     dropped: &mut Losses,
 ) {
-    let families = |family: &str| table?.family(family);
+    let options = Options { style, alphabet: Alphabet::Utf8, families: &|family| table?.family(family) };
     match to {
-        Format::OpenMetrics => openmetrics::encode::encode(exposed, style, &families, out, altered, dropped),
-        _ => prometheus_text::encode::encode(exposed, style, &families, out, altered, dropped),
+        Format::OpenMetrics => openmetrics::encode::encode(exposed, &options, out, altered, dropped),
+        _ => prometheus_text::encode::encode(exposed, &options, out, altered, dropped),
     }
 }
 

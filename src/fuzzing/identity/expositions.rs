@@ -8,6 +8,16 @@ fn label_value() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["x", "é", " ", "\\\\", "\\\"", "\\n", "a=b,c}"]).prop_map(str::to_owned)
 }
 
+/// What stands behind the beginning of a family's name, escaped: plain, or what makes the name stand in quotes.
+fn tail() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["", "", "_x:y", ".b", " é", "{}=,#", "\\\\", "\\\"", "\\n_created"])
+}
+
+/// The name of a label, as written.
+fn label_name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "_", "\"a.b\"", "\"a:b\"", "\"1\"", "\"\\\"=,}\"", "\"\\\\\\n \""])
+}
+
 #[derive(Clone, Debug)]
 struct Point {
     numbers: Vec<String>,
@@ -38,6 +48,8 @@ const TYPES: [&str; 8] = ["unknown", "gauge", "counter", "histogram", "gaugehist
 #[derive(Clone, Debug)]
 pub(super) struct Family {
     pub(super) metric_type: &'static str,
+    tail: &'static str,
+    label: &'static str,
     help: &'static str,
     unit: bool,
     bounds: Vec<&'static str>,
@@ -47,15 +59,17 @@ pub(super) struct Family {
 
 pub(super) fn families() -> impl Strategy<Value = Vec<Family>> {
     let parts = (
-        prop::sample::select(&TYPES),
+        (prop::sample::select(&TYPES), tail(), label_name()),
         prop::sample::select(vec!["", "h", "a \\\\ b\\nc é"]),
         any::<bool>(),
         edges(&["-1", "0.10", "0.25", "1", "1.50", "1e1"]),
         edges(&["0", "0.50", "0.9", "0.990", "1.0"]),
         prop::collection::vec(point(), 1..4),
     );
-    let family = parts.prop_map(|(metric_type, help, unit, bounds, quantiles, points)| Family {
+    let family = parts.prop_map(|((metric_type, tail, label), help, unit, bounds, quantiles, points)| Family {
         metric_type,
+        tail,
+        label,
         help,
         unit,
         bounds,
@@ -88,7 +102,9 @@ pub(super) fn exposition(families: &[Family], openmetrics: bool) -> String {
     let mut text = String::new();
     for (number, family) in families.iter().enumerate() {
         let unit = openmetrics && family.unit;
-        let name = format!("f{number}{}", if unit { "_seconds" } else { "" });
+        let stem = format!("f{number}{}{}", family.tail, if unit { "_seconds" } else { "" });
+        let plain = family.tail.chars().all(|c| c.is_alphanumeric() && c.is_ascii() || ['_', ':'].contains(&c));
+        let name = if plain { stem.clone() } else { format!("\"{stem}\"") };
         if !family.help.is_empty() {
             text += &format!("# HELP {name} {}\n", family.help);
         }
@@ -98,9 +114,10 @@ pub(super) fn exposition(families: &[Family], openmetrics: bool) -> String {
             text += &format!("# UNIT {name} seconds\n");
         }
         for (at, point) in family.points.iter().enumerate() {
-            let labels = |own: Option<(&str, &str)>| {
+            let series = |suffix: &str, own: Option<(&str, &str)>| {
                 let own = own.map_or(String::new(), |(name, value)| format!(",{name}=\"{value}\""));
-                format!("{{a=\"{at}{}\"{own}}}", point.label)
+                let labels = format!("{}=\"{at}{}\"{own}", family.label, point.label);
+                if plain { format!("{stem}{suffix}{{{labels}}}") } else { format!("{{\"{stem}{suffix}\",{labels}}}") }
             };
             let timestamp = match point.timestamp {
                 None => String::new(),
@@ -108,15 +125,15 @@ pub(super) fn exposition(families: &[Family], openmetrics: bool) -> String {
                 Some(milliseconds) => format!(" {milliseconds}"),
             };
             for ((suffix, own, may), number) in lines(family, openmetrics).into_iter().zip(&point.numbers) {
-                text += &format!("{name}{suffix}{} {number}{timestamp}", labels(own));
+                text += &format!("{} {number}{timestamp}", series(suffix, own));
                 if let (true, Some(exemplar)) = (may && openmetrics, &point.exemplar) {
-                    text += &format!(" # {{t=\"{exemplar}\"}} {number}{timestamp}");
+                    text += &format!(" # {{{}=\"{exemplar}\"}} {number}{timestamp}", family.label);
                 }
                 text.push('\n');
             }
             let can_start = openmetrics && ["counter", "histogram", "summary"].contains(&family.metric_type);
             if let (true, Some(start)) = (can_start, point.start) {
-                text += &format!("{name}_created{} {}{timestamp}\n", labels(None), seconds(i64::from(start)));
+                text += &format!("{} {}{timestamp}\n", series("_created", None), seconds(i64::from(start)));
             }
         }
     }

@@ -8,6 +8,7 @@
 //! Everything but number and time is worked out once a series ([`lines`]), and put in order there; samples are sorted by integers.
 
 mod lines;
+mod names;
 mod writer;
 
 use super::grammar::Flavour;
@@ -15,7 +16,7 @@ use crate::model::is_stale_marker;
 use crate::model::{Exemplar, Loss, Losses, Metadata, MetricType, SampleFlags, Series, Value};
 use crate::wire::SampleRef;
 use crate::wire::classic::{count_and_sum, cumulative_buckets};
-use crate::wire::prometheus_names::Style;
+use crate::wire::prometheus_names::{Alphabet, Style};
 use lines::{Line, Lines, Part};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -60,11 +61,21 @@ struct Row<'a> {
 
 type Families<'f> = &'f dyn Fn(&str) -> Option<Arc<Metadata>>;
 
+/// How an exposition is written.
+#[derive(Clone, Copy)]
+pub struct Options<'f> {
+    /// How series of other dialects are named.
+    pub style: &'f Style,
+    /// Which names the reader takes; those beyond the legacy alphabet stand in quotes.
+    pub alphabet: Alphabet,
+    /// Knows metadata that came apart from series, by family name.
+    pub families: Families<'f>,
+}
+
 /// Writes an exposition in that flavour.
 pub(crate) fn write(
     samples: &mut Vec<Exposed<'_>>,
-    families: Families<'_>,
-    style: &Style,
+    options: &Options<'_>,
     flavour: Flavour,
     out: &mut Vec<u8>,
     losses: &mut Losses,
@@ -80,8 +91,8 @@ pub(crate) fn write(
             declarations.entry(&metadata.family).or_insert(metadata);
         }
     }
-    let known = |name: &str| declarations.get(name).map(|known| Arc::clone(known)).or_else(|| families(name));
-    let mut lines = Lines::new(&known, style, flavour);
+    let known = |name: &str| declarations.get(name).map(|known| Arc::clone(known)).or_else(|| (options.families)(name));
+    let mut lines = Lines::new(Options { families: &known, ..*options }, flavour);
     let mut rows = Vec::with_capacity(samples.len());
     for exposed in samples.drain(..) {
         if exposed.sample.flags.contains(SampleFlags::STRING_AS_LABEL) {
@@ -100,7 +111,8 @@ pub(crate) fn write(
         let line = &lines[row.line];
         (line.metric, row.written, line.rank)
     });
-    let mut writer = Writer { flavour, lines: &lines, out, losses, dropped };
+    let alphabet = options.alphabet;
+    let mut writer = Writer { flavour, alphabet, lines: &lines, out, losses, dropped };
     for family in rows.chunk_by(|left, right| lines[left.line].family == lines[right.line].family) {
         writer.family(family);
     }

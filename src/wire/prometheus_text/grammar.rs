@@ -70,14 +70,14 @@ pub(crate) fn series(line: &[u8], flavour: Flavour) -> Result<(&[u8], SeriesText
     if bare.is_none() && items.is_none() {
         return Err(Fault::new(line, Refusal::InvalidName, "a metric name or `{`"));
     }
-    let (name, labels) = sort_items(line, bare, items.unwrap_or_default())?;
+    let (name, labels) = sort_items(line, bare, items.unwrap_or_default(), Some("__name__"))?;
     Ok((rest, SeriesText { name, labels }))
 }
 
 /// Parses the labels of an exemplar, braces included.
 pub(crate) fn exemplar_labels(input: &[u8]) -> Result<(&[u8], Vec<Label<'_>>), Fault<'_>> {
     let (rest, items) = label_block(input, Flavour::OpenMetrics).map_err(fault)?;
-    let (_, labels) = sort_items(input, Some(b"exemplar"), items)?;
+    let (_, labels) = sort_items(input, Some(b"exemplar"), items, None)?;
     Ok((rest, labels))
 }
 
@@ -90,10 +90,12 @@ pub(crate) fn declared_name(input: &[u8]) -> Result<(&[u8], Cow<'_, str>), Fault
     })
 }
 
+/// The name of the metric and the labels, of which `reserved` says the name over again.
 fn sort_items<'a>(
     line: &'a [u8],
     bare: Option<&'a [u8]>,
     items: Vec<Item<'a>>,
+    reserved: Option<&str>,
 ) -> Result<(Cow<'a, str>, Vec<Label<'a>>), Fault<'a>> {
     let mut name = bare.map(ascii);
     let mut labels: Vec<Label<'a>> = Vec::with_capacity(items.len());
@@ -109,7 +111,7 @@ fn sort_items<'a>(
             Item::Label(at, (label, _)) if label.is_empty() => {
                 return Err(Fault::new(at, Refusal::InvalidLabel, "a label name that is not empty"));
             }
-            Item::Label(at, (label, _)) if label == "__name__" => {
+            Item::Label(at, (label, _)) if Some(&*label) == reserved => {
                 return Err(Fault::new(at, Refusal::DuplicateLabel, "the metric name in front, not as a label too"));
             }
             Item::Label(_, label) => labels.push(label),

@@ -74,7 +74,8 @@ impl Input<'_> {
     fn row(&mut self) -> Option<Row> {
         let bare = if self.rest.starts_with(b"{") { None } else { Some(self.name(true)?) };
         self.blanks();
-        let (name, labels) = if self.rest.starts_with(b"{") { self.labels(bare)? } else { (bare?, Vec::new()) };
+        let (name, labels) =
+            if self.rest.starts_with(b"{") { self.labels(bare, "__name__")? } else { (bare?, Vec::new()) };
         if self.strict && !self.eat(b" ") {
             return None;
         }
@@ -88,7 +89,7 @@ impl Input<'_> {
                 timestamp = Some(seconds(&self.word())?);
             }
             if self.eat(b" # ") {
-                self.labels(Some("exemplar".to_owned()))?;
+                self.labels(Some("exemplar".to_owned()), "")?;
                 let spaced = self.eat(b" ");
                 value(&self.word()).filter(|_| spaced)?;
                 if self.eat(b" ") {
@@ -103,8 +104,8 @@ impl Input<'_> {
         self.rest.is_empty().then(|| Row { series: format!("{name} {labels:?}"), bits, timestamp })
     }
 
-    /// A label block; the metric name stands before it or inside.
-    fn labels(&mut self, mut metric: Option<String>) -> Option<(String, Labels)> {
+    /// A label block without a label of that name; the metric name stands before it or inside.
+    fn labels(&mut self, mut metric: Option<String>, reserved: &str) -> Option<(String, Labels)> {
         let mut labels = Labels::new();
         let mut more = self.eat(b"{");
         self.blanks();
@@ -115,7 +116,7 @@ impl Input<'_> {
             self.blanks();
             if self.eat(b"=") {
                 self.blanks();
-                let value = self.string().filter(|_| named && name != "__name__")?;
+                let value = self.string().filter(|_| named && name != reserved)?;
                 labels.push((name, value));
                 self.blanks();
             } else if quoted && named && metric.is_none() {

@@ -10,11 +10,11 @@ use crate::model::{
     TimestampNs, Value,
 };
 use crate::wire::Report;
-use crate::wire::protobuf::{Field, Fields, put_bytes_field, read_varint};
+use crate::wire::protobuf::{Damage, Field, Fields, put_bytes_field, read_varint};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub use crate::wire::protobuf::DecodeError;
+pub use crate::wire::protobuf::{DecodeError, Fault};
 
 /// Nothing to choose yet.
 #[derive(Clone, Debug, Default)]
@@ -49,12 +49,12 @@ pub(crate) type RawLabel<'a> = (&'a [u8], &'a [u8]);
 /// Why a series, or the whole message, is not taken.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    Damaged(DecodeError),
+    Damaged(Damage),
     Refused(Refusal, String),
 }
 
-impl From<DecodeError> for Trouble {
-    fn from(error: DecodeError) -> Self {
+impl From<Damage> for Trouble {
+    fn from(error: Damage) -> Self {
         Self::Damaged(error)
     }
 }
@@ -65,12 +65,15 @@ pub fn decode(body: &[u8], _options: &Options, out: &mut BatchBuilder<'_>) -> Re
     let mut request = Request { out, decoded: Decoded::default(), index: 0 };
     match request.walk(body) {
         Ok(()) => Ok(request.decoded),
-        Err(error) => {
+        Err(damage) => {
             out.take_back(start);
-            Err(error)
+            Err(damage.within_request(body, SERIES))
         }
     }
 }
+
+/// The field of the series.
+const SERIES: u32 = 1;
 
 struct Request<'o, 't> {
     out: &'o mut BatchBuilder<'t>,
@@ -80,11 +83,11 @@ struct Request<'o, 't> {
 }
 
 impl Request<'_, '_> {
-    fn walk(&mut self, body: &[u8]) -> Result<(), DecodeError> {
+    fn walk(&mut self, body: &[u8]) -> Result<(), Damage> {
         let mut fields = Fields::new(body);
         while let Some(field) = fields.next()? {
             match field.number {
-                1 => {
+                SERIES => {
                     self.series(field.bytes()?)?;
                     self.index += 1;
                 }
@@ -96,7 +99,7 @@ impl Request<'_, '_> {
         Ok(())
     }
 
-    fn series(&mut self, message: &[u8]) -> Result<(), DecodeError> {
+    fn series(&mut self, message: &[u8]) -> Result<(), Damage> {
         let mark = (self.out.mark(), self.decoded.written);
         let taken = match self.expected(message) {
             Some((series, rest)) => self.samples(series, rest)?,
@@ -125,7 +128,7 @@ impl Request<'_, '_> {
     }
 
     /// Takes the samples of the series with those label fields; false when there are more label fields in `rest`.
-    fn named_by(&mut self, block: &[u8], rest: &[u8]) -> Result<bool, DecodeError> {
+    fn named_by(&mut self, block: &[u8], rest: &[u8]) -> Result<bool, Damage> {
         let alias = self.out.alias(block);
         let Some(series) = self.out.recognise(alias) else {
             return self.first_sight(alias, block, rest);
@@ -134,7 +137,7 @@ impl Request<'_, '_> {
     }
 
     #[cold]
-    fn first_sight(&mut self, alias: AliasHash, block: &[u8], rest: &[u8]) -> Result<bool, DecodeError> {
+    fn first_sight(&mut self, alias: AliasHash, block: &[u8], rest: &[u8]) -> Result<bool, Damage> {
         let mut fields = Fields::new(rest);
         let mut samples = 0;
         while let Some(field) = fields.next()? {
@@ -156,7 +159,7 @@ impl Request<'_, '_> {
 
     /// A series whose labels do not stand in one run: brings them together and begins again.
     #[cold]
-    fn scattered(&mut self, message: &[u8]) -> Result<(), DecodeError> {
+    fn scattered(&mut self, message: &[u8]) -> Result<(), Damage> {
         let mut block = Vec::new();
         let mut rest = Vec::new();
         let mut fields = Fields::new(message);
@@ -167,11 +170,12 @@ impl Request<'_, '_> {
                 _ => {}
             }
         }
-        self.named_by(&block, &rest).map(drop)
+        // Of damage in these copies, only the series is known.
+        self.named_by(&block, &rest).map(drop).map_err(|damage| damage.somewhere_in(message))
     }
 
     /// Pushes what follows the labels; false when a further label turns up (what was pushed must be taken back then).
-    fn samples(&mut self, series: SeriesId, rest: &[u8]) -> Result<bool, DecodeError> {
+    fn samples(&mut self, series: SeriesId, rest: &[u8]) -> Result<bool, Damage> {
         // One sample and nothing else, as most series have it.
         if let [SAMPLE_TAG, len, message @ ..] = rest
             && usize::from(*len) == message.len()
@@ -239,7 +243,7 @@ impl Request<'_, '_> {
     }
 
     #[cold]
-    fn metadata(&mut self, message: &[u8]) -> Result<(), DecodeError> {
+    fn metadata(&mut self, message: &[u8]) -> Result<(), Damage> {
         let (mut number, mut texts) = (0, [&[][..]; 3]);
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {
@@ -272,13 +276,14 @@ const SAMPLE_TAG: u8 = 2 << 3 | 2;
 
 /// Length of the run of label fields at the beginning of a `TimeSeries`.
 #[inline]
-fn leading_labels(message: &[u8]) -> Result<usize, DecodeError> {
+fn leading_labels(message: &[u8]) -> Result<usize, Damage> {
     let mut end = 0;
     while message.get(end) == Some(&LABEL_TAG) {
         let mut at = end + 1;
-        let length = read_varint(message, &mut at)?;
-        if length > (message.len() - at) as u64 {
-            return Err(DecodeError::Truncated);
+        let length = read_varint(message, &mut at).map_err(|fault| fault.at(&message[end..]))?;
+        let missing = length.saturating_sub((message.len() - at) as u64);
+        if missing > 0 {
+            return Err(Fault::truncated(missing).at(&message[end..]));
         }
         end = at + length as usize;
     }
@@ -287,7 +292,7 @@ fn leading_labels(message: &[u8]) -> Result<usize, DecodeError> {
 
 /// Whether there are label fields among those.
 #[cold]
-fn has_labels(rest: &[u8]) -> Result<bool, DecodeError> {
+fn has_labels(rest: &[u8]) -> Result<bool, Damage> {
     let mut fields = Fields::new(rest);
     while let Some(field) = fields.next()? {
         if field.number == 1 {
@@ -310,7 +315,7 @@ pub(crate) fn plain_sample(message: &[u8]) -> Option<(f64, i64)> {
 }
 
 #[cold]
-fn parse_sample(message: &[u8]) -> Result<(f64, i64), DecodeError> {
+fn parse_sample(message: &[u8]) -> Result<(f64, i64), Damage> {
     let (mut value, mut milliseconds) = (0.0, 0);
     let mut fields = Fields::new(message);
     while let Some(field) = fields.next()? {
@@ -333,7 +338,7 @@ fn define(alias: AliasHash, block: &[u8], out: &mut BatchBuilder<'_>) -> Result<
     intern(alias, &labels, |_| Ok(None), out)
 }
 
-fn parse_label(message: &[u8]) -> Result<RawLabel<'_>, DecodeError> {
+fn parse_label(message: &[u8]) -> Result<RawLabel<'_>, Damage> {
     let (mut name, mut value) = (&[][..], &[][..]);
     let mut fields = Fields::new(message);
     while let Some(field) = fields.next()? {
@@ -518,7 +523,7 @@ mod tests {
         let mut out = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
         let mut damaged = whole.clone();
         damaged.push(0x0a);
-        assert_eq!(decode(&damaged, &Options::default(), &mut out), Err(DecodeError::Truncated));
+        assert!(decode(&damaged, &Options::default(), &mut out).is_err());
         assert!(out.finish().is_empty());
         let mut out = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
         decode(&whole, &Options::default(), &mut out).unwrap();

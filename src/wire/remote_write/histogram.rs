@@ -7,7 +7,7 @@
 
 use crate::model::{Counts, NativeHistogram, ResetHint, Span};
 use crate::wire::protobuf::{
-    DecodeError, Fields, from_zigzag, put_bytes_field, put_double_field, put_sint_field, put_varint, put_varint_field,
+    Damage, Fields, from_zigzag, put_bytes_field, put_double_field, put_sint_field, put_varint, put_varint_field,
     to_zigzag, varint_len,
 };
 
@@ -59,7 +59,7 @@ struct Side {
 impl Message {
     /// Reads the message; says nothing about its sense yet.
     #[cold]
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Damage> {
         let mut message = Self {
             timestamp: 0,
             start: 0,
@@ -238,7 +238,7 @@ impl Side {
     }
 }
 
-fn parse_span(bytes: &[u8]) -> Result<Span, DecodeError> {
+fn parse_span(bytes: &[u8]) -> Result<Span, Damage> {
     let mut span = Span { offset: 0, length: 0 };
     let mut fields = Fields::new(bytes);
     while let Some(field) = fields.next()? {

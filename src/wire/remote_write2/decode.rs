@@ -6,7 +6,7 @@
 //! table was invented to say once. Only a first sight looks at text.
 
 use crate::model::{AliasHash, BatchBuilder, Metadata, MetricType, Refusal, SampleFlags, SeriesId, Value};
-use crate::wire::protobuf::Fields;
+use crate::wire::protobuf::{Damage, Fault, Fields};
 use crate::wire::remote_write::decode::{
     RawLabel, Trouble, intern, plain_sample, start_timestamp, take_exemplar, take_histogram, to_nanoseconds,
 };
@@ -21,17 +21,23 @@ pub struct Options {}
 /// Decodes a request. An error means that the bytes are not a message; nothing of them is in the batch then.
 pub fn decode(body: &[u8], _options: &Options, out: &mut BatchBuilder<'_>) -> Result<Decoded, DecodeError> {
     let start = out.mark();
-    decode_request(body, out).inspect_err(|_| out.take_back(start))
+    decode_request(body, out).map_err(|damage| {
+        out.take_back(start);
+        damage.within_request(body, SERIES)
+    })
 }
 
-fn decode_request(body: &[u8], out: &mut BatchBuilder<'_>) -> Result<Decoded, DecodeError> {
+/// The field of the series.
+const SERIES: u32 = 5;
+
+fn decode_request(body: &[u8], out: &mut BatchBuilder<'_>) -> Result<Decoded, Damage> {
     let symbols = symbols(body, out)?;
     let types = std::array::from_fn(|number| out.alias(&[number as u8]));
     let mut request = Request { out, symbols, types, references: Vec::new(), decoded: Decoded::default(), index: 0 };
     let mut fields = Fields::new(body);
     while let Some(field) = fields.next()? {
         match field.number {
-            5 => {
+            SERIES => {
                 request.series(field.bytes()?)?;
                 request.index += 1;
             }
@@ -50,14 +56,14 @@ struct Symbol<'a> {
     hash: AliasHash,
 }
 
-fn symbols<'a>(body: &'a [u8], out: &BatchBuilder<'_>) -> Result<Vec<Symbol<'a>>, DecodeError> {
+fn symbols<'a>(body: &'a [u8], out: &BatchBuilder<'_>) -> Result<Vec<Symbol<'a>>, Damage> {
     let mut symbols = Vec::new();
     let mut fields = Fields::new(body);
     while let Some(field) = fields.next()? {
         if field.number == 4 {
             let text = field.bytes()?;
             if symbols.len() == SYMBOLS_MAX {
-                return Err(DecodeError::TooManySymbols { symbols_max: SYMBOLS_MAX });
+                return Err(Fault::TooManySymbols { symbols_max: SYMBOLS_MAX as u32 }.at(text));
             }
             symbols.push(Symbol { text, hash: out.hash(text) });
         }
@@ -96,7 +102,7 @@ struct Outline<'m> {
 }
 
 impl Request<'_, '_, '_> {
-    fn series(&mut self, message: &[u8]) -> Result<(), DecodeError> {
+    fn series(&mut self, message: &[u8]) -> Result<(), Damage> {
         let outline = self.outline(message)?;
         match self.identify(outline) {
             Ok(series) => self.samples(series, message, outline),
@@ -110,7 +116,7 @@ impl Request<'_, '_, '_> {
     }
 
     /// Walks over the samples and gathers all else: labels may stand behind them, metadata does.
-    fn outline<'m>(&mut self, message: &'m [u8]) -> Result<Outline<'m>, DecodeError> {
+    fn outline<'m>(&mut self, message: &'m [u8]) -> Result<Outline<'m>, Damage> {
         let mut outline = Outline::default();
         self.references.clear();
         let mut fields = Fields::new(message);
@@ -195,7 +201,7 @@ impl Request<'_, '_, '_> {
         intern(alias, &labels, |name| metadata(symbols, outline, name), self.out)
     }
 
-    fn samples(&mut self, series: SeriesId, message: &[u8], outline: Outline<'_>) -> Result<(), DecodeError> {
+    fn samples(&mut self, series: SeriesId, message: &[u8], outline: Outline<'_>) -> Result<(), Damage> {
         let accepted = self.out.samples();
         if let Outline { samples: 1, histograms: 0, exemplars: 0, .. } = outline {
             // As nearly every series of nearly every request.
@@ -225,7 +231,7 @@ impl Request<'_, '_, '_> {
 
     /// Reports what was refused and goes on.
     #[inline]
-    fn settle(&mut self, pushed: Result<(), Trouble>) -> Result<(), DecodeError> {
+    fn settle(&mut self, pushed: Result<(), Trouble>) -> Result<(), Damage> {
         match pushed {
             Ok(()) => Ok(()),
             Err(Trouble::Damaged(error)) => Err(error),
@@ -271,7 +277,7 @@ impl Request<'_, '_, '_> {
 }
 
 /// Value, timestamp and start timestamp.
-fn parse_sample(message: &[u8]) -> Result<(f64, i64, i64), DecodeError> {
+fn parse_sample(message: &[u8]) -> Result<(f64, i64, i64), Damage> {
     let (mut value, mut milliseconds, mut start) = (0.0, 0, 0);
     let mut fields = Fields::new(message);
     while let Some(field) = fields.next()? {
@@ -422,7 +428,8 @@ mod tests {
         let mut out = BatchBuilder::new(&table, Format::RemoteWrite2, Vec::new());
         let body = [0x22, 0x00].repeat(SYMBOLS_MAX + 1);
         let refused = decode(&body, &Options::default(), &mut out);
-        assert_eq!(refused, Err(DecodeError::TooManySymbols { symbols_max: SYMBOLS_MAX }));
+        let fault = Fault::TooManySymbols { symbols_max: SYMBOLS_MAX as u32 };
+        assert_eq!(refused.map_err(|error| error.fault), Err(fault));
         assert!(decode(&body[2..], &Options::default(), &mut out).is_ok());
     }
 }

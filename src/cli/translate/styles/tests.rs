@@ -119,7 +119,10 @@ fn options_choose_what_becomes_of_lines() {
     table(
         InfluxLine,
         PrometheusText,
-        &[("name_characters=keep", keep, "m_x_a_b{h_n=\"1\"} 1 0", "name_sanitised 1, label_sanitised 1")],
+        &[
+            ("name_characters=keep", keep, "{\"m.x_a/b\",\"h-n\"=\"1\"} 1 0", ""),
+            ("", keep, "m_x_a_b{h_n=\"1\"} 1 0", "name_sanitised 1, label_sanitised 1"),
+        ],
     );
 }
 

@@ -1,10 +1,11 @@
 //! What the samples of a series have in common in an exposition, worked out once: name, labels, family, and where among the
 //! others it stands.
 
-use super::writer::{non_finite, put_labels};
-use super::{Families, Flavour};
+use super::names::put_series;
+use super::writer::non_finite;
+use super::{Families, Flavour, Options};
 use crate::model::{Loss, LossSet, Metadata, MetricType, Series};
-use crate::wire::prometheus_names::{Alphabet, PrometheusSeries, Style, translate};
+use crate::wire::prometheus_names::{PrometheusSeries, translate};
 use crate::wire::prometheus_text::families::sample_suffixes;
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -50,8 +51,7 @@ pub(super) enum Part {
 
 /// Makes lines as samples need them.
 pub(super) struct Lines<'a, 'f> {
-    families: Families<'f>,
-    style: &'f Style,
+    options: Options<'f>,
     flavour: Flavour,
     known: HashMap<*const Series, Result<Known<'a>, Loss>>,
     made: Vec<Line<'a>>,
@@ -68,8 +68,8 @@ struct Known<'a> {
 }
 
 impl<'a, 'f> Lines<'a, 'f> {
-    pub(super) fn new(families: Families<'f>, style: &'f Style, flavour: Flavour) -> Self {
-        Self { families, style, flavour, known: HashMap::new(), made: Vec::new() }
+    pub(super) fn new(options: Options<'f>, flavour: Flavour) -> Self {
+        Self { options, flavour, known: HashMap::new(), made: Vec::new() }
     }
 
     /// All that were made.
@@ -79,8 +79,8 @@ impl<'a, 'f> Lines<'a, 'f> {
 
     /// The number of a line. An error says why no sample of the series can be written.
     pub(super) fn line(&mut self, series: &'a Series, part: Part) -> Result<usize, Loss> {
-        let Self { families, style, flavour, known, made } = self;
-        let known = known.entry(std::ptr::from_ref(series)).or_insert_with(|| Known::of(series, families, style));
+        let Self { options, flavour, known, made } = self;
+        let known = known.entry(std::ptr::from_ref(series)).or_insert_with(|| Known::of(series, options));
         let known = known.as_mut().map_err(|loss| *loss)?;
         let number = match part {
             Part::Plain => &mut known.plain,
@@ -112,10 +112,10 @@ fn declared(series: &Series, families: Families<'_>) -> Option<Arc<Metadata>> {
 }
 
 impl<'a> Known<'a> {
-    fn of(series: &'a Series, families: Families<'_>, style: &Style) -> Result<Self, Loss> {
-        let translated = translate(series, Alphabet::Legacy, style)?;
+    fn of(series: &'a Series, options: &Options<'_>) -> Result<Self, Loss> {
+        let translated = translate(series, options.alphabet, options.style)?;
         let (plain, typed, parts) = (None, None, HashMap::new());
-        Ok(Self { series, translated, metadata: declared(series, families), plain, typed, parts })
+        Ok(Self { series, translated, metadata: declared(series, options.families), plain, typed, parts })
     }
 
     /// The line of a sample that is one.
@@ -163,8 +163,10 @@ fn role(flavour: Flavour, name: &str, kind: MetricType, suffix: &'static str) ->
     use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Info, StateSet, Summary, Unknown};
     match (flavour, kind) {
         (Flavour::Text, Counter) if suffix != "_created" => (Counter, ""),
-        // Of a counter, OpenMetrics knows `_total` only; a counter of another name would be a lie.
-        (Flavour::OpenMetrics, Counter) if name.ends_with("_total") => (Counter, "_total"),
+        // Of a counter, OpenMetrics knows `_total` only, behind a name; a counter of another name would be a lie.
+        (Flavour::OpenMetrics, Counter) if name.strip_suffix("_total").is_some_and(|stem| !stem.is_empty()) => {
+            (Counter, "_total")
+        }
         (Flavour::OpenMetrics, Counter) if suffix == "_created" => (Counter, suffix),
         (Flavour::Text, Info | StateSet) => (Gauge, ""),
         (Flavour::Text, GaugeHistogram) => (Unknown, ""),
@@ -218,8 +220,7 @@ pub(super) fn rank(lines: &mut [Line<'_>]) {
     let mut used: Vec<_> = lines.iter_mut().filter(|line| line.is_used).collect();
     for line in &mut used {
         line.edge = line.edge();
-        line.head.extend_from_slice(line.name.as_bytes());
-        put_labels(&mut line.head, line.labels.iter());
+        put_series(&mut line.head, &line.name, line.labels.iter());
     }
     used.sort_by(|left, right| left.order(right));
     used.iter_mut().enumerate().for_each(|(number, line)| line.rank = number);

@@ -3,10 +3,10 @@ use crate::model::{
     Batch, BatchBuilder, Centroid, Counts, Distribution, Format, Granularity, NativeHistogram, ResetHint, SeriesSpec,
     SeriesTable, Span,
 };
-use crate::wire::prometheus_text::{decode::Options, lines};
+use crate::wire::prometheus_text::{decode, lines};
 
 /// The exposition of a batch, then a comma-separated list of losses and of drops.
-fn written(batch: &Batch, table: &SeriesTable, flavour: Flavour) -> (String, String) {
+fn written(batch: &Batch, table: &SeriesTable, flavour: Flavour, alphabet: Alphabet) -> (String, String) {
     let series: Vec<_> = batch.samples.iter().map(|sample| table.series(sample.series).unwrap()).collect();
     let mut exposed = Vec::new();
     for (index, sample) in batch.samples.iter().enumerate() {
@@ -16,24 +16,29 @@ fn written(batch: &Batch, table: &SeriesTable, flavour: Flavour) -> (String, Str
         exposed.push(Exposed { series: &series[index], sample: sample_ref, exemplar });
     }
     let (mut out, mut losses, mut dropped) = (Vec::new(), Losses::default(), Losses::default());
-    write(&mut exposed, &|_| None, &Style::default(), flavour, &mut out, &mut losses, &mut dropped);
+    let options = Options { style: &Style::default(), alphabet, families: &|_| None };
+    write(&mut exposed, &options, flavour, &mut out, &mut losses, &mut dropped);
     let mut lost: Vec<_> = losses.iter().map(|(loss, count)| format!("{} {count}", loss.as_str())).collect();
     lost.extend(dropped.iter().map(|(loss, count)| format!("-{} {count}", loss.as_str())));
     (String::from_utf8(out).unwrap(), lost.join(","))
 }
 
 fn rewritten(body: &str, from: Flavour, to: Flavour) -> (String, String) {
+    rewritten_in(Alphabet::Utf8, body, from, to)
+}
+
+fn rewritten_in(alphabet: Alphabet, body: &str, from: Flavour, to: Flavour) -> (String, String) {
     let table = SeriesTable::default();
     let format = if from == Flavour::Text { Format::PrometheusText } else { Format::OpenMetrics };
     let mut out = BatchBuilder::new(&table, format, Vec::new());
-    let report = lines::decode(body.as_bytes(), from, &Options { now: 5, timestamp: None }, &mut out);
+    let report = lines::decode(body.as_bytes(), from, &decode::Options { now: 5, timestamp: None }, &mut out);
     assert_eq!(report.refused(), 0, "{:?}", report.first);
-    written(&out.finish(), &table, to)
+    written(&out.finish(), &table, to, alphabet)
 }
 
 #[test]
 fn openmetrics_comes_back_as_it_was() {
-    let body = "# HELP a help \\\"x\\\"\n# TYPE a counter\na_total{b=\"1\"} 17 1520879607.789 # {id=\"x\"} 0.5 1.5\na_created{b=\"1\"} 1520872607.123 1520879607.789\n\
+    let body = "# HELP a help \\\"x\\\"\n# TYPE a counter\na_total{b=\"1\"} 17 1520879607.789 # {__name__=\"y\",id=\"x\"} 0.5 1.5\na_created{b=\"1\"} 1520872607.123 1520879607.789\n\
         # TYPE h_seconds histogram\n# UNIT h_seconds seconds\nh_seconds_bucket{le=\"0.5\",z=\"\\\\\"} 1 # {} 0.25\nh_seconds_bucket{le=\"10.0\",z=\"\\\\\"} 2\n\
         h_seconds_bucket{le=\"+Inf\",z=\"\\\\\"} 2\nh_seconds_count{z=\"\\\\\"} 2\nh_seconds_sum{z=\"\\\\\"} 1.5\nh_seconds_created{z=\"\\\\\"} 1.5\n\
         # TYPE i info\ni_info{v=\"1\"} 1\nplain NaN\n# TYPE s summary\ns{quantile=\"0.5\"} +Inf\ns{quantile=\"0.95\"} -Inf\ns_count 3\ns_created 9\n# EOF\n";
@@ -50,18 +55,32 @@ fn what_text_lacks_is_counted() {
 
 #[test]
 fn counters_of_text_take_the_form_of_openmetrics_where_they_can() {
-    let body = "# TYPE a_total counter\na_total 1 1500\n# TYPE b counter\nb 2\n";
-    let openmetrics = "# TYPE a counter\na_total 1 1.5\n# TYPE b unknown\nb 2\n# EOF\n";
-    let expected = (openmetrics.to_owned(), "metadata 1".to_owned());
+    let body = "# TYPE _total counter\n_total 3\n# TYPE a_total counter\na_total 1 1500\n# TYPE b counter\nb 2\n";
+    let openmetrics =
+        "# TYPE _total unknown\n_total 3\n# TYPE a counter\na_total 1 1.5\n# TYPE b unknown\nb 2\n# EOF\n";
+    let expected = (openmetrics.to_owned(), "metadata 2".to_owned());
     assert_eq!(rewritten(body, Flavour::Text, Flavour::OpenMetrics), expected);
 }
 
 #[test]
-fn families_are_gathered_and_the_later_of_two_wins() {
+fn families_are_gathered_and_of_two_that_become_one_the_later_wins() {
     let body = "b{x=\"2\"} 1\na 1\nb{x=\"1\"} 2\n{\"a.b\"} 3 1\na_b 4 2\n";
-    let text = "a 1\na_b 4 2\nb{x=\"1\"} 2\nb{x=\"2\"} 1\n";
-    let expected = (text.to_owned(), "-name_collision 1".to_owned());
-    assert_eq!(rewritten(body, Flavour::Text, Flavour::Text), expected);
+    let quoted = "a 1\n{\"a.b\"} 3 1\na_b 4 2\nb{x=\"1\"} 2\nb{x=\"2\"} 1\n";
+    assert_eq!(rewritten(body, Flavour::Text, Flavour::Text), (quoted.to_owned(), String::new()));
+    let legacy = "a 1\na_b 4 2\nb{x=\"1\"} 2\nb{x=\"2\"} 1\n";
+    let expected = (legacy.to_owned(), "-name_collision 1".to_owned());
+    assert_eq!(rewritten_in(Alphabet::Legacy, body, Flavour::Text, Flavour::Text), expected);
+}
+
+#[test]
+fn names_beyond_the_legacy_alphabet_stand_in_quotes() {
+    let body = "# HELP \"9 \\\"\\\\\\n\" h\n# TYPE \"9 \\\"\\\\\\n\" counter\n{\"9 \\\"\\\\\\n_total\",\"a:b\"=\"1\",\"x.y\"=\"2\"} 1 # {\"é\"=\"t\"} 1\n\
+        # TYPE \"a._s\" histogram\n# UNIT \"a._s\" s\n{\"a._s_bucket\",le=\"1\"} 1\n{\"a._s_bucket\",le=\"+Inf\"} 2\n{\"a._s_count\"} 2\n{\"a._s_sum\"} 2\n{\"a._s_created\"} 5\n\
+        # TYPE a:b gauge\na:b{\"\"\"=\"1\"} 2\n# EOF\n".replace("\"\"\"", "\"\\\"\"");
+    assert_eq!(rewritten(&body, Flavour::OpenMetrics, Flavour::OpenMetrics), (body.clone(), String::new()));
+    let (legacy, losses) = rewritten_in(Alphabet::Legacy, &body, Flavour::OpenMetrics, Flavour::OpenMetrics);
+    assert!(!legacy.contains("{\""), "{legacy}");
+    assert_eq!(losses, "name_sanitised 5,label_sanitised 2,exemplar 1");
 }
 
 #[test]
@@ -127,7 +146,7 @@ fn values_without_a_text_form_are_expanded_or_dropped() {
         a_count 3 1\na_sum 3.5 1\n# TYPE b summary\nb_count 3 1\nb_sum 7 1\nc -9223372036854775808 1\n\
         d 18446744073709551615 1\ne 1 1\n";
     let losses = "field_type 3,native_histogram 1,distribution 1,-string_value 1,-stale_marker 1";
-    assert_eq!(written(&out.finish(), &table, Flavour::Text), (text.to_owned(), losses.to_owned()));
+    assert_eq!(written(&out.finish(), &table, Flavour::Text, Alphabet::Utf8), (text.to_owned(), losses.to_owned()));
 }
 
 #[test]

@@ -1,13 +1,18 @@
 //! Rows in their order to bytes.
 
 use super::lines::Line;
+use super::names::{put_labels, put_metric_name, put_series};
 use super::{EXEMPLAR_CHARS_MAX, NANOSECONDS, NANOSECONDS_IN_MILLISECOND, Number, Row};
-use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, MetricType, SampleFlags, TimestampNs, Value};
+use crate::model::{
+    Exemplar, Loss, LossSet, Losses, Metadata, MetricType, SampleFlags, TimestampNs, Value, has_nan_payload,
+};
+use crate::wire::prometheus_names::{Alphabet, is_plain};
 use crate::wire::prometheus_text::grammar::Flavour;
 use crate::wire::prometheus_text::number;
 
 pub(super) struct Writer<'o> {
     pub(super) flavour: Flavour,
+    pub(super) alphabet: Alphabet,
     pub(super) lines: &'o [Line<'o>],
     pub(super) out: &'o mut Vec<u8>,
     pub(super) losses: &'o mut Losses,
@@ -61,9 +66,7 @@ impl Writer<'_> {
                 }
             }
             if let Some(start) = start {
-                self.put(family.name);
-                self.put("_created");
-                put_labels(self.out, self.lines[point[0].line].point());
+                put_series(self.out, &format!("{}_created", family.name), self.lines[point[0].line].point());
                 self.put(" ");
                 self.seconds(start);
                 self.timestamp(&point[0]);
@@ -113,7 +116,9 @@ impl Writer<'_> {
         }
         self.meta("TYPE", family, if text && kind == MetricType::Unknown { "untyped" } else { kind.as_str() });
         let unit = &*metadata.unit;
-        let fits = !text && family.strip_suffix(unit).is_some_and(|stem| stem.ends_with('_'));
+        // Prometheus looks for it at the end of the name as that is written.
+        let is_plain = !unit.contains(['\\', '"', '\n']);
+        let fits = !text && is_plain && family.strip_suffix(unit).is_some_and(|stem| stem.ends_with('_'));
         if fits && !unit.is_empty() {
             self.meta("UNIT", family, unit);
         }
@@ -121,7 +126,11 @@ impl Writer<'_> {
     }
 
     fn meta(&mut self, keyword: &str, family: &str, text: &str) {
-        for piece in ["# ", keyword, " ", family, " ", text, "\n"] {
+        for piece in ["# ", keyword, " "] {
+            self.put(piece);
+        }
+        put_metric_name(self.out, family);
+        for piece in [" ", text, "\n"] {
             self.put(piece);
         }
     }
@@ -156,6 +165,11 @@ impl Writer<'_> {
         if sample.flags.contains(SampleFlags::ROW_CONTINUES) {
             losses.insert(Loss::RowSplit);
         }
+        if let Value::F64(value) = sample.value
+            && has_nan_payload(value)
+        {
+            losses.insert(Loss::NanPayload);
+        }
         let truncates = self.flavour == Flavour::Text && row.written.is_some();
         if truncates && sample.timestamp % NANOSECONDS_IN_MILLISECOND != 0 {
             losses.insert(Loss::TimestampTruncated);
@@ -183,19 +197,13 @@ impl Writer<'_> {
     fn exemplar(&mut self, exemplar: &Exemplar) -> bool {
         let chars: usize =
             exemplar.labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
-        let legal = |name: &str| {
-            name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        };
+        let legal = |name: &str| !name.is_empty() && (self.alphabet == Alphabet::Utf8 || is_plain(name, false));
         if chars > EXEMPLAR_CHARS_MAX || !exemplar.labels.iter().all(|(name, _)| legal(name)) {
             return false;
         }
-        self.put(" # ");
-        if exemplar.labels.is_empty() {
-            self.put("{}");
-        }
+        self.put(" # {");
         put_labels(self.out, exemplar.labels.iter());
-        self.put(" ");
+        self.put("} ");
         self.number(Number::F64(exemplar.value));
         if let Some(timestamp) = exemplar.timestamp {
             self.put(" ");
@@ -263,35 +271,6 @@ impl Family<'_> {
             Number::I64(value) => value.checked_mul(NANOSECONDS as i64),
             Number::U64(value) => i64::try_from(value).ok()?.checked_mul(NANOSECONDS as i64),
         }
-    }
-}
-
-/// Writes labels with their braces; nothing where there is none.
-pub(super) fn put_labels<'l, N: AsRef<str> + 'l, V: AsRef<str> + 'l>(
-    out: &mut Vec<u8>,
-    labels: impl Iterator<Item = &'l (N, V)>,
-) {
-    let mut before = "{";
-    for (name, value) in labels {
-        for text in [before, name.as_ref(), "=\""] {
-            out.extend_from_slice(text.as_bytes());
-        }
-        let mut rest = value.as_ref().as_bytes();
-        while let Some(at) = memchr::memchr3(b'\\', b'"', b'\n', rest) {
-            out.extend_from_slice(&rest[..at]);
-            out.extend_from_slice(match rest[at] {
-                b'\n' => b"\\n",
-                b'"' => b"\\\"",
-                _ => b"\\\\",
-            });
-            rest = &rest[at + 1..];
-        }
-        out.extend_from_slice(rest);
-        out.push(b'"');
-        before = ",";
-    }
-    if before == "," {
-        out.push(b'}');
     }
 }
 

@@ -74,39 +74,54 @@ impl Starts {
 #[inline]
 pub(super) fn label_block(series: &[u8]) -> &[u8] {
     match memchr::memchr(b'{', series) {
-        Some(open) if open > 0 => series[open + 1..].strip_suffix(b"}").unwrap_or_default(),
-        _ => b"",
+        Some(open) => series[open + 1..].strip_suffix(b"}").unwrap_or_default(),
+        None => b"",
     }
 }
 
-/// Hashes a label block without one label and without a trailing comma, so that the points of one metric agree.
+/// Hashes a label block without one label and without the metric's name, so that the points of one metric agree.
 fn group(block: &[u8], without: &str, out: &BatchBuilder<'_>) -> AliasHash {
-    let (before, after) = match (without.is_empty(), label_place(block, without.as_bytes())) {
-        (false, Some((start, end))) => (&block[..start], &block[end..]),
-        _ => (block, &b""[..]),
-    };
-    let before = before.strip_suffix(b",").unwrap_or(before);
-    let after = after.strip_prefix(b",").unwrap_or(after);
-    let after = after.strip_suffix(b",").unwrap_or(after);
-    let joint: &[u8] = if before.is_empty() || after.is_empty() { b"" } else { b"," };
-    out.hash(&[before, joint, after].concat())
+    let labels = Items(block).filter(|item| label_name(item).is_some_and(|name| name != without.as_bytes()));
+    labels.fold(out.hash(b""), |hash, label| hash.then(out.hash(label)))
 }
 
-/// Where a label stands in a block.
-fn label_place(block: &[u8], name: &[u8]) -> Option<(usize, usize)> {
-    let mut at = 0;
-    while at < block.len() {
-        let start = at;
-        let equal = start + memchr::memchr(b'=', &block[start..])?;
-        at = equal + 2;
-        while *block.get(at)? != b'"' {
-            at += if block[at] == b'\\' { 2 } else { 1 };
+/// What stands between the commas of a label block: labels, and the name of the metric when that is in quotes.
+struct Items<'b>(&'b [u8]);
+
+impl<'b> Iterator for Items<'b> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        if self.0.is_empty() {
+            return None;
         }
-        at += 1;
-        if &block[start..equal] == name {
-            return Some((start, at));
+        let mut at = 0;
+        while self.0.get(at).is_some_and(|byte| *byte != b',') {
+            at += if self.0[at] == b'"' { quoted(&self.0[at..]) } else { 1 };
         }
-        at += 1;
+        let (item, rest) = self.0.split_at(at);
+        self.0 = rest.get(1..).unwrap_or_default();
+        Some(item)
     }
-    None
+}
+
+/// The name of a label as written; none of an item that is the name of the metric.
+fn label_name(item: &[u8]) -> Option<&[u8]> {
+    let end = if item.starts_with(b"\"") { quoted(item) } else { memchr::memchr(b'=', item)? };
+    let name = &item[..end];
+    let bare = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
+    (item.get(end) == Some(&b'=')).then_some(bare)
+}
+
+/// Bytes of the string in quotes at the beginning, quotes included.
+fn quoted(text: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    text.len()
 }

@@ -89,6 +89,20 @@ fn families_without_samples_are_handed_over() {
 }
 
 #[test]
+fn created_lines_with_names_in_quotes_belong_to_their_point_too() {
+    const S: i64 = 1_000_000_000;
+    let body = "# TYPE \"c.d\" counter\n{\"c.d_total\",a=\"1\"} 1\n{\"c.d_total\",a=\"2\"} 1\n{\"c.d_total\"} 1\n\
+        {a=\"2\",\"c.d_created\"} 2\n{\"c.d_created\",a=\"1\"} 1\n{\"c.d_created\"} 3\n\
+        # TYPE h histogram\nh_bucket{\"\\\"=,\"=\"x\",le=\"1\"} 1\nh_bucket{\"le\"=\"2\",\"\\\"=,\"=\"x\",} 1\nh_created{\"\\\"=,\"=\"x\"} 4\n\
+        h_count 1\nh_created 5\n# EOF\n";
+    let table = SeriesTable::default();
+    let (report, batch) = decoded(&table, Flavour::OpenMetrics, body);
+    assert_eq!(report.first, []);
+    let starts: Vec<_> = (0..batch.samples.len()).map(|index| batch.start_of(index)).collect();
+    assert_eq!(starts, [1, 2, 3, 4, 4, 5].map(|seconds| Some(seconds * S)));
+}
+
+#[test]
 fn created_lines_become_start_timestamps_of_their_point() {
     const S: i64 = 1_000_000_000;
     let body = "# TYPE c counter\nc_total 1\nc_created 1\nc_total{a=\"b\"} 1\nc_created{a=\"b\"} 2.5\nc_total{le=\"x\"} 1\n\

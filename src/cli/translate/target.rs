@@ -10,8 +10,7 @@ use crate::output::encoding::Encoding;
 use crate::output::memo::Memo;
 use crate::wire::prometheus_text::encode::Exposed;
 use crate::wire::{
-    SampleRef, compression, influx_line, openmetrics, prometheus_names, prometheus_text, remote_write, remote_write2,
-    wavefront,
+    SampleRef, influx_line, openmetrics, prometheus_names, prometheus_text, remote_write, remote_write2, wavefront,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -70,7 +69,7 @@ pub(super) fn filter(to: Format, styles: &Styles, pieces: Pieces) -> Box<dyn Tar
             Box::new(Streamed::<wavefront::encode::Encoder>::new(options, Pieces::Batches))
         }
         Format::RemoteWrite => {
-            let options = remote_write::encode::Options { style: styles.prometheus.clone() };
+            let options = remote_write::encode::Options::new(styles.prometheus.clone());
             Box::new(Streamed::<remote_write::encode::Encoder>::new(options, pieces))
         }
         Format::RemoteWrite2 => {
@@ -159,10 +158,9 @@ impl<E: Encoding> Streamed<E> {
             }
         }
         for (_, body) in self.encoder.finish(&mut self.account.dropped) {
-            let bytes = body.part(0, body.cuts.len());
             match self.pieces {
-                Pieces::Batches => sink(&bytes)?,
-                Pieces::Messages | Pieces::Message => sink(&compression::snappy(&bytes))?,
+                Pieces::Batches => sink(&body.part(0, body.cuts.len()))?,
+                Pieces::Messages | Pieces::Message => sink(&body.snappy())?,
             }
         }
         Ok(())

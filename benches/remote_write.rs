@@ -1,13 +1,17 @@
 //! Remote write 1.0 and 2.0 by stage: 10,000 series of ten labels, one sample each, every series known. Throughput in samples.
+//! What is encoded is what is sent, a Snappy block; its size is shown beside that of the same message from the `snap` crate.
+//! In `shuffled` the series come in no order, so that what repeats is far apart.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::model::{Batch, BatchBuilder, Format, Label, Losses, SampleFlags, SeriesSpec, SeriesTable, Value};
-use sluicegate::wire::{Body, SampleRef, remote_write, remote_write2};
+use sluicegate::wire::{Body, SampleRef, compression, remote_write, remote_write2};
 use std::borrow::Cow;
 use std::hint::black_box;
 use std::sync::Arc;
 
 const SAMPLES: usize = 10_000;
+/// What a sample may take in a block, its labels included.
+const BYTES_A_SAMPLE_MAX: usize = 50;
 
 /// Labels as an application with a few hundred instances has them.
 fn batch(table: &SeriesTable) -> Batch {
@@ -53,17 +57,29 @@ macro_rules! stages {
                 })
                 .collect();
             let mut encoder = $format::encode::Encoder::new(options);
-            let mut encode = || -> Body {
+            let mut encode = |order: &[usize]| -> Body {
                 let (mut losses, mut dropped) = (Losses::default(), Losses::default());
-                for (sample, rendered) in batch.samples.iter().zip(&rendered) {
+                for (sample, rendered) in order.iter().map(|at| (&batch.samples[*at], &rendered[*at])) {
                     let (value, start) = (batch.value(sample), None);
                     let sample = SampleRef { timestamp: sample.timestamp, value, start, flags: sample.flags };
                     assert!(encoder.push(rendered, &sample, &mut losses).is_ok());
                 }
                 encoder.finish(&mut dropped)
             };
-            let body = encode();
-            assert_eq!(body.samples(), SAMPLES as u64);
+            let plain: Vec<usize> = (0..SAMPLES).collect();
+            let mut shuffled = plain.clone();
+            fastrand::Rng::with_seed(1).shuffle(&mut shuffled);
+            for (name, order) in [("plain", &plain), ("shuffled", &shuffled)] {
+                let body = encode(order);
+                assert_eq!(body.samples(), SAMPLES as u64);
+                let bytes = body.part(0, body.cuts.len());
+                let (sent, by_snap) = (body.snappy().len(), compression::snappy(&bytes).len());
+                let of = |bytes: usize| bytes as f64 / SAMPLES as f64;
+                let format = stringify!($format);
+                println!("{format}/{name}: {:.1} bytes a sample, {:.1} by snap", of(sent), of(by_snap));
+                assert!(name != "plain" || sent <= SAMPLES * BYTES_A_SAMPLE_MAX);
+            }
+            let body = encode(&plain);
             let bytes = body.part(0, body.cuts.len());
             let decode = || -> Batch {
                 let mut builder = BatchBuilder::new(&table, $variant, Vec::new());
@@ -84,7 +100,10 @@ macro_rules! stages {
             decoding.finish();
             let mut encoding = c.benchmark_group("encode");
             encoding.throughput(Throughput::Elements(SAMPLES as u64));
-            encoding.bench_function(concat!(stringify!($format), "/plain"), |b| b.iter(|| black_box(encode())));
+            for (name, order) in [("plain", &plain), ("shuffled", &shuffled)] {
+                let id = format!("{}/{name}", stringify!($format));
+                encoding.bench_function(id, |b| b.iter(|| black_box(encode(order).snappy())));
+            }
             encoding.finish();
         }
     };

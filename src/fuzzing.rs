@@ -14,6 +14,7 @@ mod openmetrics;
 mod prometheus_text;
 mod remote_write;
 mod remote_write2;
+mod snappy;
 mod translate;
 mod wavefront;
 
@@ -26,6 +27,7 @@ pub use openmetrics::openmetrics;
 pub use prometheus_text::prometheus_text;
 pub use remote_write::remote_write;
 pub use remote_write2::remote_write2;
+pub use snappy::snappy;
 pub use translate::translate;
 pub use wavefront::wavefront;
 
@@ -39,7 +41,7 @@ mod tests {
     type Body = fn(&[u8]);
 
     /// Every target by its name.
-    const TARGETS: [(&str, Body); 11] = [
+    const TARGETS: [(&str, Body); 12] = [
         ("prometheus_text", prometheus_text),
         ("openmetrics", openmetrics),
         ("remote_write", remote_write),
@@ -51,6 +53,7 @@ mod tests {
         ("translate", translate),
         ("http", http),
         ("log", log),
+        ("snappy", snappy),
     ];
 
     fn body_of(format: Format) -> Body {

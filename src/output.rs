@@ -149,7 +149,7 @@ impl Output {
         let (destination, log, table, drain) = (&destination, &log, &table, &drain);
         match (&self.config.destination, &**destination) {
             (config::Destination::RemoteWrite(config), Destination::RemoteWrite { version: Version::V1, .. }) => {
-                let options = remote_write1::encode::Options { style: config.style.clone() };
+                let options = remote_write1::encode::Options::new(config.style.clone());
                 self.forward::<remote_write1::encode::Encoder>(&options, destination, log, table, drain).await
             }
             (config::Destination::RemoteWrite(config), Destination::RemoteWrite { version: Version::V2, .. }) => {

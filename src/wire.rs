@@ -24,11 +24,14 @@ pub mod prometheus_text;
 pub(crate) mod protobuf;
 pub mod remote_write;
 pub mod remote_write2;
+pub mod snappy;
 pub mod style;
 pub mod wavefront;
 
 use crate::model::{Refusal, SampleFlags, TimestampNs, Value};
+use bytes::Bytes;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Refusals a report describes one by one; further ones are only counted.
 pub const REPORTED_MAX: usize = 20;
@@ -137,9 +140,11 @@ pub struct SampleRef<'a> {
 pub struct Body {
     /// What every part needs (the symbol table of remote write 2.0), or empty.
     pub prefix: Vec<u8>,
-    /// The pieces, one behind the other.
+    /// The pieces, one behind the other; empty where they are a block.
     pub bytes: Vec<u8>,
-    /// Where each piece ends in `bytes`, ascending.
+    /// The pieces as an encoder wrote them that compresses as it goes. It has no prefix.
+    pub block: Option<snappy::Block>,
+    /// Where each piece ends in the pieces, ascending.
     pub cuts: Vec<Cut>,
 }
 
@@ -164,17 +169,21 @@ impl Body {
 
     /// The same, where destinations count otherwise.
     pub fn cut_as(&mut self, samples: u32, on_wire: u32) {
-        let end = self.bytes.len();
+        self.cut_at(self.bytes.len(), samples, on_wire);
+    }
+
+    /// The same, where the piece reaches to that offset.
+    pub fn cut_at(&mut self, end: usize, samples: u32, on_wire: u32) {
         match self.cuts.last_mut() {
             Some(last) if last.end == end => last.samples += samples,
             _ => self.cuts.push(Cut { end, samples, on_wire }),
         }
     }
 
-    /// Makes what follows the last piece a part of it.
-    pub fn extend_piece(&mut self, samples: u32, on_wire: u32) {
+    /// Makes what follows the last piece, up to that offset, a part of it. It has no samples of its own.
+    pub fn extend_piece(&mut self, end: usize, on_wire: u32) {
         if let Some(last) = self.cuts.last_mut() {
-            (last.end, last.samples) = (self.bytes.len(), last.samples + samples);
+            last.end = end;
             last.on_wire += on_wire;
         }
     }
@@ -184,17 +193,31 @@ impl Body {
         self.cuts.iter().map(|cut| u64::from(cut.samples)).sum()
     }
 
+    /// The bytes of these pieces. A block is decompressed for them, once.
+    pub fn run(&self, pieces: Range<usize>) -> &[u8] {
+        let end = |pieces: usize| pieces.checked_sub(1).map_or(0, |last| self.cuts[last].end);
+        let bytes = self.block.as_ref().map_or(&*self.bytes, snappy::Block::plain);
+        &bytes[end(pieces.start)..end(pieces.end)]
+    }
+
     /// The bytes of the pieces `from..to`, behind the prefix.
     pub fn part(&self, from: usize, to: usize) -> Cow<'_, [u8]> {
-        let start = if from == 0 { 0 } else { self.cuts[from - 1].end };
-        let end = if to == 0 { 0 } else { self.cuts[to - 1].end };
-        let bytes = &self.bytes[start..end];
+        let bytes = self.run(from..to);
         if self.prefix.is_empty() { Cow::from(bytes) } else { Cow::from([&self.prefix, bytes].concat()) }
+    }
+
+    /// All of it as one Snappy block.
+    pub fn snappy(&self) -> Bytes {
+        match &self.block {
+            Some(block) => block.snappy().clone(),
+            None => compression::snappy(&self.part(0, self.cuts.len())).into(),
+        }
     }
 
     /// Empties the body and keeps its memory.
     pub fn clear(&mut self) {
         self.prefix.clear();
+        self.block = None;
         self.bytes.clear();
         self.cuts.clear();
     }

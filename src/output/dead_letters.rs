@@ -84,14 +84,9 @@ impl Letter {
     pub fn new(format: Format, body: &Body, refusal: &Refusal, now: TimestampNs) -> Self {
         let own = if body.prefix.is_empty() { None } else { series::with_own_symbols(body, &refusal.pieces) };
         let (mut prefix, mut bytes, mut cuts) = (body.prefix.as_slice(), Vec::new(), Vec::new());
-        let mut end = 0;
         for piece in refusal.pieces.iter() {
-            let start = piece.checked_sub(1).map_or(0, |before| body.cuts[before].end);
-            end += body.cuts[piece].end - start;
-            cuts.push((end, body.cuts[piece].samples, body.cuts[piece].on_wire));
-            if own.is_none() {
-                bytes.extend_from_slice(&body.bytes[start..body.cuts[piece].end]);
-            }
+            bytes.extend_from_slice(body.run(piece..piece + 1));
+            cuts.push((bytes.len(), body.cuts[piece].samples, body.cuts[piece].on_wire));
         }
         if let Some(own) = &own {
             prefix = &own.prefix;
@@ -138,7 +133,7 @@ impl Letter {
         let fits = cuts.is_sorted_by_key(|cut| cut.end) && cuts.last().is_some_and(|last| last.end == bytes.len());
         let is_distributions = self.format() == Some(Format::Wavefront) && bytes.starts_with(b"!");
         let purpose = if is_distributions { Purpose::Distributions } else { Purpose::Samples };
-        fits.then_some((purpose, Body { prefix, bytes, cuts }))
+        fits.then_some((purpose, Body { prefix, bytes, cuts, ..Body::default() }))
     }
 
     /// As one line of a file.

@@ -110,13 +110,15 @@ impl Destination {
         })
     }
 
-    /// A body as it goes over the wire.
-    pub fn pack(&self, body: &[u8]) -> Bytes {
-        Bytes::from(match self {
-            Self::RemoteWrite { .. } => remote_write::compress(body),
-            Self::Influx { gzip: true, .. } | Self::Wavefront { .. } => compression::gzip(body),
-            Self::Influx { gzip: false, .. } | Self::WavefrontLines(_) => body.to_vec(),
-        })
+    /// Pieces of a body as they go over the wire.
+    pub fn pack(&self, body: &Body, pieces: &Pieces) -> Bytes {
+        let bytes = || pieces.bytes(body);
+        match self {
+            Self::RemoteWrite { .. } if pieces.len() == body.cuts.len() => body.snappy(),
+            Self::RemoteWrite { .. } => compression::snappy(&bytes()).into(),
+            Self::Influx { gzip: true, .. } | Self::Wavefront { .. } => compression::gzip(&bytes()).into(),
+            Self::Influx { gzip: false, .. } | Self::WavefrontLines(_) => bytes().into_owned().into(),
+        }
     }
 
     /// Sends a packed body. `attempt` counts from 0.

@@ -6,6 +6,7 @@ use super::shipment::Purpose;
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series, SeriesTable};
 use crate::wire::prometheus_names::{self, NameCharacters, Strings, ValueField};
 use crate::wire::{Body, SampleRef, influx_line, remote_write, remote_write2, wavefront};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// An encoder of one destination format.
@@ -34,9 +35,9 @@ pub trait Encoding: Send + 'static {
     /// Writes a series once for all its samples.
     fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss>;
     /// The bytes that tell the series from others at the destination.
-    fn identity(rendered: &Self::Rendered) -> &[u8];
+    fn identity(rendered: &Self::Rendered) -> Cow<'_, [u8]>;
     /// The part of the identity by which samples are kept in order: all of it, or what the fields of a row share.
-    fn order(rendered: &Self::Rendered) -> &[u8] {
+    fn order(rendered: &Self::Rendered) -> Cow<'_, [u8]> {
         Self::identity(rendered)
     }
     /// What every sample of the series loses.
@@ -69,8 +70,8 @@ macro_rules! encoder_calls {
         fn new(options: &Self::Options) -> Self {
             Self::new(options.clone())
         }
-        fn identity(rendered: &Self::Rendered) -> &[u8] {
-            rendered.identity()
+        fn identity(rendered: &Self::Rendered) -> Cow<'_, [u8]> {
+            rendered.identity().into()
         }
         fn losses(rendered: &Self::Rendered) -> LossSet {
             rendered.losses()
@@ -106,8 +107,8 @@ impl Encoding for influx_line::encode::Encoder {
             None => influx_line::encode::render(series, options),
         }
     }
-    fn order(rendered: &Self::Rendered) -> &[u8] {
-        rendered.row()
+    fn order(rendered: &Self::Rendered) -> Cow<'_, [u8]> {
+        rendered.row().into()
     }
     fn finish(&mut self, dropped: &mut Losses) -> Vec<(Purpose, Body)> {
         vec![(Purpose::Samples, self.finish(dropped))]

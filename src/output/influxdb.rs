@@ -79,10 +79,7 @@ const QUOTES: &str = "unable to parse '";
 pub fn named(body: &Body, pieces: &Pieces, answer: &Answer) -> Named {
     let Ok(json) = serde_json::from_str::<serde_json::Value>(&answer.body) else { return Named::default() };
     let text = sentence(&json).unwrap_or_default();
-    let line = |piece: usize| {
-        let start = piece.checked_sub(1).map_or(0, |before| body.cuts[before].end);
-        body.bytes[start..body.cuts[piece].end].trim_ascii_end()
-    };
+    let line = |piece: usize| body.run(piece..piece + 1).trim_ascii_end();
     if text.contains(QUOTES) {
         let mut quoted = BTreeSet::new();
         let mut rest = text.as_bytes();

@@ -171,7 +171,7 @@ impl Lane {
         let (samples, on_wire) = (pieces.samples(body), pieces.on_wire(body));
         let mut backoff = Backoff::new(&self.queue);
         let mut seldom = Backoff::seldom();
-        let request = self.destination.pack(&pieces.bytes(body));
+        let request = self.destination.pack(body, pieces);
         let mut attempt = 0;
         // Whether the destination may have taken the request at an earlier attempt.
         let mut doubtful = false;

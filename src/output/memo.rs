@@ -150,8 +150,8 @@ impl<E: Encoding> Memo<E> {
             self.learned.push(Arc::clone(metadata));
         }
         let rendered = E::render(series, &self.options, &self.table)?;
-        self.claim(series, E::identity(&rendered), E::losses(&rendered))?;
-        let lane = hash(E::order(&rendered)) % self.lanes as u64;
+        self.claim(series, &E::identity(&rendered), E::losses(&rendered))?;
+        let lane = hash(&*E::order(&rendered)) % self.lanes as u64;
         Ok((Arc::new(rendered), lane as usize))
     }
 

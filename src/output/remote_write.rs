@@ -5,7 +5,6 @@
 pub mod series;
 
 use super::verdict::{Answer, Refused, Verdict};
-use crate::wire::compression;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 /// The protocol versions.
@@ -37,11 +36,6 @@ pub fn headers(version: Version) -> HeaderMap {
         (CONTENT_ENCODING, HeaderValue::from_static("snappy")),
         (HeaderName::from_static("x-prometheus-remote-write-version"), HeaderValue::from_static(number)),
     ])
-}
-
-/// A body as it goes over the wire: one Snappy block.
-pub fn compress(body: &[u8]) -> Vec<u8> {
-    compression::snappy(body)
 }
 
 /// What an answer means.

@@ -88,11 +88,8 @@ impl Pieces {
             [] => Cow::default(),
             [run] => body.part(run.start, run.end),
             runs => {
-                let bare = |run: &Range<usize>| {
-                    let start = run.start.checked_sub(1).map_or(0, |before| body.cuts[before].end);
-                    &body.bytes[start..body.cuts[run.end - 1].end]
-                };
-                let pieces: Vec<_> = std::iter::once(body.prefix.as_slice()).chain(runs.iter().map(bare)).collect();
+                let bare = runs.iter().map(|run| body.run(run.clone()));
+                let pieces: Vec<_> = std::iter::once(body.prefix.as_slice()).chain(bare).collect();
                 Cow::from(pieces.concat())
             }
         }

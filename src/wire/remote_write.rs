@@ -14,6 +14,7 @@
 //! A message that cannot be walked to its end is refused as a whole. Compression and HTTP are not known here.
 
 pub mod decode;
+mod dictionary;
 pub mod encode;
 pub(crate) mod gather;
 pub(crate) mod histogram;

@@ -11,9 +11,7 @@ use crate::output::memo::Memo;
 use crate::wire::prometheus_names::{self, Alphabet};
 use crate::wire::prometheus_text::encode::{Exposed, Options};
 use crate::wire::prometheus_text::grammar::declared_name;
-use crate::wire::{
-    SampleRef, compression, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront,
-};
+use crate::wire::{SampleRef, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
@@ -71,7 +69,7 @@ pub(super) fn filter(to: Format, styles: &Styles, pieces: Pieces) -> Box<dyn Tar
             Box::new(Streamed::<wavefront::encode::Encoder>::new(options, Pieces::Batches))
         }
         Format::RemoteWrite => {
-            let options = remote_write::encode::Options { style: styles.prometheus.clone() };
+            let options = remote_write::encode::Options::new(styles.prometheus.clone());
             Box::new(Streamed::<remote_write::encode::Encoder>::new(options, pieces))
         }
         Format::RemoteWrite2 => {
@@ -160,10 +158,9 @@ impl<E: Encoding> Streamed<E> {
             }
         }
         for (_, body) in self.encoder.finish(&mut self.account.dropped) {
-            let bytes = body.part(0, body.cuts.len());
             match self.pieces {
-                Pieces::Batches => sink(&bytes)?,
-                Pieces::Messages | Pieces::Message => sink(&compression::snappy(&bytes))?,
+                Pieces::Batches => sink(&body.part(0, body.cuts.len()))?,
+                Pieces::Messages | Pieces::Message => sink(&body.snappy())?,
             }
         }
         Ok(())

@@ -68,8 +68,7 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
 }
 
 fn bytes_of(body: &Body, piece: usize) -> &[u8] {
-    let start = piece.checked_sub(1).map_or(0, |before| body.cuts[before].end);
-    &body.bytes[start..body.cuts[piece].end]
+    body.run(piece..piece + 1)
 }
 
 fn symbols(body: &Body) -> Vec<String> {

@@ -113,7 +113,7 @@ impl Encoder {
         // The next body will be about as large as this one.
         let bytes = Vec::with_capacity(self.body.bytes.len());
         let cuts = Vec::with_capacity(self.body.cuts.len());
-        std::mem::replace(&mut self.body, Body { prefix: Vec::new(), bytes, cuts })
+        std::mem::replace(&mut self.body, Body { bytes, cuts, ..Body::default() })
     }
 
     /// The timestamp to be written.

@@ -1,9 +1,11 @@
 //! Series and samples to `prometheus.WriteRequest`.
 //!
-//! A rendered series is the ready bytes of its label fields; a sample adds a number and a timestamp. The body has one
-//! `TimeSeries` for each series, in the order of their first sample; each is a piece of the [`Body`].
+//! A rendered series is the list of its label fields in a [dictionary](super::dictionary); a sample adds a number and a
+//! timestamp. The body has one `TimeSeries` for each series, in the order of their first sample; each is a piece of the
+//! [`Body`]. It is written as a Snappy block at once and stands nowhere as it is.
 
 use super::decode::{NAME_LABEL, NANOSECONDS};
+use super::dictionary::{Dictionary, Fields as LabelFields, Message};
 use super::gather::{Gathered, Messages, Pending, Rendering, cut};
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series};
 use crate::wire::prometheus_names::{Alphabet, Style, translate};
@@ -17,26 +19,35 @@ use std::sync::{Arc, OnceLock};
 pub struct Options {
     /// How series of other dialects are named.
     pub style: Style,
+    /// Renderings and encoders that meet share it.
+    dictionary: Dictionary,
+}
+
+impl Options {
+    /// Options of one output, whose renderings and encoders all take them from here.
+    pub fn new(style: Style) -> Self {
+        Self { style, dictionary: Dictionary::default() }
+    }
 }
 
 /// A series as it stands in a body. One encoder at a time may use it: two at once would each write the series twice.
 #[derive(Debug)]
 pub struct Rendered {
     /// All label fields of the `TimeSeries`.
-    labels: Box<[u8]>,
+    labels: LabelFields,
     losses: LossSet,
     place: AtomicU32,
-    companions: OnceLock<[Arc<Rendered>; 2]>,
+    companions: OnceLock<Box<[Arc<Rendered>; 2]>>,
 }
 
 impl Rendered {
-    fn new(labels: Vec<u8>, losses: LossSet) -> Self {
-        Self { labels: labels.into(), losses, place: AtomicU32::new(0), companions: OnceLock::new() }
+    fn new(labels: LabelFields, losses: LossSet) -> Self {
+        Self { labels, losses, place: AtomicU32::new(0), companions: OnceLock::new() }
     }
 
     /// The bytes by which the destination knows the series.
-    pub fn identity(&self) -> &[u8] {
-        &self.labels
+    pub fn identity(&self) -> Vec<u8> {
+        self.labels.bytes()
     }
 
     /// What every sample of the series loses.
@@ -58,7 +69,9 @@ impl Rendering for Rendered {
 
     fn companions(&self) -> &[Arc<Self>; 2] {
         self.companions.get_or_init(|| {
-            ["_count", "_sum"].map(|suffix| Arc::new(Self::new(renamed(&self.labels, suffix), self.losses)))
+            let labels = self.labels.bytes();
+            let companion = |suffix| Self::new(self.labels.sibling(&renamed(&labels, suffix)), self.losses);
+            Box::new(["_count", "_sum"].map(|suffix| Arc::new(companion(suffix))))
         })
     }
 }
@@ -70,7 +83,7 @@ pub fn render(
     _families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
 ) -> Result<Rendered, Loss> {
     let (labels, losses) = label_fields(series, &options.style)?;
-    Ok(Rendered::new(labels, losses))
+    Ok(Rendered::new(options.dictionary.list(&labels), losses))
 }
 
 /// The label fields of a series, sorted, `__name__` among them, and what all its samples lose.
@@ -133,19 +146,28 @@ pub(crate) fn renamed(fields: &[u8], suffix: &str) -> Vec<u8> {
 }
 
 /// Builds bodies.
-#[derive(Default)]
 pub struct Encoder {
+    dictionary: Dictionary,
     gathered: Gathered<Rendered>,
     /// `MetricMetadata` fields, and where each ends.
     metadata: Vec<u8>,
     metadata_ends: Vec<usize>,
     labels_bytes: usize,
+    /// Bytes of the body that was finished last: the next will be about as large.
+    block_bytes: usize,
 }
 
 impl Encoder {
     /// An encoder with nothing in it.
-    pub fn new(_options: Options) -> Self {
-        Self::default()
+    pub fn new(options: Options) -> Self {
+        Self {
+            dictionary: options.dictionary,
+            gathered: Gathered::default(),
+            metadata: Vec::new(),
+            metadata_ends: Vec::new(),
+            labels_bytes: 0,
+            block_bytes: 0,
+        }
     }
 
     /// Takes a sample into the body. An error says why it was dropped; the caller counts it. Alterations of samples that are
@@ -202,41 +224,45 @@ impl Encoder {
     /// Ends the body. Samples that give way to a later one of the same series and millisecond are counted in `dropped`.
     pub fn finish(&mut self, dropped: &mut Losses) -> Body {
         let mut body = Body::default();
-        body.bytes.reserve(self.bytes());
+        let mut message = self.dictionary.message(self.block_bytes);
         let mut start = 0;
         for end in self.metadata_ends.drain(..) {
-            body.bytes.extend_from_slice(&self.metadata[start..end]);
-            body.cut(0);
+            message.bytes(|out| out.extend_from_slice(&self.metadata[start..end]));
+            body.cut_at(message.len(), 0, 0);
             start = end;
         }
+        self.gathered.finish(dropped, |_, rendered, samples, messages| {
+            put_series(&mut message, &rendered.labels, samples, messages);
+            cut(&mut body, message.len(), samples);
+        });
+        let block = message.finish();
         self.metadata.clear();
         self.labels_bytes = 0;
-        self.gathered.finish(dropped, |_, rendered, samples, messages| {
-            put_series(&mut body.bytes, &rendered.labels, samples, messages);
-            cut(&mut body, samples);
-        });
+        self.gathered.clear();
+        if !body.cuts.is_empty() {
+            self.block_bytes = block.snappy().len();
+            body.block = Some(block);
+        }
         body
     }
 }
 
-fn put_series(out: &mut Vec<u8>, labels: &[u8], samples: &[Pending], messages: Messages<'_>) {
+fn put_series(out: &mut Message<'_>, labels: &LabelFields, samples: &[Pending], messages: Messages<'_>) {
     let floats = samples.partition_point(Pending::is_float);
     let (floats, histograms) = samples.split_at(floats);
     let floats_len: usize = floats.iter().map(|sample| 2 + sample_len(sample)).sum();
     let exemplars_len: usize = messages.exemplars().map(|message| bytes_field_len(message.len())).sum();
     let histograms_len: usize = histograms.iter().map(|sample| bytes_field_len(messages.histogram(sample).len())).sum();
-    put_varint(out, 1 << 3 | 2);
-    put_varint(out, (labels.len() + floats_len + exemplars_len + histograms_len) as u64);
-    out.extend_from_slice(labels);
+    out.head(labels.len() + floats_len + exemplars_len + histograms_len);
+    out.fields(labels);
     for sample in floats {
-        out.extend_from_slice(&[2 << 3 | 2, sample_len(sample) as u8]);
-        put_value_and_timestamp(out, sample);
+        out.sample(sample.float(), sample.timestamp);
     }
     for message in messages.exemplars() {
-        put_bytes_field(out, 3, message);
+        out.bytes(|out| put_bytes_field(out, 3, message));
     }
     for sample in histograms {
-        put_bytes_field(out, 4, messages.histogram(sample));
+        out.bytes(|out| put_bytes_field(out, 4, messages.histogram(sample)));
     }
 }
 
@@ -266,13 +292,13 @@ mod tests {
     use prost::Message as _;
     use std::borrow::Cow;
 
-    fn rendered(name: &str, labels: &[(&str, &str)]) -> Arc<Rendered> {
+    fn rendered(options: &Options, name: &str, labels: &[(&str, &str)]) -> Arc<Rendered> {
         let table = SeriesTable::default();
         let builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
         let labels = labels.iter().map(|(name, value)| (Cow::from(*name), Cow::from(*value))).collect();
         let spec = SeriesSpec { measurement: name, field: None, labels, metadata: None };
         let id = builder.define(builder.alias(b"x"), spec).unwrap();
-        Arc::new(render(&table.series(id).unwrap(), &Options::default(), &|_| None).unwrap())
+        Arc::new(render(&table.series(id).unwrap(), options, &|_| None).unwrap())
     }
 
     fn at(timestamp: i64, value: Value<'_>) -> SampleRef<'_> {
@@ -293,8 +319,9 @@ mod tests {
 
     #[test]
     fn samples_of_a_series_are_brought_together_in_time_order() {
-        let (m, n) = (rendered("m", &[("Z", "1"), ("a", "2")]), rendered("n", &[]));
-        let mut encoder = Encoder::new(Options::default());
+        let options = Options::default();
+        let (m, n) = (rendered(&options, "m", &[("Z", "1"), ("a", "2")]), rendered(&options, "n", &[]));
+        let mut encoder = Encoder::new(options.clone());
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         for (series, milliseconds, value) in [(&m, 2, 1.0), (&n, 1, 2.0), (&m, 1, 3.0), (&m, 2, 4.0), (&n, -1, 5.0)] {
             encoder.push(series, &at(milliseconds * NANOSECONDS, Value::F64(value)), &mut losses).unwrap();
@@ -309,6 +336,7 @@ mod tests {
 
     #[test]
     fn what_the_format_cannot_express_is_counted() {
+        let options = Options::default();
         use Loss::{FieldType, IntegerRounded, StartTimestamp, TimestampTruncated};
         let cases: [(SampleRef<'_>, Result<&str, Loss>, &[Loss]); 9] = [
             (at(0, Value::I64(-3)), Ok("-3@0"), &[FieldType]),
@@ -321,9 +349,9 @@ mod tests {
             (at(-1, Value::F64(1.0)), Ok("1@-1"), &[TimestampTruncated]),
             (SampleRef { start: Some(1), ..at(0, Value::F64(1.0)) }, Ok("1@0"), &[StartTimestamp]),
         ];
-        let m = rendered("m", &[]);
+        let m = rendered(&options, "m", &[]);
         for (sample, expected, expected_losses) in cases {
-            let mut encoder = Encoder::new(Options::default());
+            let mut encoder = Encoder::new(options.clone());
             let mut losses = Losses::default();
             let pushed = encoder.push(&m, &sample, &mut losses);
             let body = encoder.finish(&mut Losses::default());
@@ -335,11 +363,12 @@ mod tests {
 
     #[test]
     fn a_distribution_becomes_its_count_and_sum() {
+        let options = Options::default();
         let centroids = vec![Centroid { count: 2, mean: 1.5 }, Centroid { count: 1, mean: 4.0 }];
         let distribution = Distribution { granularity: Granularity::Minute, centroids };
-        let mut encoder = Encoder::new(Options::default());
+        let mut encoder = Encoder::new(options.clone());
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
-        let latency = rendered("latency", &[("a", "b")]);
+        let latency = rendered(&options, "latency", &[("a", "b")]);
         for timestamp in [60, 60] {
             encoder
                 .push(&latency, &at(timestamp * 1_000_000, Value::Distribution(&distribution)), &mut losses)
@@ -352,6 +381,7 @@ mod tests {
 
     #[test]
     fn exemplars_and_metadata_stand_without_samples() {
+        let options = Options::default();
         let table = SeriesTable::default();
         let builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
         let spec = SeriesSpec { measurement: "m", field: None, labels: Vec::new(), metadata: None };
@@ -363,8 +393,8 @@ mod tests {
             value: 0.5,
             timestamp,
         };
-        let (m, n) = (rendered("m", &[]), rendered("n", &[]));
-        let mut encoder = Encoder::new(Options::default());
+        let (m, n) = (rendered(&options, "m", &[]), rendered(&options, "n", &[]));
+        let mut encoder = Encoder::new(options.clone());
         let mut losses = Losses::default();
         encoder.exemplar(&n, &exemplar(None), &mut losses);
         assert_eq!(losses.get(Loss::Exemplar), 1, "no sample to take a timestamp from");

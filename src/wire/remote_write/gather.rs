@@ -74,12 +74,12 @@ impl Pending {
     }
 }
 
-/// Ends the piece of the body that has these samples, and is behind the others. Count and sum of distributions are one piece:
+/// Ends the piece of the body that has these samples, and reaches from the others to that end. Count and sum of distributions are one piece:
 /// whoever refuses the one refuses the sample.
-pub(crate) fn cut(body: &mut Body, samples: &[Pending]) {
+pub(crate) fn cut(body: &mut Body, end: usize, samples: &[Pending]) {
     let weight = samples.iter().map(|sample| u32::from(sample.weight)).sum();
     let on_wire = samples.len() as u32;
-    if weight == 0 && on_wire > 0 { body.extend_piece(weight, on_wire) } else { body.cut_as(weight, on_wire) }
+    if weight == 0 && on_wire > 0 { body.extend_piece(end, on_wire) } else { body.cut_at(end, weight, on_wire) }
 }
 
 /// The samples of a body under construction.
@@ -269,7 +269,7 @@ impl<R: Rendering> Gathered<R> {
 
     /// Hands the series out in the order of their first sample, each with its samples and the messages of its exemplars:
     /// floats before histograms, both in time order. Of samples with one timestamp the last stays; the others are counted
-    /// in `dropped`. Empty afterwards.
+    /// in `dropped`. To be [cleared](Gathered::clear) afterwards.
     pub(crate) fn finish(&mut self, dropped: &mut Losses, mut each: impl FnMut(usize, &R, &[Pending], Messages<'_>)) {
         self.order_by_group();
         self.exemplars.sort_by_key(|(group, _)| *group);
@@ -285,7 +285,6 @@ impl<R: Rendering> Gathered<R> {
             let messages = Messages { bytes: &self.messages, exemplars: &self.exemplars[first..exemplar] };
             each(index, &group.rendered, &samples[..kept], messages);
         }
-        self.clear();
     }
 
     fn order_by_group(&mut self) {
@@ -308,7 +307,8 @@ impl<R: Rendering> Gathered<R> {
         std::mem::swap(&mut self.samples, &mut self.ordered);
     }
 
-    fn clear(&mut self) {
+    /// Begins the next body.
+    pub(crate) fn clear(&mut self) {
         self.groups.clear();
         self.samples.clear();
         self.exemplars.clear();

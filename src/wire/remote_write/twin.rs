@@ -141,10 +141,11 @@ fn scattered(request: &WriteRequest) -> Vec<u8> {
 }
 
 fn encoded(table: &SeriesTable, batch: &Batch, dropped: &mut Losses) -> Body {
-    let mut encoder = encode::Encoder::new(encode::Options::default());
+    let options = encode::Options::default();
+    let mut encoder = encode::Encoder::new(options.clone());
     let mut memo = BTreeMap::new();
     let mut render = |id| {
-        let render = || encode::render(&table.series(id).unwrap(), &encode::Options::default(), &|_| None).unwrap();
+        let render = || encode::render(&table.series(id).unwrap(), &options, &|_| None).unwrap();
         Arc::clone(memo.entry(id).or_insert_with(|| Arc::new(render())))
     };
     let mut losses = Losses::default();

@@ -164,10 +164,12 @@ impl Encoder {
             for samples in [&samples[..floats], &samples[floats..]] {
                 if !samples.is_empty() {
                     put_series(&mut body.bytes, labels, metadata, samples, messages, exemplars.take());
-                    cut(&mut body, samples);
+                    let end = body.bytes.len();
+                    cut(&mut body, end, samples);
                 }
             }
         });
+        self.gathered.clear();
         body.prefix.clone_from(&self.table.prefix);
         self.table.begin_body();
         body

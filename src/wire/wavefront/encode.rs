@@ -220,9 +220,9 @@ impl Encoder {
 /// Takes the body and leaves one of the same capacity in its place.
 fn renewed(body: &mut Body) -> Body {
     let empty = Body {
-        prefix: Vec::new(),
         bytes: Vec::with_capacity(body.bytes.len()),
         cuts: Vec::with_capacity(body.cuts.len()),
+        ..Body::default()
     };
     std::mem::replace(body, empty)
 }

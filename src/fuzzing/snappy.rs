@@ -1,0 +1,121 @@
+//! What must hold for remote write 1.0 bodies of any series and samples: they are written as Snappy blocks without ever
+//! being there as they are.
+
+use crate::model::{BatchBuilder, Format, Losses, SampleFlags, SeriesSpec, SeriesTable, Value};
+use crate::wire::SampleRef;
+use crate::wire::protobuf::{put_bytes_field, put_double_field, put_varint_field};
+use crate::wire::remote_write::encode::{Encoder, Options, Rendered, render};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Bytes are read as this, again and again: the labels of a series (each nibble a value, 0 for none), how long they are made,
+/// and how its samples differ from those before. What the `snap` crate reads is what the plain encoding is, and no longer
+/// than it should be; and so it is of a second body that the same encoder writes.
+///
+/// # Panics
+/// When one of these does not hold.
+pub fn snappy(data: &[u8]) {
+    let table = SeriesTable::default();
+    let options = Options::default();
+    let mut encoder = Encoder::new(options.clone());
+    let (first, second) = data.split_at(data.len() / 2);
+    let mut known = Vec::new();
+    for (body, data) in [first, second, first].into_iter().enumerate() {
+        let mut plain = Vec::new();
+        let (mut time, mut value) = (1_700_000_000_000_i64, 0_u64);
+        let series: Vec<_> = data.as_chunks::<6>().0.iter().map(|bytes| Series::of(bytes)).collect();
+        // A series that comes twice would be written once.
+        let mut met = std::collections::HashSet::new();
+        for series in series.iter().filter(|series| met.insert(series.labels())) {
+            // Renderings are dropped and made anew now and then, so that numbers of fields are given again.
+            if series.samples == 7 {
+                known.clear();
+            }
+            let labels = series.labels();
+            let rendered = match known.iter().find(|(of, _)| *of == labels) {
+                Some((_, rendered)) => Arc::clone(rendered),
+                None => {
+                    let rendered = rendered(&table, &options, &labels);
+                    known.push((labels.clone(), Arc::clone(&rendered)));
+                    rendered
+                }
+            };
+            let mut message = Vec::new();
+            for (name, value) in &labels {
+                let mut label = Vec::new();
+                put_bytes_field(&mut label, 1, name.as_bytes());
+                put_bytes_field(&mut label, 2, value.as_bytes());
+                put_bytes_field(&mut message, 1, &label);
+            }
+            for _ in 0..series.samples {
+                time += i64::from(series.step);
+                value = value.wrapping_add(u64::from(series.add) << 44);
+                let sample = SampleRef {
+                    timestamp: time * 1_000_000,
+                    value: Value::F64(f64::from_bits(value)),
+                    start: None,
+                    flags: SampleFlags::NONE,
+                };
+                assert_eq!(encoder.push(&rendered, &sample, &mut Losses::default()), Ok(()));
+                let mut sample = Vec::new();
+                put_double_field(&mut sample, 1, f64::from_bits(value));
+                put_varint_field(&mut sample, 2, time.cast_unsigned());
+                put_bytes_field(&mut message, 2, &sample);
+                time += 1;
+            }
+            if series.samples > 0 {
+                put_bytes_field(&mut plain, 1, &message);
+            }
+        }
+        let mut dropped = Losses::default();
+        let written = encoder.finish(&mut dropped);
+        let block = written.snappy();
+        let Ok(read) = snap::raw::Decoder::new().decompress_vec(&block) else {
+            panic!("snap does not read body {body}")
+        };
+        assert!(read == plain, "snap reads something else in body {body}");
+        assert!(block.len() <= plain.len() + plain.len() / 60 + 5, "{} bytes of {}", block.len(), plain.len());
+        assert_eq!(written.cuts.last().map_or(0, |cut| cut.end), plain.len());
+        assert_eq!(dropped.total(), 0);
+    }
+}
+
+/// A series of a body, and how its samples go on from the last one.
+struct Series {
+    values: [u8; 4],
+    long: bool,
+    samples: u8,
+    step: u8,
+    add: u8,
+}
+
+impl Series {
+    fn of(&[a, b, shape, step, add, _]: &[u8; 6]) -> Self {
+        Self { values: [a & 15, a >> 4, b & 15, b >> 4], long: shape & 8 != 0, samples: shape & 7, step, add }
+    }
+
+    /// Sorted, with the name.
+    fn labels(&self) -> Vec<(String, String)> {
+        let name = ("__name__".to_owned(), format!("m{}", self.values[0]));
+        let others = self.values[1..].iter().zip(["a", "job", "namespace"]).filter(|(value, _)| **value > 0);
+        let length = if self.long { 1000 } else { 2 };
+        let label =
+            |(value, name): (&u8, &str)| (name.to_owned(), format!("{value:x}").repeat(length * usize::from(*value)));
+        std::iter::once(name).chain(others.map(label)).collect()
+    }
+}
+
+fn rendered(table: &SeriesTable, options: &Options, labels: &[(String, String)]) -> Arc<Rendered> {
+    let builder = BatchBuilder::new(table, Format::RemoteWrite, Vec::new());
+    let of = |(name, value): &(String, String)| (Cow::from(name.clone()), Cow::from(value.clone()));
+    let spec = SeriesSpec {
+        measurement: &labels[0].1,
+        field: None,
+        labels: labels[1..].iter().map(of).collect(),
+        metadata: None,
+    };
+    let Ok(id) = builder.define(builder.alias(format!("{labels:?}").as_bytes()), spec) else { panic!("no room") };
+    let Some(series) = table.series(id) else { panic!("the series is not in the table") };
+    let Ok(rendered) = render(&series, options, &|_| None) else { panic!("the series has no name") };
+    Arc::new(rendered)
+}

@@ -6,7 +6,7 @@
 //!
 //! `append/turnover` begins a segment with 100,000 series that are new to it, ten labels each, 2,000 to a batch; what they take
 //! on disk is printed. `read/turnover` reads such a segment back, each series once.
-#![expect(clippy::unwrap_used, reason = "a bench may panic")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may panic, and says what it measured")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::bench::shape::Shape;

@@ -44,6 +44,7 @@ mod damage;
 mod definitions;
 mod error;
 mod inspect;
+mod layout;
 mod pack;
 mod payload;
 mod reader;

@@ -19,7 +19,9 @@
 use super::bytes::{Malformed, Put, Take};
 use super::payload::decode_series;
 use super::record::Kind;
-use crate::model::{AliasHash, Dialect, IdMap, LabelPair, Metadata, MetricType, Series, SeriesSpec, SeriesTable};
+use crate::model::{
+    AliasHash, Dialect, IdMap, Label, LabelPair, Metadata, MetricType, Series, SeriesSpec, SeriesTable,
+};
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -148,7 +150,7 @@ impl Pack {
                 pass_text(&mut take)?;
             }
         }
-        Ok(Self { kind, first, definitions, pairs, payload })
+        Ok(Self { kind, first, payload, definitions, pairs })
     }
 
     /// Memory it occupies.
@@ -192,7 +194,7 @@ impl Pack {
         Take(self.payload.get(offset as usize..).unwrap_or_default())
     }
 
-    fn labels<'a>(&'a self, take: &mut Take<'a>) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, Malformed> {
+    fn labels<'a>(&'a self, take: &mut Take<'a>) -> Result<Vec<Label<'a>>, Malformed> {
         take.list(|take| self.pair(take).map(|(name, value)| (Cow::from(name), Cow::from(value))))
     }
 
@@ -280,7 +282,7 @@ mod tests {
                 .into();
             labels.truncate(index * 7 % 5);
             let field = (index / 2 % 3 == 1).then_some("field");
-            let metadata = (index % 3 == 0).then(|| Arc::new(metadata.clone()));
+            let metadata = index.is_multiple_of(3).then(|| Arc::new(metadata.clone()));
             let spec = SeriesSpec { measurement: &name, field, labels, metadata };
             let id = builder.define(builder.alias(&index.to_le_bytes()), spec).unwrap();
             let pinned = table.series(id).unwrap();
@@ -377,16 +379,13 @@ mod tests {
         let pack = Pack::new(Kind::Packed, good.to_vec()).unwrap();
         let (_, spec) = pack.series(8).unwrap();
         assert_eq!((spec.measurement, &spec.labels[..]), ("m", &[("a".into(), "b".into())][..]));
-        for (at, byte, what) in [(14, 2, "a definition before the first")] {
-            let mut forged = good;
-            forged[at] = byte;
-            assert!(Pack::new(Kind::Packed, forged.to_vec()).is_err(), "{what}");
-        }
-        for (at, byte, what) in [(17, 3, "a pair that is not there")] {
-            let mut forged = good;
-            forged[at] = byte;
-            assert!(Pack::new(Kind::Packed, forged.to_vec()).unwrap().series(8).is_err(), "{what}");
-        }
+        let forged = |at: usize, byte| {
+            let mut payload = good.to_vec();
+            payload[at] = byte;
+            Pack::new(Kind::Packed, payload)
+        };
+        assert!(forged(14, 2).is_err(), "the labels of a definition before the first");
+        assert!(forged(17, 3).unwrap().series(8).is_err(), "a pair that is not there");
         let third = [1, 0, 0, 2].as_slice();
         let refers = Pack::new(Kind::Packed, [&good, third].concat()).unwrap();
         assert!(refers.series(9).is_err(), "labels of one that refers itself");

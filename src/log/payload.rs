@@ -1,7 +1,7 @@
 //! The payloads: batches in columns, checkpoints, and definitions of series as 0.1.0 wrote them (now: pack.rs).
 //!
 //! ```text
-//! definitions  { local id, length, definition }*
+//! definitions  { local id, length, definition }*      of version 1
 //! definition   dialect 1, bits 1 (1 field, 2 metadata), measurement, [field], labels {name, value}*, [metadata]
 //! metadata     family, type 1, help, unit
 //! samples      local ids     varint, zigzag delta to the sample before
@@ -83,8 +83,8 @@ impl Locals {
 
     /// Appends the series first seen, with their local ids; or tells of one that the table does not know.
     pub(super) fn fresh(&self, table: &SeriesTable, out: &mut Vec<(u32, Arc<Series>)>) -> Result<(), SeriesId> {
-        for id in &self.fresh {
-            let local = self.ids.get(id).copied().unwrap_or_default();
+        let first = (self.ids.len() - self.fresh.len()) as u32;
+        for (local, id) in (first..).zip(&self.fresh) {
             out.push((local, table.series(*id).ok_or(*id)?));
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! It takes whatever waits, lays it out as one group, writes it with one call, syncs once, shows it to readers and answers
 //! everybody. A second thread saves cursors and trims, so that their fsyncs do not stand in the way of appends.
 
+use super::layout::{Close, Fresh, encode_definitions, encode_record, put_headers};
 use super::pack::Packer;
 use super::payload::{Accepted, Locals, encode_batch, encode_checkpoint};
 use super::record::{HEADER_BYTES, Header, Kind};
@@ -14,7 +15,7 @@ use super::{
     SYNC_INTERVAL, Seq, upkeep,
 };
 use crate::clock;
-use crate::model::{Batch, Format, Series, SeriesTable, TimestampNs};
+use crate::model::{Batch, Format, TimestampNs};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -25,8 +26,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Bytes after which a group is written although more requests wait.
 const GROUP_BYTES_MAX: usize = 8 << 20;
-/// How far copies of a definition stand apart: more than the largest block that disks lose as a whole.
-const APART_BYTES: u64 = 8 << 10;
 const CHECKPOINT_BYTES: usize = HEADER_BYTES + size_of::<Accepted>();
 
 type Reply = oneshot::Sender<Result<Seq, AppendError>>;
@@ -83,20 +82,6 @@ struct Active {
     /// Definitions whose two copies a single bad block could take.
     close: Close,
 }
-
-/// Series whose definitions stand twice with less than [`APART_BYTES`] between the copies; they are written a third time once
-/// so many bytes have passed, and before twice as many have, so that every definition survives the loss of a block.
-#[derive(Debug, Default)]
-struct Close {
-    /// Those written before `since`,
-    ripe: Fresh,
-    /// and those written behind it.
-    green: Fresh,
-    since: u64,
-}
-
-/// Series that are new to a segment, with their local ids.
-type Fresh = Vec<(u32, Arc<Series>)>;
 
 #[derive(Debug)]
 struct Writer {
@@ -240,9 +225,7 @@ impl Writer {
             match &verdict {
                 Ok(apart) => {
                     active.locals.settle();
-                    if *apart <= APART_BYTES && !self.fresh.is_empty() {
-                        active.close.green.append(&mut self.fresh);
-                    }
+                    active.close.note(&mut self.fresh, *apart);
                 }
                 Err(_) => active.locals.take_back(),
             }
@@ -290,7 +273,9 @@ impl Writer {
         put_headers(&mut self.buffer, active.bytes, start, &headers);
         if headers.len() > 1 {
             headers.pop();
-            headers.iter_mut().for_each(|header| header.position = position.after(samples.count));
+            for header in &mut headers {
+                header.position = position.after(samples.count);
+            }
             let again = self.buffer.len();
             self.buffer.extend_from_within(start..start + defined_bytes);
             put_headers(&mut self.buffer, active.bytes, again, &headers);
@@ -324,13 +309,10 @@ impl Writer {
     fn define_again(&mut self) {
         let Some(active) = &mut self.active else { return };
         let start = self.buffer.len();
-        let reached = active.bytes + start as u64;
-        if reached < active.close.since + APART_BYTES {
+        let series = active.close.due(active.bytes + start as u64);
+        if series.is_empty() {
             return;
         }
-        active.close.since = reached;
-        let green = std::mem::take(&mut active.close.green);
-        let series = std::mem::replace(&mut active.close.ripe, green);
         let header = Header {
             later: false,
             kind: Kind::Packed,
@@ -552,40 +534,4 @@ impl Failure {
 
 fn too_large(bytes: u64, bytes_max: u64) -> AppendError {
     AppendError::TooLarge { bytes, bytes_max }
-}
-
-/// Appends a record, but for its header, for which there is room. The header that belongs there.
-fn encode_record(buffer: &mut Vec<u8>, header: Header, encode: impl FnOnce(&mut Vec<u8>)) -> Header {
-    let start = buffer.len() + HEADER_BYTES;
-    buffer.resize(start, 0);
-    encode(buffer);
-    let payload = &buffer[start..];
-    Header { payload_bytes: payload.len() as u32, payload_crc: crc32c::crc32c(payload), ..header }
-}
-
-/// Appends records that define these series, likewise.
-fn encode_definitions(
-    buffer: &mut Vec<u8>,
-    header: Header,
-    mut series: &[(u32, Arc<Series>)],
-    packer: &mut Packer,
-    table: &SeriesTable,
-) -> Vec<Header> {
-    let mut headers = Vec::new();
-    while !series.is_empty() {
-        let mut packed = 0;
-        let header = encode_record(buffer, header, |payload| packed = packer.pack(series, table, payload));
-        headers.push(Header { kind: Kind::Packed, count: packed as u32, ..header });
-        series = &series[packed..];
-    }
-    headers
-}
-
-/// Puts the headers of records that stand one behind the other from `at` on, in a buffer that will be written at the offset
-/// `base` of its file.
-fn put_headers(buffer: &mut [u8], base: u64, mut at: usize, headers: &[Header]) {
-    for header in headers {
-        buffer[at..at + HEADER_BYTES].copy_from_slice(&header.bytes(base + at as u64));
-        at += header.record_bytes() as usize;
-    }
 }

@@ -182,7 +182,7 @@ fn wide(log: &Log, series: std::ops::Range<u64>, label_bytes: usize) -> Batch {
         let own = format!("{number:0label_bytes$}");
         let labels =
             [("cluster", "one"), ("id", &own), ("job", "wide")].map(|(name, value)| (name.into(), value.into()));
-        let metadata = (number % 3 == 0).then(|| Arc::new(metadata.clone()));
+        let metadata = number.is_multiple_of(3).then(|| Arc::new(metadata.clone()));
         let spec = SeriesSpec { measurement: "wide", field: None, labels: labels.into(), metadata };
         let id = builder.define(builder.alias(own.as_bytes()), spec).unwrap();
         builder.push(id, number as i64, Value::U64(number), SampleFlags::NONE);

@@ -3,9 +3,13 @@
 //! `append/no_disk` writes into nothing: what is left is the layout of the payload, checksums, and the way to the writer and
 //! back. `append/memory` writes without waiting for the disk, `append/durable` waits for it, `append/durable_8` does so for
 //! eight clients at a time. `read/disk` reads back what no longer is in memory.
-#![expect(clippy::unwrap_used, reason = "a bench may panic")]
+//!
+//! `append/turnover` begins a segment with 100,000 series that are new to it, ten labels each, 2,000 to a batch; what they take
+//! on disk is printed. `read/turnover` reads such a segment back, each series once.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may panic, and says what it measured")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use sluicegate::bench::shape::Shape;
 use sluicegate::log::{Ack, Entry, Log, LogConfig, Position, Storage, StorageFile};
 use sluicegate::model::{Batch, BatchBuilder, Format, SampleFlags, SeriesSpec, SeriesTable, Value};
 use std::any::Any;
@@ -17,6 +21,8 @@ use tokio::runtime::Runtime;
 const SAMPLES: u64 = 10_000;
 const CLIENTS: usize = 8;
 const BATCHES_READ: u64 = 50;
+const SERIES_TURNED: usize = 100_000;
+const SERIES_A_BATCH: usize = 2_000;
 
 /// A disk that forgets.
 #[derive(Debug)]
@@ -82,6 +88,26 @@ fn batch(table: &SeriesTable) -> Batch {
     builder.finish()
 }
 
+/// Batches of new series, ten labels each, as a cluster's agents bring them.
+fn batches_of_new_series(table: &SeriesTable) -> Vec<Arc<Batch>> {
+    let shape = Shape::Kubernetes;
+    let batch = |first: usize| {
+        let mut builder = BatchBuilder::new(table, Format::RemoteWrite, Vec::new());
+        for number in first..first + SERIES_A_BATCH {
+            let place = shape.place(number);
+            let name = shape.families()[place.family].metric_name(place.field);
+            let labels = shape.labels(1, place.target, 0);
+            let labels = labels.iter().map(|(name, value)| ((*name).into(), value.as_str().into())).collect();
+            let spec = SeriesSpec { measurement: &name, field: None, labels, metadata: None };
+            let series = builder.define(builder.alias(&number.to_le_bytes()), spec).unwrap();
+            let value = Value::F64(number as f64 * 1.37);
+            builder.push(series, 1_700_000_000_000_000_000 + number as i64 % 7, value, SampleFlags::NONE);
+        }
+        Arc::new(builder.finish())
+    };
+    (0..SERIES_TURNED).step_by(SERIES_A_BATCH).map(batch).collect()
+}
+
 /// A log with fixed segments, of which only the last stays.
 fn config(dir: &Path, ack: Ack) -> LogConfig {
     LogConfig { ack, memory_bytes: 1 << 20, ..LogConfig::new(dir) }
@@ -125,6 +151,45 @@ fn appending(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn turning_over(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let table = Arc::new(SeriesTable::default());
+    let batches = batches_of_new_series(&table);
+    let append = |log: &Log| {
+        for batch in &batches {
+            runtime.block_on(log.append(Arc::clone(batch))).unwrap();
+        }
+    };
+    let config = |dir| LogConfig { memory_bytes: 0, ..config(dir, Ack::Memory) };
+    let mut group = criterion.benchmark_group("log");
+    group.throughput(Throughput::Elements(SERIES_TURNED as u64));
+    group.bench_function("append/turnover", |bencher| {
+        let open = || Log::open_on(Arc::new(Nothing), config(Path::new("")), Arc::clone(&table)).unwrap();
+        bencher.iter_batched_ref(open, |log| append(log), BatchSize::PerIteration);
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(config(dir.path()), Arc::clone(&table)).unwrap();
+    append(&log);
+    let once = log.stats().bytes;
+    append(&log);
+    // The second time round, only the samples are written.
+    let definitions = 2 * once - log.stats().bytes;
+    println!("log/turnover: {:.1} bytes of definitions a series", definitions as f64 / SERIES_TURNED as f64);
+    let read = || {
+        runtime.block_on(async {
+            let mut reader = log.reader(Position::default());
+            let mut samples = 0;
+            while samples < SERIES_TURNED {
+                let Entry::Record(record) = reader.next().await.unwrap() else { panic!("lost") };
+                samples += record.batch.samples.len();
+            }
+            samples
+        })
+    };
+    group.bench_function("read/turnover", |bencher| bencher.iter(read));
+    group.finish();
+}
+
 fn reading(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -153,5 +218,5 @@ fn reading(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, appending, reading);
+criterion_group!(benches, appending, turning_over, reading);
 criterion_main!(benches);

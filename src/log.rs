@@ -7,11 +7,11 @@
 //! ```text
 //! <dir>/lock                          held while a process has the log open
 //! <dir>/cursors/<name>.json           one place and ledger an output; the name is percent-encoded
-//! <dir>/segments/<first seq>.log      record*        (the record's frame: record.rs, payloads: payload.rs)
+//! <dir>/segments/<first seq>.log      record*        (the record's frame: record.rs, payloads: payload.rs, pack.rs)
 //! <file>.damaged, <file>.newer        kept for people: what was set aside, since nothing of it can be read
 //!
 //! segment   checkpoint | group | group | ...
-//! group     { definitions? samples definitions? }*  definitions? checkpoint          one write, one fsync
+//! group     { definitions* samples definitions* }*  definitions* checkpoint          one write, one fsync
 //! ```
 //!
 //! What survives what:
@@ -36,7 +36,7 @@
 //! that is what the ledger rests on. Nothing is trimmed before the first append (even a refused one) or acknowledgement of a
 //! process: cursors are opened first.
 //!
-//! Not here: compression (the columns are compact as they are), random access, more than one writing process.
+//! Not here: compression (columns and packed definitions are compact as they are), random access, more than one writing process.
 
 mod bytes;
 mod cursor;
@@ -44,6 +44,8 @@ mod damage;
 mod definitions;
 mod error;
 mod inspect;
+mod layout;
+mod pack;
 mod payload;
 mod reader;
 mod record;

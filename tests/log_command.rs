@@ -141,7 +141,7 @@ fn damage_is_named_and_not_replayed_from() {
     let segment = dir.join("segments/00000000000000000000.log");
     let bytes = fs::read(&segment).expect("the segment");
     // Record 1 begins with the only header that holds two samples: damage its header.
-    let magic = b"SGL\xa7\x01\x03";
+    let magic = b"SGL\xa7\x02\x03";
     let headers: Vec<_> = bytes.windows(magic.len()).enumerate().filter(|(_, window)| window == magic).collect();
     assert_eq!(headers.len(), 3);
     let mut damaged = bytes.clone();

@@ -12,7 +12,7 @@
 //! | bodies while they are decoded, and a record in the hands of each output | `limits.max_decompressed_bytes` | 1/5 |
 //! | what outputs have encoded, five bodies a lane | `Queue::body_bytes_max` | 1/10 |
 //! | what Pushgateway groups remember | `Limits::pushed_bytes_max` | 1/24 |
-//! | places of definitions, of one segment an output | `log.segment_bytes` | a sixteenth of it |
+//! | places of definitions, of one segment an output, and some unpacked | `log.segment_bytes` | a sixteenth of it |
 //! | the series table; half of it for `/scrape`; for each output its memo, its recalled series and its families | `series.max_bytes` | the rest |
 
 use super::{Config, Limits, LogSettings, Output, Queue, SeriesSettings};
@@ -40,7 +40,8 @@ const BODIES_A_LANE: usize = 5;
 const SENT_BYTES_MIN: usize = 64 << 10;
 /// Smallest segment by default: a batch of new series has to fit in half of one.
 const SEGMENT_BYTES_MIN: u64 = 16 << 20;
-/// A segment's definitions are usually long enough for their places to be less than this part of it.
+/// Places of the records that define series, and what a reader holds of those unpacked, are less than this part of a segment,
+/// unless it mostly consists of records that define one short series each.
 const PLACES_PART: u64 = 16;
 /// Smallest table by default.
 const TABLE_BYTES_MIN: usize = 1 << 20;

@@ -1,7 +1,7 @@
-//! The payloads: definitions of series, and batches in columns.
+//! The payloads: batches in columns, checkpoints, and definitions of series as 0.1.0 wrote them (now: pack.rs).
 //!
 //! ```text
-//! definitions  { local id, length, definition }*
+//! definitions  { local id, length, definition }*      of version 1
 //! definition   dialect 1, bits 1 (1 field, 2 metadata), measurement, [field], labels {name, value}*, [metadata]
 //! metadata     family, type 1, help, unit
 //! samples      local ids     varint, zigzag delta to the sample before
@@ -18,6 +18,7 @@
 //! alone. Reading allocates no more than a payload of that length can hold, whatever it says.
 
 use super::bytes::{Malformed, Put, Take};
+use super::pack::{HAS_FIELD, HAS_METADATA};
 use crate::model::{
     Batch, Centroid, Counts, Dialect, Distribution, Exemplar, Format, Granularity, IdTable, Metadata, MetricType,
     NativeHistogram, ResetHint, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Span, Value,
@@ -80,43 +81,18 @@ impl Locals {
         }
     }
 
-    /// Appends the definitions of the series first seen; how many, or the one that the table does not know.
-    pub(super) fn encode_fresh(&mut self, table: &SeriesTable, out: &mut Vec<u8>) -> Result<u32, SeriesId> {
-        let mut definition = Vec::new();
-        for id in &self.fresh {
-            let series = table.series(*id).ok_or(*id)?;
-            definition.clear();
-            encode_series(&series, &mut definition);
-            out.put_varint(u64::from(self.ids.get(*id).copied().unwrap_or_default()));
-            out.put_varint(definition.len() as u64);
-            out.extend_from_slice(&definition);
+    /// Appends the series first seen, with their local ids; or tells of one that the table does not know.
+    pub(super) fn fresh(&self, table: &SeriesTable, out: &mut Vec<(u32, Arc<Series>)>) -> Result<(), SeriesId> {
+        let first = (self.ids.len() - self.fresh.len()) as u32;
+        for (local, id) in (first..).zip(&self.fresh) {
+            out.push((local, table.series(*id).ok_or(*id)?));
         }
-        Ok(self.fresh.len() as u32)
+        Ok(())
     }
 }
 
-const HAS_FIELD: u8 = 1;
-const HAS_METADATA: u8 = 2;
 const HAS_TIMESTAMP: u8 = 1;
 const HAS_SAMPLE: u8 = 2;
-
-fn encode_series(series: &Series, out: &mut Vec<u8>) {
-    let field = series.name.field_key();
-    let bits = if field.is_some() { HAS_FIELD } else { 0 } | if series.metadata.is_some() { HAS_METADATA } else { 0 };
-    out.extend_from_slice(&[series.dialect as u8, bits]);
-    out.put_text(series.name.measurement());
-    if let Some(field) = field {
-        out.put_text(field);
-    }
-    out.put_varint(series.labels.len() as u64);
-    for pair in &series.labels {
-        out.put_text(&pair.name);
-        out.put_text(&pair.value);
-    }
-    if let Some(metadata) = &series.metadata {
-        encode_metadata(metadata, out);
-    }
-}
 
 fn encode_metadata(metadata: &Metadata, out: &mut Vec<u8>) {
     out.put_text(&metadata.family);
@@ -134,7 +110,7 @@ fn decode_metadata(take: &mut Take<'_>) -> Result<Metadata, Malformed> {
     })
 }
 
-/// Reads a definition.
+/// Reads a definition that stands for itself.
 pub(super) fn decode_series(bytes: &[u8]) -> Result<(Dialect, SeriesSpec<'_>), Malformed> {
     let mut take = Take(bytes);
     let dialect = Dialect::from_number(take.byte()?).ok_or(Malformed)?;

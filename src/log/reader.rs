@@ -266,13 +266,12 @@ fn behind(entry: &Entry, before: Position) -> Position {
 
 /// Learns every definition from where the walk stands to its limit.
 pub(super) fn collect_definitions(walk: &mut Walk, definitions: &mut Definitions) -> io::Result<()> {
-    let limit = walk.limit();
     while let Some((offset, header)) = walk.step()? {
-        if header.kind == Kind::Definitions
+        if matches!(header.kind, Kind::Definitions | Kind::Packed)
             && let Some(payload) = walk.payload(offset, &header)?
         {
             // Malformed under a good checksum: a later version wrote it. What it defines reads as damaged.
-            let _ = definitions.learn(payload, offset + HEADER_BYTES as u64, limit);
+            let _ = definitions.learn(&header, payload, offset + HEADER_BYTES as u64);
         }
     }
     Ok(())

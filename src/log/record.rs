@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  0  magic "SGL\xa7"                  4
-//!  4  format version (1)               1
-//!  5  kind                             1   1 checkpoint, 2 definitions, 3 samples
+//!  4  format version (2; 0.1.0 wrote 1) 1
+//!  5  kind                             1   1 checkpoint, 2 definitions (of version 1), 3 samples, 4 packed definitions
 //!  6  input format                     1   of samples, else 0
 //!  7  reserved (0)                     1
 //!  8  payload length                   4   little endian, as all numbers
@@ -29,7 +29,8 @@ use crate::model::{Format, TimestampNs};
 pub(super) const HEADER_BYTES: usize = 48;
 /// What a header begins with; the last byte is not UTF-8, so text does not contain it.
 pub(super) const MAGIC: [u8; 4] = *b"SGL\xa7";
-const VERSION: u8 = 1;
+/// The first had definitions that were not packed.
+const VERSION: u8 = 2;
 const HEADER_GUARDED: usize = 44;
 
 /// What a record holds.
@@ -38,10 +39,12 @@ const HEADER_GUARDED: usize = 44;
 pub(super) enum Kind {
     /// The samples accepted so far, by format. Begins every segment and ends every group of records.
     Checkpoint = 1,
-    /// Series that later samples of the segment refer to.
+    /// Series that samples of the segment refer to, each written in full. Version 1 wrote these.
     Definitions = 2,
     /// A batch.
     Samples = 3,
+    /// Series that samples of the segment refer to.
+    Packed = 4,
 }
 
 /// See the module's documentation.
@@ -64,13 +67,14 @@ impl Header {
     /// Reads a header found at that offset of its file; none when these bytes are not a header.
     pub(super) fn parse(bytes: &[u8], offset: u64) -> Option<Self> {
         let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
-        if bytes[..4] != MAGIC || bytes[4] < VERSION || checksum(bytes, offset) != u32_at(bytes, HEADER_GUARDED) {
+        if bytes[..4] != MAGIC || bytes[4] == 0 || checksum(bytes, offset) != u32_at(bytes, HEADER_GUARDED) {
             return None;
         }
         let later = bytes[4] > VERSION;
         let kind = match bytes[5] {
             1 => Kind::Checkpoint,
             3 => Kind::Samples,
+            4 => Kind::Packed,
             kind if kind == 2 || later => Kind::Definitions,
             _ => return None,
         };
@@ -119,7 +123,7 @@ impl Header {
     pub(super) fn next(&self) -> Position {
         match self.kind {
             Kind::Samples => self.position.after(self.count),
-            Kind::Checkpoint | Kind::Definitions => self.position,
+            Kind::Checkpoint | Kind::Definitions | Kind::Packed => self.position,
         }
     }
 }

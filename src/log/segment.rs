@@ -81,11 +81,6 @@ impl Walk {
         self.unreadable
     }
 
-    /// How much of the file it sees.
-    pub(super) fn limit(&self) -> u64 {
-        self.limit
-    }
-
     /// Where the next step begins.
     pub(super) fn offset(&self) -> u64 {
         self.offset

@@ -3,6 +3,8 @@
 //! It takes whatever waits, lays it out as one group, writes it with one call, syncs once, shows it to readers and answers
 //! everybody. A second thread saves cursors and trims, so that their fsyncs do not stand in the way of appends.
 
+use super::layout::{Close, Fresh, encode_definitions, encode_record, put_headers};
+use super::pack::Packer;
 use super::payload::{Accepted, Locals, encode_batch, encode_checkpoint};
 use super::record::{HEADER_BYTES, Header, Kind};
 use super::segment::{Segment, segments_dir};
@@ -24,8 +26,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Bytes after which a group is written although more requests wait.
 const GROUP_BYTES_MAX: usize = 8 << 20;
-/// How far copies of a definition stand apart: more than the largest block that disks lose as a whole.
-const APART_BYTES: u64 = 8 << 10;
 const CHECKPOINT_BYTES: usize = HEADER_BYTES + size_of::<Accepted>();
 
 type Reply = oneshot::Sender<Result<Seq, AppendError>>;
@@ -61,7 +61,8 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Sender<Request>> {
         active: None,
         buffer: Vec::new(),
         waiting: Vec::new(),
-        payload: Vec::new(),
+        packer: Packer::default(),
+        fresh: Vec::new(),
         end,
         accepted,
         unsynced: None,
@@ -82,27 +83,6 @@ struct Active {
     close: Close,
 }
 
-/// Definitions that stand twice within [`APART_BYTES`]; they are written a third time once that many bytes have passed, so
-/// that every definition survives the loss of a block.
-#[derive(Debug, Default)]
-struct Close {
-    definitions: Vec<u8>,
-    count: u32,
-    /// Where the first of them stands.
-    since: u64,
-}
-
-impl Close {
-    /// Takes the definitions of a record that was laid out from `at` on, if its two copies of them are close together.
-    fn note(&mut self, (count, definitions): &(u32, Vec<u8>), at: u64, record_bytes: usize) {
-        if *count > 0 && record_bytes as u64 <= APART_BYTES {
-            self.since = if self.count == 0 { at } else { self.since };
-            self.count += count;
-            self.definitions.extend_from_slice(definitions);
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Writer {
     shared: Arc<Shared>,
@@ -111,7 +91,9 @@ struct Writer {
     /// The group at hand, as it will be written behind `active.bytes`.
     buffer: Vec<u8>,
     waiting: Vec<(Record, Reply)>,
-    payload: Vec<u8>,
+    packer: Packer,
+    /// Those of the batch at hand.
+    fresh: Fresh,
     /// Behind the group at hand.
     end: Position,
     accepted: Accepted,
@@ -238,16 +220,17 @@ impl Writer {
         let fresh_segment = before == 0 && self.active.as_ref().is_some_and(|active| active.bytes == 0);
         let start = self.buffer.len();
         let laid_out = self.lay_out_record(batch, appended_at);
-        let verdict = laid_out.and_then(|defined| self.judge(start, fresh_segment).map(|()| defined));
+        let verdict = laid_out.and_then(|apart| self.judge(start, fresh_segment).map(|()| apart));
         if let Some(active) = &mut self.active {
             match &verdict {
-                Ok(defined) => {
+                Ok(apart) => {
                     active.locals.settle();
-                    active.close.note(defined, active.bytes + start as u64, self.buffer.len() - start);
+                    active.close.note(&mut self.fresh, *apart);
                 }
                 Err(_) => active.locals.take_back(),
             }
         }
+        self.fresh.clear();
         if verdict.is_err() {
             self.buffer.truncate(start);
             if fresh_segment {
@@ -258,44 +241,46 @@ impl Writer {
         verdict.map(drop)
     }
 
-    /// The number of definitions that it needed, and their payload.
-    fn lay_out_record(&mut self, batch: &Batch, appended_at: TimestampNs) -> Result<(u32, Vec<u8>), Refused> {
-        let Some(active) = &mut self.active else { return Ok((0, Vec::new())) };
-        let position = self.end;
-        let samples = batch.samples.len() as u32;
-        let mut header = Header {
+    /// How many bytes stand between the two copies of definitions.
+    fn lay_out_record(&mut self, batch: &Batch, appended_at: TimestampNs) -> Result<u64, Refused> {
+        let Some(active) = &mut self.active else { return Ok(0) };
+        let (start, position) = (self.buffer.len(), self.end);
+        let header = Header {
             later: false,
-            kind: Kind::Definitions,
+            kind: Kind::Samples,
             format: batch.format,
             payload_bytes: 0,
-            count: 0,
+            count: batch.samples.len() as u32,
             position,
             appended_at,
             payload_crc: 0,
         };
-        self.payload.clear();
-        encode_batch(batch, &mut active.locals, &mut self.payload);
-        let mut definitions = Vec::new();
-        let defined = active
-            .locals
-            .encode_fresh(&self.shared.table, &mut definitions)
-            .map_err(|_| Refused::For(AppendError::UnknownSeries))?;
-        let bytes = self.payload.len().max(definitions.len());
+        let samples =
+            encode_record(&mut self.buffer, header, |payload| encode_batch(batch, &mut active.locals, payload));
+        let behind_samples = self.buffer.len();
+        let table = &self.shared.table;
+        let known = active.locals.fresh(table, &mut self.fresh);
+        known.map_err(|_| Refused::For(AppendError::UnknownSeries))?;
+        let mut headers = encode_definitions(&mut self.buffer, header, &self.fresh, &mut self.packer, table);
+        let defined_bytes = self.buffer.len() - behind_samples;
+        let bytes = (behind_samples - start).max(defined_bytes);
         if bytes > RECORD_BYTES_MAX {
             return Err(Refused::For(too_large(bytes as u64, RECORD_BYTES_MAX as u64)));
         }
-        let at = active.bytes;
-        if defined > 0 {
-            header.count = defined;
-            put(&mut self.buffer, at, header, &definitions);
+        // Which series are new is known only now, yet their definitions stand before.
+        self.buffer[start..].rotate_right(defined_bytes);
+        headers.push(samples);
+        put_headers(&mut self.buffer, active.bytes, start, &headers);
+        if headers.len() > 1 {
+            headers.pop();
+            for header in &mut headers {
+                header.position = position.after(samples.count);
+            }
+            let again = self.buffer.len();
+            self.buffer.extend_from_within(start..start + defined_bytes);
+            put_headers(&mut self.buffer, active.bytes, again, &headers);
         }
-        let batch_header = Header { kind: Kind::Samples, count: samples, ..header };
-        put(&mut self.buffer, at, batch_header, &self.payload);
-        if defined > 0 {
-            header.position = position.after(samples);
-            put(&mut self.buffer, at, header, &definitions);
-        }
-        Ok((defined, definitions))
+        Ok(samples.record_bytes())
     }
 
     /// Whether what was added from `start` on may stay.
@@ -323,34 +308,32 @@ impl Writer {
     /// Writes definitions a third time that stand too close together, once the segment has grown.
     fn define_again(&mut self) {
         let Some(active) = &mut self.active else { return };
-        let reached = active.bytes + self.buffer.len() as u64;
-        if active.close.count == 0 || reached < active.close.since + APART_BYTES {
-            return;
-        }
-        let Close { definitions, count, .. } = std::mem::take(&mut active.close);
-        let bytes = (self.buffer.len() + 2 * HEADER_BYTES + CHECKPOINT_BYTES + definitions.len()) as u64;
-        if active.bytes + bytes > self.shared.segment_bytes_max()
-            || self.shared.state.lock().bytes() + bytes > self.shared.config.bytes_max
-        {
+        let start = self.buffer.len();
+        let series = active.close.due(active.bytes + start as u64);
+        if series.is_empty() {
             return;
         }
         let header = Header {
             later: false,
-            kind: Kind::Definitions,
+            kind: Kind::Packed,
             format: Format::PrometheusText,
             payload_bytes: 0,
-            count,
+            count: 0,
             position: self.end,
             appended_at: clock::now(),
             payload_crc: 0,
         };
-        put(&mut self.buffer, active.bytes, header, &definitions);
+        let headers = encode_definitions(&mut self.buffer, header, &series, &mut self.packer, &self.shared.table);
+        let bytes = (self.buffer.len() + CHECKPOINT_BYTES) as u64;
+        let log_bytes = self.shared.state.lock().bytes();
+        if active.bytes + bytes > self.shared.segment_bytes_max() || log_bytes + bytes > self.shared.config.bytes_max {
+            return self.buffer.truncate(start);
+        }
+        put_headers(&mut self.buffer, active.bytes, start, &headers);
     }
 
     fn checkpoint(&mut self, appended_at: TimestampNs) {
         let Some(active) = &self.active else { return };
-        let mut payload = Vec::with_capacity(size_of::<Accepted>());
-        encode_checkpoint(&self.accepted, &mut payload);
         let header = Header {
             later: false,
             kind: Kind::Checkpoint,
@@ -361,7 +344,9 @@ impl Writer {
             appended_at,
             payload_crc: 0,
         };
-        put(&mut self.buffer, active.bytes, header, &payload);
+        let start = self.buffer.len();
+        let header = encode_record(&mut self.buffer, header, |payload| encode_checkpoint(&self.accepted, payload));
+        put_headers(&mut self.buffer, active.bytes, start, &[header]);
     }
 
     /// Writes the group at hand and answers everybody in it.
@@ -549,13 +534,4 @@ impl Failure {
 
 fn too_large(bytes: u64, bytes_max: u64) -> AppendError {
     AppendError::TooLarge { bytes, bytes_max }
-}
-
-/// Appends a record to a buffer that will be written at the offset `base` of its file.
-fn put(buffer: &mut Vec<u8>, base: u64, mut header: Header, payload: &[u8]) {
-    header.payload_bytes = payload.len() as u32;
-    header.payload_crc = crc32c::crc32c(payload);
-    let bytes = header.bytes(base + buffer.len() as u64);
-    buffer.extend_from_slice(&bytes);
-    buffer.extend_from_slice(payload);
 }

@@ -1,7 +1,7 @@
 //! Damage to any file: what it touches is lost, counted and dated; everything else is delivered, and the log starts.
 
 use super::super::damage::Aside;
-use super::super::record;
+use super::super::record::{self, HEADER_BYTES, Kind};
 use super::super::segment::Walk;
 use super::*;
 
@@ -172,6 +172,134 @@ fn a_flipped_byte_in_any_segment_costs_at_most_its_own_record() {
     }
     println!("{flips} flips, {lost} records lost, {exact} of them dated exactly");
     assert!(lost > 500 && exact > 200);
+}
+
+/// A batch of those series, each with labels of its own and labels that all share.
+fn wide(log: &Log, series: std::ops::Range<u64>, label_bytes: usize) -> Batch {
+    let metadata = Metadata { family: "f".into(), metric_type: MetricType::Gauge, help: "h".into(), unit: "s".into() };
+    let mut builder = BatchBuilder::new(&log.shared.table, Format::RemoteWrite, Vec::new());
+    for number in series {
+        let own = format!("{number:0label_bytes$}");
+        let labels =
+            [("cluster", "one"), ("id", &own), ("job", "wide")].map(|(name, value)| (name.into(), value.into()));
+        let metadata = number.is_multiple_of(3).then(|| Arc::new(metadata.clone()));
+        let spec = SeriesSpec { measurement: "wide", field: None, labels: labels.into(), metadata };
+        let id = builder.define(builder.alias(own.as_bytes()), spec).unwrap();
+        builder.push(id, number as i64, Value::U64(number), SampleFlags::NONE);
+    }
+    builder.finish()
+}
+
+/// A log of these batches in one segment: its files, the segment's, and the texts of the batches.
+fn log_of(batches: impl Iterator<Item = (std::ops::Range<u64>, usize)>) -> (Image, PathBuf, Vec<String>) {
+    let storage = Memory::default();
+    let log = open(&storage, LogConfig { segment_bytes: 4 << 20, ..config() });
+    let append = |(series, label_bytes)| {
+        let batch = wide(&log, series, label_bytes);
+        let text = text(&log, &batch);
+        run(log.append(batch)).unwrap();
+        text
+    };
+    let texts = batches.map(append).collect();
+    run(log.close());
+    assert_eq!(log.stats().segments.len(), 1);
+    (storage.survivors(), log.shared.segment_path(0), texts)
+}
+
+/// The records of a segment: where they stand, and their headers.
+fn records_of(bytes: &[u8]) -> Vec<(usize, record::Header)> {
+    let file = Memory::from_image(&Image::from([("/f".into(), bytes.to_vec())])).open(Path::new("/f"), false).unwrap();
+    let mut walk = Walk::new(file, bytes.len() as u64);
+    let mut records = Vec::new();
+    while let Some((offset, header)) = walk.step().unwrap() {
+        records.push((offset as usize, header));
+    }
+    records
+}
+
+#[test]
+fn a_flipped_byte_in_definitions_costs_nothing() {
+    let (image, path, texts) = log_of([0..12, 12..24, 0..24].into_iter().map(|series| (series, 9)));
+    let definitions: Vec<_> =
+        records_of(&image[&path]).into_iter().filter(|(_, header)| header.kind == Kind::Packed).collect();
+    assert_eq!(definitions.iter().map(|(_, header)| header.count).collect::<Vec<_>>(), [12; 4]);
+    for (offset, header) in definitions {
+        for at in offset..offset + header.record_bytes() as usize {
+            for bits in bits() {
+                let mut image = image.clone();
+                image.get_mut(&path).unwrap()[at] ^= bits;
+                let (read, losses) = drain(&open(&Memory::from_image(&image), config()), Position::default());
+                assert!(read.into_iter().map(|(_, text)| text).eq(texts.iter().cloned()), "byte {at} ^ {bits:x}");
+                assert_eq!(losses, [], "byte {at} ^ {bits:x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn definitions_forged_under_good_checksums_cost_no_more_than_their_batches() {
+    let (image, path, texts) = log_of([0..6, 6..12, 6..12].into_iter().map(|series| (series, 3)));
+    let records = records_of(&image[&path]);
+    let first: Vec<_> = records.into_iter().filter(|(_, header)| header.kind == Kind::Packed).take(2).collect();
+    assert_eq!(first[0].1.payload_crc, first[1].1.payload_crc, "two copies");
+    let mut lost = 0;
+    for at in 0..first[0].1.payload_bytes as usize {
+        for byte in [0, 1, 2, 7, 0x7f, 0x80, 0xff] {
+            let mut image = image.clone();
+            let bytes = image.get_mut(&path).unwrap();
+            for (offset, mut header) in first.iter().copied() {
+                let payload = &mut bytes[offset + HEADER_BYTES..][..header.payload_bytes as usize];
+                payload[at] = byte;
+                header.payload_crc = crc32c::crc32c(payload);
+                bytes[offset..offset + HEADER_BYTES].copy_from_slice(&header.bytes(offset as u64));
+            }
+            let (read, losses) = drain(&open(&Memory::from_image(&image), config()), Position::default());
+            assert_eq!(read.len() + losses.len(), 3, "byte {at} = {byte}: {losses:?}");
+            // Whoever forges local ids has defined others. What stands for itself is read as it was.
+            if at > 0 {
+                assert!(read.iter().skip(read.len() - 2).map(|(_, text)| text).eq(&texts[1..]), "byte {at} = {byte}");
+            }
+            lost += losses.len();
+        }
+    }
+    assert!(lost > 50, "{lost}");
+}
+
+#[test]
+fn a_block_that_is_lost_costs_no_batches_but_those_in_it() {
+    const BLOCK: usize = 4 << 10;
+    // Few samples of few, some or many bytes of new series, now and then none, so that copies stand at all distances.
+    let sizes = [1, 0, 40, 2, 0, 1, 90, 0, 0, 7, 300, 0];
+    let mut defined = 0;
+    let rounds = (0..36).map(|round| {
+        let new = sizes[round % sizes.len()];
+        defined += new;
+        (if new == 0 { 0..defined.min(60) } else { defined - new..defined }, 60)
+    });
+    // Then enough for whatever is to be written again, and all that there is.
+    let (image, path, texts) = log_of(rounds.chain((0..40).map(|_| (0..100, 60))).chain([(0..1323, 60)]));
+    let bytes = &image[&path];
+    let records = records_of(bytes);
+    let mut lost = 0;
+    for block in (0..bytes.len()).step_by(BLOCK) {
+        let hit = block..block + BLOCK;
+        let mut image = image.clone();
+        let end = hit.end.min(bytes.len());
+        image.get_mut(&path).unwrap()[block..end].fill(0);
+        let (read, losses) = drain(&open(&Memory::from_image(&image), config()), Position::default());
+        for (seq, text) in &read {
+            assert_eq!(*text, texts[*seq as usize], "block at {block}");
+        }
+        for seq in losses.iter().flat_map(|(first, next, _)| *first..*next) {
+            let of_it = |(offset, header): &&(usize, record::Header)| {
+                let until = offset + header.record_bytes() as usize;
+                header.kind == Kind::Samples && header.position.seq == seq && *offset < hit.end && hit.start < until
+            };
+            assert!(records.iter().any(|record| of_it(&record)), "block at {block}: record {seq} is not in it");
+            lost += 1;
+        }
+    }
+    assert!(lost > 50, "{lost}");
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn a_definition_that_the_disk_loses_while_its_segment_is_read_is_found_in_its_ot
         let mut walk = segment::Walk::new(storage.open(&path, false).unwrap(), log.stats().segments[0].bytes);
         let mut definitions = Vec::new();
         while let Some((offset, header)) = walk.step().unwrap() {
-            if header.kind == record::Kind::Definitions && header.position.seq == 1 {
+            if header.kind == record::Kind::Packed && header.position.seq == 1 {
                 definitions.push(offset + record::HEADER_BYTES as u64..offset + header.record_bytes());
             }
         }

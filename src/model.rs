@@ -28,7 +28,7 @@ pub use recalled::Recalled;
 pub use refusal::Refusal;
 pub use series::{Dialect, Label, LabelPair, Metadata, MetricType, Series, SeriesId, SeriesName, SeriesSpec};
 pub use sources::{Holding, Source};
-pub use table::{AliasHash, IdHasher, IdMap, Identity, Ids, Pin, SeriesTable, TableBounds, Walk};
+pub use table::{AliasHash, Epoch, IdHasher, IdMap, Identity, Ids, Pin, SeriesTable, TableBounds, Walk};
 pub use value::{
     Centroid, Counts, Distribution, Granularity, NativeHistogram, ResetHint, STALE_MARKER_BITS, Span, Value,
     has_nan_payload, is_stale_marker,

@@ -11,10 +11,10 @@ use super::bytes::{Malformed, Take};
 use super::pack::{PACK_BYTES, Pack};
 use super::record::{Header, Kind};
 use super::storage::{StorageFile, is_unreadable};
-use crate::model::{AliasHash, IdMap, Recalled, SeriesId, SeriesTable};
+use crate::model::{AliasHash, Epoch, IdMap, Pin, Recalled, SeriesId, SeriesTable};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Memory of unpacked records that are held beside the one read last.
 const HELD_BYTES_MAX: usize = 1 << 20;
@@ -129,7 +129,9 @@ fn read(source: Source, file: &mut dyn StorageFile, lenient: bool) -> Result<Pac
 #[derive(Clone, Copy, Debug)]
 struct Known {
     identity: AliasHash,
-    recalled: Option<SeriesId>,
+    series: SeriesId,
+    /// Under which pin it was found, counted: whoever holds that one need not look for it again.
+    pin: u64,
 }
 
 #[derive(Debug)]
@@ -153,13 +155,25 @@ pub(super) struct Definitions {
     places: Places,
     now: Generation,
     before: Generation,
+    /// The pin of the present batch, and how many there were. It is not held: batches do that.
+    pin: Weak<Epoch>,
+    pins: u64,
 }
 
 impl Definitions {
     /// None yet, of that file. With `lenient`, the walk over it takes what the disk cannot read for damage.
     pub(super) fn new(file: Box<dyn StorageFile>, lenient: bool, table: &Arc<SeriesTable>) -> Self {
         let (now, before) = (Generation::new(table), Generation::new(table));
-        Self { file, lenient, table: Arc::clone(table), places: Places::default(), now, before }
+        Self {
+            file,
+            lenient,
+            table: Arc::clone(table),
+            places: Places::default(),
+            now,
+            before,
+            pin: Weak::new(),
+            pins: 0,
+        }
     }
 
     /// Learns of a payload of definitions that stands at `offset` of its file; the second copy of one changes nothing.
@@ -203,35 +217,40 @@ impl Definitions {
         }
     }
 
-    /// What a batch has to hold whose series are asked for until [`Definitions::make_room`]. It has to pin the table, too.
-    pub(super) fn recalled(&self) -> Arc<Recalled> {
+    /// Begins a batch that holds that pin. What is returned it has to hold as well.
+    pub(super) fn begin(&mut self, pin: &Pin) -> Arc<Recalled> {
+        if !std::ptr::eq(self.pin.as_ptr(), Arc::as_ptr(pin)) {
+            self.pin = Arc::downgrade(pin);
+            self.pins += 1;
+        }
         Arc::clone(&self.now.recalled)
     }
 
     /// The series of a local id.
     #[inline]
     pub(super) fn series(&mut self, local: u32) -> Result<SeriesId, Unread> {
-        let known = self.now.known.get(&local);
-        match known.and_then(|known| known.recalled.or_else(|| self.table.find(known.identity))) {
-            Some(series) => Ok(series),
-            None => self.look_up(local),
+        match self.now.known.get(&local) {
+            Some(known) if known.pin == self.pins || known.series.is_recalled() => Ok(known.series),
+            _ => self.look_up(local),
         }
     }
 
     #[cold]
     fn look_up(&mut self, local: u32) -> Result<SeriesId, Unread> {
-        let kept = self.before.known.remove(&local).and_then(|before| self.keep(before));
+        let again = self.now.known.get(&local).map(|known| known.identity);
+        let again = again.and_then(|identity| Some((self.table.find(identity)?, identity)));
+        let kept = again.or_else(|| self.before.known.remove(&local).and_then(|before| self.keep(before)));
         let (series, identity) = match kept {
             Some(kept) => kept,
             None => self.read(local)?,
         };
-        self.now.known.insert(local, Known { identity, recalled: series.is_recalled().then_some(series) });
+        self.now.known.insert(local, Known { identity, series, pin: self.pins });
         Ok(series)
     }
 
     /// Takes along what the generation before knew; none when it left the table since.
     fn keep(&self, before: Known) -> Option<(SeriesId, AliasHash)> {
-        let recalled = || self.now.recalled.keep(&self.before.recalled.series(before.recalled?)?);
+        let recalled = || self.now.recalled.keep(&self.before.recalled.series(before.series)?);
         let series = self.table.find(before.identity).or_else(recalled)?;
         Some((series, before.identity))
     }
@@ -335,7 +354,8 @@ mod tests {
         let known = ranges(&definitions.places);
         assert_eq!(known[..3].iter().map(|(from, until, _)| *from..*until).collect::<Vec<_>>(), [3..6, 8..9, 9..10]);
         assert!(known.len() > 5, "{known:?}");
-        let recalled = definitions.recalled();
+        let pin = definitions.table.pin();
+        let recalled = definitions.begin(&pin);
         let mut name = |local| {
             let id = definitions.series(local).ok()?;
             Some(recalled.series(id)?.name.measurement().to_owned())

@@ -287,7 +287,8 @@ pub(super) fn read_batch(
 ) -> io::Result<Option<Batch>> {
     let Some(payload) = walk.payload(offset, header)? else { return Ok(None) };
     // It pins the table before series are looked up.
-    let mut batch = Batch::new(header.format, pin).recalling(definitions.recalled());
+    let recalled = definitions.begin(&pin);
+    let mut batch = Batch::new(header.format, pin).recalling(recalled);
     match decode_batch(payload, header.count, |local| definitions.series(local), &mut batch) {
         Ok(()) => Ok(Some(batch)),
         Err(Unread::Malformed) => Ok(None),

@@ -23,7 +23,7 @@ mod trail;
 
 pub use hash::{AliasHash, IdHasher, IdMap};
 pub use ids::Ids;
-pub use sweep::Pin;
+pub use sweep::{Epoch, Pin};
 pub use trail::Walk;
 
 use super::families::{Families, FamilyChanges, FamilyCounts};
@@ -38,7 +38,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use sweep::{Epoch, Retired};
+use sweep::Retired;
 use trail::Trail;
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 

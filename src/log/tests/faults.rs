@@ -249,6 +249,7 @@ fn while_the_disk_stands_still_the_queue_stays_within_its_bound_and_nothing_dead
 fn a_segment_counts_until_it_is_gone() {
     let storage = Memory::default();
     let log = Arc::new(open(&storage, LogConfig { segment_bytes: 2000, ..config() }));
+    let _keeps_everything = log.cursor("a").unwrap();
     while log.stats().segments.len() < 3 {
         append_all(&log, vec![batch(&log, log.end().seq, 9)]);
     }

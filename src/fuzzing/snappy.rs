@@ -23,7 +23,7 @@ pub fn snappy(data: &[u8]) {
     for (body, data) in [first, second, first].into_iter().enumerate() {
         let mut plain = Vec::new();
         let (mut time, mut value) = (1_700_000_000_000_i64, 0_u64);
-        let series: Vec<_> = data.as_chunks::<6>().0.iter().map(|bytes| Series::of(bytes)).collect();
+        let series: Vec<_> = data.as_chunks::<6>().0.iter().copied().map(Series::of).collect();
         // A series that comes twice would be written once.
         let mut met = std::collections::HashSet::new();
         for series in series.iter().filter(|series| met.insert(series.labels())) {
@@ -32,14 +32,11 @@ pub fn snappy(data: &[u8]) {
                 known.clear();
             }
             let labels = series.labels();
-            let rendered = match known.iter().find(|(of, _)| *of == labels) {
-                Some((_, rendered)) => Arc::clone(rendered),
-                None => {
-                    let rendered = rendered(&table, &options, &labels);
-                    known.push((labels.clone(), Arc::clone(&rendered)));
-                    rendered
-                }
-            };
+            let at = known.iter().position(|(of, _)| *of == labels).unwrap_or(known.len());
+            if at == known.len() {
+                known.push((labels.clone(), rendered(&table, &options, &labels)));
+            }
+            let rendered = &known[at].1;
             let mut message = Vec::new();
             for (name, value) in &labels {
                 let mut label = Vec::new();
@@ -47,21 +44,21 @@ pub fn snappy(data: &[u8]) {
                 put_bytes_field(&mut label, 2, value.as_bytes());
                 put_bytes_field(&mut message, 1, &label);
             }
-            for _ in 0..series.samples {
-                time += i64::from(series.step);
-                value = value.wrapping_add(u64::from(series.add) << 44);
+            for number in 0..series.samples {
+                // Of two samples of a series at one time, one would be written.
+                time += i64::from(series.step.max(u8::from(number > 0)));
+                value = value.wrapping_add(series.add);
                 let sample = SampleRef {
                     timestamp: time * 1_000_000,
                     value: Value::F64(f64::from_bits(value)),
                     start: None,
                     flags: SampleFlags::NONE,
                 };
-                assert_eq!(encoder.push(&rendered, &sample, &mut Losses::default()), Ok(()));
+                assert_eq!(encoder.push(rendered, &sample, &mut Losses::default()), Ok(()));
                 let mut sample = Vec::new();
                 put_double_field(&mut sample, 1, f64::from_bits(value));
                 put_varint_field(&mut sample, 2, time.cast_unsigned());
                 put_bytes_field(&mut message, 2, &sample);
-                time += 1;
             }
             if series.samples > 0 {
                 put_bytes_field(&mut plain, 1, &message);
@@ -86,12 +83,18 @@ struct Series {
     long: bool,
     samples: u8,
     step: u8,
-    add: u8,
+    add: u64,
 }
 
 impl Series {
-    fn of(&[a, b, shape, step, add, _]: &[u8; 6]) -> Self {
-        Self { values: [a & 15, a >> 4, b & 15, b >> 4], long: shape & 8 != 0, samples: shape & 7, step, add }
+    fn of([a, b, shape, step, add, byte]: [u8; 6]) -> Self {
+        Self {
+            values: [a & 15, a >> 4, b & 15, b >> 4],
+            long: shape & 8 != 0,
+            samples: shape & 7,
+            step: step & 3,
+            add: u64::from(add) << (8 * (byte & 7)),
+        }
     }
 
     /// Sorted, with the name.

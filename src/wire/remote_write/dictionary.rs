@@ -228,7 +228,7 @@ impl Message<'_> {
     #[inline]
     pub(crate) fn fields(&mut self, list: &Fields) {
         debug_assert!(
-            std::ptr::eq(&*list.dictionary.0, MutexGuard::mutex(&self.known)),
+            std::ptr::eq(Arc::as_ptr(&list.dictionary.0), MutexGuard::mutex(&self.known)),
             "another dictionary's numbers"
         );
         let Known { fields, row, .. } = &mut *self.known;
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_are_found_better_than_by_search() {
+    fn series_of_one_length_take_less_than_by_search() {
         let (block, plain) = message(&Dictionary::default(), 10_000);
         let (ours, theirs) = (block.snappy().len(), compression::snappy(&plain).len());
         assert!(ours < theirs, "{ours} bytes, by search {theirs}");

@@ -336,8 +336,8 @@ mod tests {
 
     #[test]
     fn what_the_format_cannot_express_is_counted() {
-        let options = Options::default();
         use Loss::{FieldType, IntegerRounded, StartTimestamp, TimestampTruncated};
+        let options = Options::default();
         let cases: [(SampleRef<'_>, Result<&str, Loss>, &[Loss]); 9] = [
             (at(0, Value::I64(-3)), Ok("-3@0"), &[FieldType]),
             (at(0, Value::U64(1 << 53 | 1 << 60)), Ok("1161928703861588000@0"), &[FieldType]),

@@ -78,13 +78,11 @@ impl<T> IdTable<T> {
 
     /// Puts an entry in place of what was there.
     pub fn insert(&mut self, id: SeriesId, entry: T) -> Option<T> {
-        match self.get_mut(id) {
-            Some(before) => Some(std::mem::replace(before, entry)),
-            None => {
-                self.get_or_insert_with(id, || entry);
-                None
-            }
+        if let Some(before) = self.get_mut(id) {
+            return Some(std::mem::replace(before, entry));
         }
+        self.get_or_insert_with(id, || entry);
+        None
     }
 
     /// Takes an entry out.

@@ -101,12 +101,11 @@ impl Request<'_, '_> {
 
     fn series(&mut self, message: &[u8]) -> Result<(), Damage> {
         let mark = (self.out.mark(), self.decoded.written);
-        let taken = match self.expected(message) {
-            Some((series, rest)) => self.samples(series, rest)?,
-            None => {
-                let (block, rest) = message.split_at(leading_labels(message)?);
-                self.named_by(block, rest)?
-            }
+        let taken = if let Some((series, rest)) = self.expected(message) {
+            self.samples(series, rest)?
+        } else {
+            let (block, rest) = message.split_at(leading_labels(message)?);
+            self.named_by(block, rest)?
         };
         if taken {
             return Ok(());

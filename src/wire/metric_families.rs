@@ -331,7 +331,7 @@ fn native(histogram: &Histogram, metric_type: MetricType) -> Result<NativeHistog
         reset_hint: hint as i32,
         ..Wire::default()
     };
-    HistogramMessage::parse(&wire.encode_to_vec()).map_err(|error| error.to_string())?.validate()
+    HistogramMessage::parse(&wire.encode_to_vec(), false).map_err(|error| error.to_string())?.validate()
 }
 
 /// A bound as Prometheus spells it: shortest, with a point or an exponent, infinities with their sign.

@@ -430,7 +430,7 @@ pub(crate) fn take_histogram(
     out: &mut BatchBuilder<'_>,
     written: &mut Written,
 ) -> Result<(), Trouble> {
-    let message = histogram::Message::parse(message)?;
+    let message = histogram::Message::parse(message, created.is_some())?;
     let timestamp = to_nanoseconds(message.timestamp)?;
     let start = created.map_or(Ok(None), |created| start_timestamp(message.start, created))?;
     let histogram = message.validate().map_err(|why| Trouble::Refused(Refusal::InvalidHistogram, why))?;

@@ -57,9 +57,9 @@ struct Side {
 }
 
 impl Message {
-    /// Reads the message; says nothing about its sense yet.
+    /// Reads the message; says nothing about its sense yet. Without `starts`, it is one of 1.0, which has no field 17.
     #[cold]
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Damage> {
+    pub(crate) fn parse(bytes: &[u8], starts: bool) -> Result<Self, Damage> {
         let mut message = Self {
             timestamp: 0,
             start: 0,
@@ -92,7 +92,7 @@ impl Message {
                 14 => message.reset_hint = field.varint()?,
                 15 => message.timestamp = field.varint()?.cast_signed(),
                 16 => field.doubles(&mut message.custom_values)?,
-                17 => message.start = field.varint()?.cast_signed(),
+                17 if starts => message.start = field.varint()?.cast_signed(),
                 _ => {}
             }
         }
@@ -353,7 +353,7 @@ mod tests {
     }
 
     fn validated(message: &messages::Histogram) -> Result<NativeHistogram, String> {
-        Message::parse(&message.encode_to_vec()).unwrap().validate()
+        Message::parse(&message.encode_to_vec(), true).unwrap().validate()
     }
 
     #[test]
@@ -361,7 +361,7 @@ mod tests {
         let stale = messages::Histogram { sum: f64::from_bits(STALE_MARKER_BITS), ..Default::default() };
         let stale = messages::Histogram { count: Some(Count::CountInt(0)), ..stale };
         for message in [integer(), custom(), stale] {
-            let parsed = Message::parse(&message.encode_to_vec()).unwrap();
+            let parsed = Message::parse(&message.encode_to_vec(), true).unwrap();
             let timestamp = parsed.timestamp;
             let histogram = parsed.validate().unwrap();
             let mut written = Vec::new();

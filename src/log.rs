@@ -32,6 +32,9 @@
 //! * A cursor may be behind what its destination got (it is saved every [`UPKEEP_INTERVAL`]), never ahead. A sequence number
 //!   that any cursor has seen acknowledged is not given out again, even when the tail of the log was lost.
 //!
+//! * After a power failure the log may be larger than its bound by a segment that was being deleted, until that is trimmed
+//!   again.
+//!
 //! Ordinals count samples, so of any two positions the difference tells how many samples lie between, readable or not;
 //! that is what the ledger rests on. Nothing is trimmed before the first append (even a refused one) or acknowledgement of a
 //! process: cursors are opened first.

@@ -62,9 +62,7 @@ struct World {
     deleted: Seq,
     /// Whether `on_full` ever was `drop_oldest`.
     drops: bool,
-    /// Whether a write was ever refused for want of room, and taken back.
-    took_back: bool,
-    /// `max_bytes`, or more: of what was taken back, a power failure may leave the bytes.
+    /// `max_bytes`, or more: of what was taken back, and of what was deleted just then, a power failure may leave the bytes.
     bytes_max: u64,
 }
 
@@ -119,7 +117,6 @@ impl World {
             appended: 0,
             deleted: 0,
             drops: false,
-            took_back: false,
             bytes_max: 16_000,
         }
     }
@@ -189,10 +186,7 @@ impl World {
             match task.await.expect("the log does not panic") {
                 Ok(seq) => assert!(acknowledged.insert(seq, Kept::Record { text, samples }).is_none(), "{seq} twice"),
                 Err(AppendError::TooLarge { .. }) => {}
-                Err(AppendError::Full { .. } | AppendError::Failed(_)) => {
-                    self.took_back = true;
-                    refused.push(text);
-                }
+                Err(AppendError::Full { .. } | AppendError::Failed(_)) => refused.push(text),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -254,7 +248,7 @@ impl World {
         self.storage.recover();
         let (log, cursors) = first.or_else(|| open(&self.storage, &self.config)).expect("a healthy disk opens");
         (self.log, self.cursors) = (log, cursors);
-        if crash == Crash::Power && self.took_back {
+        if crash == Crash::Power {
             self.bytes_max = self.bytes_max.max(self.log.stats().bytes);
         }
         let loses_end = crash == Crash::Power && ack_before == Ack::Memory;

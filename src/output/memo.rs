@@ -274,6 +274,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_two_series_are_altered_to_is_the_first_ones_whoever_has_it_by_itself() {
+        let table = Arc::new(SeriesTable::default());
+        let define = |format, measurement, field| {
+            let builder = BatchBuilder::new(&table, format, Vec::new());
+            let spec = SeriesSpec { measurement, field, labels: Vec::new(), metadata: None };
+            builder.define(builder.alias(measurement.as_bytes()), spec).unwrap()
+        };
+        let by_itself = define(Format::RemoteWrite, "a_b_c", None);
+        let first = define(Format::InfluxLine, "a", Some("b_c"));
+        let second = define(Format::InfluxLine, "a_b", Some("c"));
+        let options = remote_write::encode::Options::default();
+        let mut memo = Memo::<remote_write::encode::Encoder>::new(options, Arc::clone(&table), Vec::new(), 1);
+        let refused = [by_itself, first, second].map(|id| memo.slot(id).as_ref().err().copied());
+        assert_eq!(refused, [None, None, Some(Loss::NameCollision)]);
+    }
+
+    #[test]
     fn a_family_that_changes_concerns_its_own_series_only() {
         type One = remote_write::encode::Encoder;
         type Two = remote_write2::encode::Encoder;

@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[allow(dead_code, unused_imports, reason = "each program uses its part")]
 mod support {
-    #[allow(dead_code, unused_imports, reason = "each test program uses its part")]
     pub(crate) mod component;
 }
 

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::float_cmp, reason = "counts are whole numbers")]
-#![allow(dead_code, reason = "the support modules serve other tests, too")]
 
 #[path = "support"]
 #[allow(dead_code, reason = "each program uses its part")]

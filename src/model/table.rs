@@ -12,7 +12,8 @@
 //!   [`SHARE`] times what is free, the dynamic threshold of shared-memory switches: one greedy source ends at 4/5 of the
 //!   table, two at 4/9 each, and there is always room for those that hold little. Nobody is held back in a table that is
 //!   nearly empty, and there is nothing to configure.
-//! * Locks are taken in one order: the shard of an identity, then those of pairs, series and aliases. Nothing waits the other way.
+//! * Locks are taken in one order: the shard of an identity, then those of pairs, series, trail and aliases.
+//!   Nothing waits the other way; whoever walks over the aliases may ask the trail, which asks nobody.
 
 mod hash;
 mod ids;

@@ -74,8 +74,8 @@ impl Pending {
     }
 }
 
-/// Ends the piece of the body that has these samples, and reaches from the others to that end. Count and sum of distributions are one piece:
-/// whoever refuses the one refuses the sample.
+/// Ends the piece of the body that has these samples, at that offset of the message. Count and sum of distributions are one
+/// piece: whoever refuses the one refuses the sample.
 pub(crate) fn cut(body: &mut Body, end: usize, samples: &[Pending]) {
     let weight = samples.iter().map(|sample| u32::from(sample.weight)).sum();
     let on_wire = samples.len() as u32;

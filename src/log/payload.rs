@@ -175,6 +175,7 @@ pub(super) fn encode_batch(batch: &Batch, locals: &mut Locals, out: &mut Vec<u8>
         before = sample.timestamp;
     }
     encode_shapes(batch, out);
+    out.reserve(batch.samples.len() * size_of::<f64>());
     for sample in &batch.samples {
         match batch.value(sample) {
             Value::F64(value) => out.put_float(value),

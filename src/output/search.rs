@@ -30,7 +30,7 @@
 
 use super::remote_write::series;
 use super::verdict::{Answer, Refused, Verdict};
-use crate::wire::Body;
+use crate::wire::{Body, Cut};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -69,12 +69,17 @@ impl Pieces {
 
     /// The samples in them.
     pub fn samples(&self, body: &Body) -> u64 {
-        self.iter().map(|piece| u64::from(body.cuts[piece].samples)).sum()
+        self.sum(body, |cut| cut.samples)
     }
 
     /// What a destination counts in them.
     pub fn on_wire(&self, body: &Body) -> u64 {
-        self.iter().map(|piece| u64::from(body.cuts[piece].on_wire)).sum()
+        self.sum(body, |cut| cut.on_wire)
+    }
+
+    fn sum(&self, body: &Body, number: impl Fn(&Cut) -> u32) -> u64 {
+        let of = |run: &Range<usize>| body.cuts[run.clone()].iter().map(|cut| u64::from(number(cut))).sum::<u64>();
+        self.0.iter().map(of).sum()
     }
 
     /// A request of these pieces alone, with what they need of the prefix: a part that had all symbols of a body could be

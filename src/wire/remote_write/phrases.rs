@@ -6,9 +6,10 @@
 //! compared with those expected, and its part of a body is copied and the holes are filled in.
 //!
 //! * A series is in one phrase at most, the youngest that has it.
-//! * In a body a phrase is spoken once, and samples of its series stand either there or among the gathered ones.
-//! * What a phrase cannot hold (a second sample, exemplars, histograms, times of unusual length) is gathered as if there were
-//!   no phrases, and so are the other series of the phrase in that body.
+//! * In a body the samples of a phrase's series stand either there or among the gathered ones. A phrase that is spoken again
+//!   in a body has later times, so samples of a series are in order, though not in one `TimeSeries`.
+//! * What a phrase cannot hold (exemplars, histograms, times that go back or are of unusual length) is gathered as if there
+//!   were no phrases, and so are the other series of the phrase in that body.
 //! * A phrase with a series that nobody else has any more is forgotten. With each body some are looked at.
 
 use super::encode::{LABELS_TAG, Rendered};
@@ -62,8 +63,10 @@ struct Phrase {
     /// Where in the elements the values stand, and the times; where there are fewer times, all are the same.
     values: Box<[u32]>,
     times: Box<[u32]>,
-    /// The body in which it was spoken last, or is not to be.
-    body: u64,
+    /// The body in which it was spoken last, and where its samples begin there.
+    spoken: (u64, usize),
+    /// The body in which it is not to be spoken any more.
+    silent: u64,
 }
 
 impl Phrase {
@@ -101,7 +104,7 @@ impl Phrase {
             times.map(|time| place(time, TIME_BYTES)).collect()
         };
         let values: Option<_> = values.iter().map(|value| place(*value, VALUE_BYTES)).collect();
-        Some(Self { series, ends: ends.into(), values: values?, times: times?, template, body: 0 })
+        Some(Self { series, ends: ends.into(), values: values?, times: times?, template, spoken: (0, 0), silent: 0 })
     }
 
     fn has_one_time(&self) -> bool {
@@ -210,14 +213,15 @@ impl Phrases {
         } else {
             TIMES.contains(&timestamp)
         };
-        if !is_expected {
+        let is_later = phrase.spoken.0 != self.body || timestamp > self.samples[phrase.spoken.1 + said].1;
+        if !is_expected || !is_later {
             return false;
         }
         self.begins = false;
         self.samples.push((bits, timestamp));
         losses.count_set(altered);
         if said + 1 == phrase.series.len() {
-            phrase.body = self.body;
+            phrase.spoken = (self.body, speaking.first);
             self.bytes += phrase.template.message_len();
             self.spoken.push(speaking);
             (self.speaking, self.at_start) = (None, true);
@@ -235,7 +239,7 @@ impl Phrases {
         let number = rendered.phrase.load(Ordering::Relaxed);
         let phrase = self.phrase(number)?;
         let is_first = phrase.series.first().is_some_and(|(first, _)| Arc::ptr_eq(first, rendered));
-        (is_first && phrase.body != self.body).then_some(Spoken { number, first: self.samples.len(), groups })
+        (is_first && phrase.silent != self.body).then_some(Spoken { number, first: self.samples.len(), groups })
     }
 
     fn phrase(&self, number: u32) -> Option<&Phrase> {
@@ -247,10 +251,11 @@ impl Phrases {
     /// [may begin a run](Phrases::end_request).
     pub(super) fn break_off(&mut self, gathered: usize) -> (Samples, bool) {
         let begins = std::mem::take(&mut self.begins);
-        let Some(Spoken { number, first, .. }) = self.speaking.take() else { return (Samples::new(), false) };
-        let samples = self.take_samples(number, first);
-        self.samples.truncate(first);
-        (self.at_start, self.run) = (false, Some(gathered));
+        let Some(speaking) = self.speaking.take() else { return (Samples::new(), false) };
+        let mut samples = self.silence(speaking.number);
+        (self.at_start, self.run) = (false, Some(gathered + samples.len()));
+        samples.extend(self.samples_of(speaking));
+        self.samples.truncate(speaking.first);
         (samples, begins)
     }
 
@@ -258,34 +263,31 @@ impl Phrases {
     #[inline]
     pub(super) fn dissolve(&mut self, rendered: &Rendered) -> Samples {
         let number = rendered.phrase.load(Ordering::Relaxed);
-        if number == 0 { Samples::new() } else { self.dissolve_phrase(number) }
+        if number == 0 { Samples::new() } else { self.silence(number) }
     }
 
     #[cold]
-    fn dissolve_phrase(&mut self, number: u32) -> Samples {
-        let spoken = self.spoken.iter().position(|spoken| spoken.number == number);
-        let samples = match spoken.filter(|_| self.phrase(number).is_some_and(|phrase| phrase.body == self.body)) {
-            Some(at) => {
-                let Spoken { first, .. } = self.spoken.remove(at);
-                let samples = self.take_samples(number, first);
-                self.dissolved += samples.len();
-                // They come between those of the run.
-                self.run = None;
-                samples
-            }
-            None => Samples::new(),
+    fn silence(&mut self, number: u32) -> Samples {
+        let Some(phrase) = self.known.get_mut(number as usize - 1).and_then(Option::as_mut) else {
+            return Samples::new();
         };
-        if let Some(phrase) = self.known.get_mut(number as usize - 1).and_then(Option::as_mut) {
-            phrase.body = self.body;
+        let was_spoken = std::mem::take(&mut phrase.spoken).0 == self.body;
+        phrase.silent = self.body;
+        let mut samples = Samples::new();
+        if was_spoken {
+            let spoken = self.spoken.extract_if(.., |spoken| spoken.number == number).collect::<Vec<_>>();
+            spoken.into_iter().for_each(|spoken| samples.extend(self.samples_of(spoken)));
+            self.dissolved += samples.len();
+            // They come between those of the run.
+            self.run = None;
         }
         samples
     }
 
-    fn take_samples(&mut self, number: u32, first: usize) -> Samples {
-        let Some(Some(phrase)) = self.known.get_mut(number as usize - 1) else { return Samples::new() };
-        phrase.body = self.body;
-        let samples = phrase.series.iter().zip(&self.samples[first..]);
-        samples.map(|((series, _), (bits, timestamp))| (Arc::clone(series), *bits, *timestamp)).collect()
+    fn samples_of(&self, spoken: Spoken) -> impl Iterator<Item = (Arc<Rendered>, u64, i64)> {
+        let series = self.phrase(spoken.number).into_iter().flat_map(|phrase| phrase.series.iter());
+        let samples = series.zip(&self.samples[spoken.first..]);
+        samples.map(|((series, _), (bits, timestamp))| (Arc::clone(series), *bits, *timestamp))
     }
 
     /// Ends the run with its request. A phrase that is being spoken may go on in the next.
@@ -331,7 +333,7 @@ impl Phrases {
         let series: Arc<[_]> = run.into_iter().map(|(series, _)| (Arc::clone(series), series.losses)).collect();
         let phrase = if one_time { Phrase::new(Arc::clone(&series), true) } else { None };
         let Some(mut phrase) = phrase.or_else(|| Phrase::new(series, false)) else { return };
-        phrase.body = self.body;
+        phrase.silent = self.body;
         let number = self.free.pop().unwrap_or_else(|| {
             self.known.push(None);
             self.known.len() as u32
@@ -418,7 +420,7 @@ fn time(milliseconds: i64) -> [u8; TIME_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::super::encode::{Encoder, Options, render};
-    use super::super::messages::{TimeSeries, WriteRequest};
+    use super::super::messages::{Sample, TimeSeries, WriteRequest};
     use super::*;
     use crate::model::{BatchBuilder, Exemplar, Format, SampleFlags, SeriesId, SeriesSpec, SeriesTable, Value};
     use crate::wire::remote_write::decode::NANOSECONDS;
@@ -525,6 +527,30 @@ mod tests {
     }
 
     #[test]
+    fn a_phrase_is_spoken_again_in_a_body_if_it_is_later() {
+        let options = Options::default();
+        let mut encoder = Encoder::new(options.clone());
+        let series = rendered(&options, 0..100);
+        for (times, expected) in [(&[0, 1, 2][..], 0), (&[3], 0), (&[4, 5, 6], 300), (&[7, 8, 8], 0), (&[9, 11, 10], 0)]
+        {
+            times.iter().for_each(|time| push(&mut encoder, &series, NOW + time));
+            assert_eq!(encoder.phrases.samples(), expected, "{times:?}");
+            let mut dropped = Losses::default();
+            let body = encoder.finish(&mut dropped);
+            let mut found = HashMap::<_, Vec<_>>::new();
+            for read in read(&body) {
+                let labels = format!("{:?}", read.labels);
+                found.entry(labels).or_default().extend(read.samples.iter().map(|sample| sample.timestamp - NOW));
+            }
+            let mut expected = times.to_vec();
+            expected.sort_unstable();
+            expected.dedup();
+            assert!(found.len() == 100 && found.values().all(|times| *times == expected), "{times:?}");
+            assert_eq!(dropped.total(), 100 * (times.len() - expected.len()) as u64);
+        }
+    }
+
+    #[test]
     fn a_series_that_is_gone_ends_its_phrases() {
         let options = Options::default().with_runs(1..=4);
         let mut encoder = Encoder::new(options.clone());
@@ -561,24 +587,30 @@ mod tests {
     /// A sample of a body: which series, how much later than the last, what else.
     type Step = (usize, i64, u8);
 
+    /// Bodies of one order of series, some rounds of it each, changed here and there.
     fn bodies() -> impl Strategy<Value = Vec<Vec<Step>>> {
-        let order = prop::collection::vec((0_usize..24, 0_i64..2, 0_u8..40), 1..40);
-        let change = prop::option::of((0_usize..40, (0_usize..24, -1_i64..2, 0_u8..40)));
-        (order, prop::collection::vec((change, any::<bool>()), 1..12)).prop_map(|(order, changes)| {
-            let of = |(change, sorted): (Option<(usize, Step)>, bool)| {
-                let mut body = order.clone();
+        let order = prop::collection::vec((0_usize..24, 0_i64..2, 0_u8..100), 1..24);
+        let changes = prop::collection::vec((0_usize..60, (0_usize..24, -1_i64..2, 0_u8..20)), 0..3);
+        let body = (changes, any::<bool>(), 0_usize..24, 1_usize..4);
+        (order, prop::collection::vec(body, 1..16)).prop_map(|(order, bodies)| {
+            let of = |(changes, sorted, from, rounds): (Vec<(usize, Step)>, bool, usize, usize)| {
+                let mut round = order.clone();
                 if sorted {
                     // Each series once, and at one time.
-                    body.sort_unstable_by_key(|(series, ..)| *series);
-                    body.dedup_by_key(|(series, ..)| *series);
-                    body.iter_mut().for_each(|step| *step = (step.0, 0, 30));
+                    round.sort_unstable_by_key(|(series, ..)| *series);
+                    round.dedup_by_key(|(series, ..)| *series);
+                    round.iter_mut().for_each(|step| (step.1, step.2) = (0, 50));
+                    round[0].1 = 1;
                 }
-                if let Some((at, step)) = change {
+                let from = from % round.len();
+                let mut body = round[from..].to_vec();
+                body.extend(round.iter().cycle().take(round.len() * (rounds - 1)));
+                for (at, step) in changes {
                     body.insert(at.min(body.len()), step);
                 }
                 body
             };
-            changes.into_iter().map(of).collect()
+            bodies.into_iter().map(of).collect()
         })
     }
 
@@ -607,21 +639,21 @@ mod tests {
                     encoder.exemplar(&series[*number], &exemplar, &mut losses);
                 }
             }
+            encoder.end_request();
             let samples = encoder.samples();
             let body = encoder.finish(&mut dropped);
             assert_eq!(body.samples() + dropped.total(), samples);
+            for (phrase, number) in encoder.phrases.known.iter().zip(1..) {
+                let numbers = phrase.iter().flat_map(|phrase| phrase.series.iter()).map(|(series, _)| &series.phrase);
+                assert!({ numbers }.all(|of| of.load(Ordering::Relaxed) == number), "a series is in one phrase");
+            }
             let mut series = HashMap::<_, Vec<_>>::new();
             for read in read(&body) {
                 let labels = read.labels.iter().map(|label| format!("{}={}", label.name, label.value)).collect();
-                let known = series.insert(
-                    labels,
-                    read.samples
-                        .iter()
-                        .map(|sample| format!("{:x}@{}", sample.value.to_bits(), sample.timestamp))
-                        .chain(read.exemplars.iter().map(|exemplar| format!("#{exemplar:?}")))
-                        .collect(),
-                );
-                assert_eq!(known, None, "a series stands in a body once");
+                let samples = series.entry(labels).or_default();
+                let sample = |sample: &Sample| format!("{:x}@{}", sample.value.to_bits(), sample.timestamp);
+                samples.extend(read.samples.iter().map(sample));
+                samples.extend(read.exemplars.iter().map(|exemplar| format!("#{exemplar:?}")));
             }
             (series, samples, losses.iter().chain(dropped.iter()).map(|(_, count)| count).collect())
         };

@@ -205,30 +205,33 @@ impl Template {
     /// Compresses a message of bytes of these kinds, by search. What is another each time becomes a literal, or a copy of its
     /// like. The message has less than 4 GiB.
     pub fn new(message: &[u8], kinds: &[Kind]) -> Self {
-        let mut last = vec![usize::MAX; 1 << SEARCH_BITS];
+        let mut last = vec![None; 1 << SEARCH_BITS];
         let mut writer = Writer::new(message.len() / 4);
         let is_like = |at: usize, before: usize| {
             message[at] == message[before] && kinds[at] == kinds[before] && kinds[at] != Kind::Hole
         };
-        let (mut at, mut copied_until) = (0, 0);
-        while at < message.len() {
+        let like = |at: usize, before: usize| {
+            (at..message.len()).take_while(|next| is_like(*next, *next + before - at)).count()
+        };
+        let (mut copied_until, mut offset) = (0, usize::MAX);
+        for at in 0..message.len() {
             let window = message[at..].first_chunk().map(|window| u32::from_le_bytes(*window));
-            let before = window.map_or(usize::MAX, |window| {
+            let before = window.and_then(|window| {
                 let place = window.wrapping_mul(0x9e37_79b1) >> (u32::BITS - SEARCH_BITS);
-                std::mem::replace(&mut last[place as usize], at)
+                std::mem::replace(&mut last[place as usize], Some(at))
             });
-            if at >= copied_until && before != usize::MAX && at - before < FAR {
-                let len = (at..message.len()).take_while(|next| is_like(*next, *next + before - at)).count();
-                let is_short = len < COPY_BYTES_MIN || len < FAR_COPY_BYTES_MIN && at - before >= NEAR;
-                if !is_short {
-                    writer.copy(before, len);
-                    copied_until = at + len;
-                }
+            if at < copied_until {
+                continue;
             }
-            if at >= copied_until {
+            // Where these bytes stood last, or where the copy before would go on.
+            let places = [before, at.checked_sub(offset)].into_iter().flatten().filter(|before| at - before < FAR);
+            let (len, before) = places.map(|before| (like(at, before), before)).max().unwrap_or_default();
+            if len >= COPY_BYTES_MIN && (len >= FAR_COPY_BYTES_MIN || at - before < NEAR) {
+                writer.copy(before, len);
+                (copied_until, offset) = (at + len, at - before);
+            } else {
                 writer.literal(|out| out.push(message[at]));
             }
-            at += 1;
         }
         writer.end_literal();
         writer.end_copy();

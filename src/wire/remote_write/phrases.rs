@@ -10,7 +10,8 @@
 //!   in a body has later times, so samples of a series are in order, though not in one `TimeSeries`.
 //! * What a phrase cannot hold (exemplars, histograms, times that go back or are of unusual length) is gathered as if there
 //!   were no phrases, and so are the other series of the phrase in that body.
-//! * A phrase with a series that nobody else has any more is forgotten. With each body some are looked at.
+//! * A phrase with a series that nobody else has any more is forgotten. With each body some are looked at, more of them than
+//!   it brought, so that forgotten ones are not more than others.
 
 use super::encode::{LABELS_TAG, Rendered};
 use super::gather::{Facts, Gathered, number};
@@ -30,7 +31,7 @@ pub(super) const SERIES: RangeInclusive<usize> = 32..=192;
 const ENDS: u64 = 64;
 /// Runs remembered that were heard once.
 const HEARD_MAX: usize = 1 << 14;
-/// Phrases looked at with each body whether they are still needed.
+/// Phrases looked at with each body whether they are still needed, and as many again for each that it brought.
 const SWEPT: usize = 4;
 /// Times in milliseconds that take six bytes: 1971 to 2109.
 const TIMES: Range<i64> = 1 << 35..1 << 42;
@@ -136,8 +137,9 @@ pub(super) struct Phrases {
     free: Vec<u32>,
     /// Runs heard once, as hashes.
     heard: HashSet<u64>,
-    /// Where the sweep goes on.
+    /// Where the sweep goes on, and over how many.
     swept: usize,
+    to_sweep: usize,
     /// The body at hand; never 0.
     body: u64,
     spoken: Vec<Spoken>,
@@ -167,6 +169,7 @@ impl Phrases {
             free: Vec::new(),
             heard: HashSet::new(),
             swept: 0,
+            to_sweep: SWEPT,
             body: 1,
             spoken: Vec::new(),
             speaking: None,
@@ -342,6 +345,7 @@ impl Phrases {
             self.forget(series.phrase.swap(number, Ordering::Relaxed));
         }
         self.known[number as usize - 1] = Some(phrase);
+        self.to_sweep += SWEPT;
     }
 
     /// Forgets a phrase, which the body at hand does not have.
@@ -369,7 +373,7 @@ impl Phrases {
         self.spoken.clear();
         self.samples.clear();
         (self.dissolved, self.bytes, self.run) = (0, 0, None);
-        for _ in 0..SWEPT.min(self.known.len()) {
+        for _ in 0..std::mem::replace(&mut self.to_sweep, SWEPT).min(self.known.len()) {
             self.swept = (self.swept + 1) % self.known.len();
             if self.known[self.swept].as_ref().is_some_and(Phrase::is_dead) {
                 self.forget(self.swept as u32 + 1);
@@ -568,6 +572,21 @@ mod tests {
         }
         assert!(known(&encoder) <= 1, "{}", known(&encoder));
         assert_eq!(Arc::strong_count(&series[0]), 1 + known(&encoder));
+    }
+
+    #[test]
+    fn a_flood_of_new_series_leaves_few_phrases() {
+        let options = Options::default().with_runs(1..=4);
+        let mut encoder = Encoder::new(options.clone());
+        for round in 0..50 {
+            let series = rendered(&options, round * 100..round * 100 + 100);
+            for time in 0..3 {
+                push(&mut encoder, &series, NOW + time);
+                encoder.finish(&mut Losses::default());
+            }
+        }
+        let known = encoder.phrases.known.iter().flatten().count();
+        assert!((25..=75).contains(&known), "{known} phrases of 25 runs");
     }
 
     #[test]

@@ -127,7 +127,8 @@ fn decompressing_into_a_used_buffer_allocates_nothing_per_sample() {
         let ((), allocations) = counted(|| decompress(encoding, &body, plain.len(), &mut out).unwrap());
         assert!(out == plain, "{encoding:?}");
         println!("decompress/{encoding:?}: {allocations} allocations for {SAMPLES} samples");
-        assert!(allocations <= REQUEST_ALLOCATIONS_MAX, "{encoding:?}: {allocations}");
+        // A buffer that had to grow anew would take a dozen.
+        assert!(allocations <= 4, "{encoding:?}: {allocations}");
     }
 }
 

@@ -42,7 +42,8 @@ pub const POINTS_MAX: usize = 64;
 /// The inputs of the comparison.
 pub const INPUTS: [Format; 3] = [Format::RemoteWrite, Format::InfluxLine, Format::PrometheusText];
 /// One output, and three at once.
-const OUTPUTS: [&[Format]; 2] = [&[Format::RemoteWrite], &[Format::RemoteWrite, Format::InfluxLine, Format::Wavefront]];
+pub const OUTPUTS: [&[Format]; 2] =
+    [&[Format::RemoteWrite], &[Format::RemoteWrite, Format::InfluxLine, Format::Wavefront]];
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct Plan {
     pub contenders: Vec<Contender>,
     /// The inputs, of [`INPUTS`].
     pub inputs: Vec<Format>,
+    /// How many outputs, as [`OUTPUTS`] have.
+    pub outputs: Vec<usize>,
     /// Rounds of each.
     pub rounds: usize,
     /// Numbers of active series.
@@ -215,7 +218,8 @@ pub async fn compare(plan: &Plan, progress: &mut dyn FnMut(&str, f64)) -> Result
         rounds: Vec::new(),
     };
     let mut courses = Vec::new();
-    for (outputs, input) in OUTPUTS.iter().flat_map(|outputs| plan.inputs.iter().map(move |input| (*outputs, *input))) {
+    let outputs = OUTPUTS.into_iter().filter(|outputs| plan.outputs.contains(&outputs.len()));
+    for (outputs, input) in outputs.flat_map(|outputs| plan.inputs.iter().map(move |input| (outputs, *input))) {
         let able = installed.iter().filter(|(one, _)| one.serves(input, outputs)).cloned();
         courses.push(Course { input, outputs, contenders: able.collect() });
     }
@@ -381,6 +385,7 @@ mod tests {
         Plan {
             contenders: Vec::new(),
             inputs: Vec::new(),
+            outputs: Vec::new(),
             rounds: 1,
             series,
             samples: 100,

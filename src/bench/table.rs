@@ -47,7 +47,7 @@ pub fn markdown(comparison: &Comparison) -> String {
         "times less CPU than vmagent",
         "peak memory MB",
         "k samples/s",
-        "p99 ms at half speed",
+        if comparison.rate.is_none() { "p99 ms at half speed" } else { "p99 ms" },
         "bytes/sample in -> out",
     ]);
     for column in table.column_iter_mut().skip(1) {

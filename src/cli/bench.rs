@@ -1,7 +1,7 @@
 //! `sluicegate bench`: loads, sinks and comparisons ([`crate::bench`]). Results go to standard output, progress to a
 //! terminal's standard error.
 
-use crate::bench::compare::{self, INPUTS};
+use crate::bench::compare::{self, INPUTS, OUTPUTS};
 use crate::bench::contender::Contender;
 use crate::bench::load::{Bound, DURATION_MAX, Load, Options, Report};
 use crate::bench::process::{self, Usage};
@@ -118,6 +118,9 @@ pub(super) struct CompareArguments {
     /// The inputs
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', value_parser = input, default_values = INPUTS.map(Format::as_str))]
     inputs: Vec<Format>,
+    /// How many outputs at once: 1 or 3
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = outputs, default_values_t = OUTPUTS.map(<[Format]>::len))]
+    outputs: Vec<usize>,
     /// Rounds of each gateway and path
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
@@ -149,6 +152,14 @@ fn rate(text: &str) -> Result<f64, String> {
 fn input(text: &str) -> Result<Format, String> {
     let expected = || format!("expected {}", INPUTS.map(Format::as_str).join(", "));
     Format::from_name(text).filter(|format| INPUTS.contains(format)).ok_or_else(expected)
+}
+
+fn outputs(text: &str) -> Result<usize, String> {
+    let known = |count: &usize| OUTPUTS.iter().any(|outputs| outputs.len() == *count);
+    text.parse()
+        .ok()
+        .filter(known)
+        .ok_or_else(|| format!("expected {}", OUTPUTS.map(|it| it.len().to_string()).join(" or ")))
 }
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -268,6 +279,7 @@ async fn compare(arguments: CompareArguments) -> Outcome {
     let plan = compare::Plan {
         contenders: arguments.gateways,
         inputs: arguments.inputs,
+        outputs: arguments.outputs,
         rounds: arguments.rounds,
         series: arguments.series,
         samples: arguments.samples,

@@ -2,12 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluicegate::model::{Batch, BatchBuilder, Format, Losses, SeriesTable};
-use sluicegate::wire::SampleRef;
-use sluicegate::wire::influx_line::{decode, encode};
+use sluicegate::model::{Format, SeriesTable};
 use std::fmt::Write;
 use std::hint::black_box;
 use std::sync::Arc;
+
+#[path = "../tests/support/stages.rs"]
+#[expect(dead_code, reason = "others use the rest")]
+mod stages;
 
 const LINES: usize = 1000;
 const FIELDS: usize = 4;
@@ -27,49 +29,25 @@ fn body(separator: &str, text: &str) -> String {
     })
 }
 
-fn decoded(table: &SeriesTable, body: &str) -> Batch {
-    let mut builder = BatchBuilder::new(table, Format::InfluxLine, Vec::new());
-    let report = decode::decode(body.as_bytes(), &decode::Options::default(), &mut builder);
-    assert_eq!((report.accepted, report.refused()), (SAMPLES, 0));
-    builder.finish()
-}
-
-fn decoding(criterion: &mut Criterion) {
+fn stages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode/influx_line");
     group.throughput(Throughput::Elements(SAMPLES));
     for (name, body) in [("plain", body("-", "true")), ("escaped", body("\\ ", "\"a \\\"b\\\"\""))] {
         let table = SeriesTable::default();
-        group.bench_function(name, |bencher| bencher.iter(|| decoded(&table, black_box(&body))));
+        let decode = |body: &str| stages::decoded(&table, Format::InfluxLine, body.as_bytes());
+        assert_eq!(decode(&body).samples.len() as u64, SAMPLES);
+        group.bench_function(name, |bencher| bencher.iter(|| decode(black_box(&body))));
     }
     group.finish();
-}
-
-fn encoding(criterion: &mut Criterion) {
-    let body = body("-", "true");
-    let table = SeriesTable::default();
-    let batch = decoded(&table, &body);
-    let options = encode::Options::default();
-    let rendered = |series| Arc::new(encode::render(&table.series(series).unwrap(), &options).unwrap());
-    let rendered: Vec<_> = batch.samples.iter().map(|sample| rendered(sample.series)).collect();
-    let mut encoder = encode::Encoder::new(options);
-    let mut losses = Losses::default();
+    let table = Arc::new(SeriesTable::default());
+    let batch = stages::decoded(&table, Format::InfluxLine, body("-", "true").as_bytes());
+    let mut encode = stages::encoder(&table, &batch, Format::InfluxLine);
+    assert_eq!(encode()[0].cuts.len(), LINES);
     let mut group = criterion.benchmark_group("encode/influx_line");
     group.throughput(Throughput::Elements(SAMPLES));
-    group.bench_function("plain", |bencher| {
-        bencher.iter(|| {
-            for (sample, rendered) in batch.samples.iter().zip(&rendered) {
-                let (timestamp, flags) = (sample.timestamp, sample.flags);
-                let sample = SampleRef { timestamp, value: batch.value(sample), start: None, flags };
-                encoder.push(rendered, &sample, &mut losses).unwrap();
-            }
-            let encoded = encoder.finish(&mut losses);
-            assert_eq!((encoded.cuts.len(), encoded.samples()), (LINES, SAMPLES));
-            encoded
-        });
-    });
+    group.bench_function("plain", |bencher| bencher.iter(&mut encode));
     group.finish();
-    assert_eq!(losses.total(), 0);
 }
 
-criterion_group!(benches, decoding, encoding);
+criterion_group!(benches, stages);
 criterion_main!(benches);

@@ -2,12 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluicegate::model::{Batch, BatchBuilder, Format, Losses, SeriesTable};
-use sluicegate::wire::prometheus_names::{Alphabet, Style};
-use sluicegate::wire::prometheus_text::encode::{Exposed, Options};
-use sluicegate::wire::{SampleRef, openmetrics, prometheus_text};
+use sluicegate::model::{Format, SeriesTable};
 use std::fmt::Write;
 use std::hint::black_box;
+
+#[path = "../tests/support/stages.rs"]
+#[expect(dead_code, reason = "others use the rest")]
+mod stages;
 
 const SAMPLES: usize = 4000;
 
@@ -24,17 +25,6 @@ fn body(separator: &str, end: &str) -> String {
     body + "# EOF\n"
 }
 
-fn decoded(table: &SeriesTable, format: Format, body: &str) -> Batch {
-    let mut out = BatchBuilder::new(table, format, Vec::new());
-    let options = prometheus_text::decode::Options { now: 1, timestamp: None };
-    let report = match format {
-        Format::OpenMetrics => openmetrics::decode::decode(body.as_bytes(), &options, &mut out),
-        _ => prometheus_text::decode::decode(body.as_bytes(), &options, &mut out),
-    };
-    assert_eq!((report.accepted, report.refused()), (SAMPLES as u64, 0));
-    out.finish()
-}
-
 fn decoding(criterion: &mut Criterion) {
     let cases = [
         (Format::PrometheusText, "plain", body("-", "")),
@@ -46,8 +36,10 @@ fn decoding(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(SAMPLES as u64));
     for (format, name, body) in cases {
         let table = SeriesTable::default();
+        let decode = |body: &str| stages::decoded(&table, format, body.as_bytes());
+        assert_eq!(decode(&body).samples.len(), SAMPLES);
         group.bench_function(format!("{}/{name}", format.as_str()), |bencher| {
-            bencher.iter(|| decoded(&table, format, black_box(&body)));
+            bencher.iter(|| decode(black_box(&body)));
         });
     }
     group.finish();
@@ -55,30 +47,11 @@ fn decoding(criterion: &mut Criterion) {
 
 fn encoding(criterion: &mut Criterion) {
     let table = SeriesTable::default();
-    let batch = decoded(&table, Format::PrometheusText, &body("-", ""));
-    let series: Vec<_> = batch.samples.iter().map(|sample| table.series(sample.series).unwrap()).collect();
+    let batch = stages::decoded(&table, Format::PrometheusText, body("-", "").as_bytes());
+    let mut write = stages::exposition(&table, &batch, Format::PrometheusText);
     let mut group = criterion.benchmark_group("encode/prometheus_text");
     group.throughput(Throughput::Elements(SAMPLES as u64));
-    group.bench_function("plain", |bencher| {
-        bencher.iter(|| {
-            let (mut out, mut losses, mut dropped) = (Vec::new(), Losses::default(), Losses::default());
-            let exposed = batch.samples.iter().zip(&series).map(|(sample, series)| {
-                let (timestamp, value, flags) = (sample.timestamp, batch.value(sample), sample.flags);
-                let sample = SampleRef { timestamp, value, start: None, flags };
-                Exposed { series, sample, exemplar: None }
-            });
-            let mut exposed: Vec<_> = exposed.collect();
-            prometheus_text::encode::encode(
-                &mut exposed,
-                &Options { style: &Style::default(), alphabet: Alphabet::Utf8, families: &|_| None },
-                &mut out,
-                &mut losses,
-                &mut dropped,
-            );
-            assert_eq!(dropped.total(), 0);
-            out
-        });
-    });
+    group.bench_function("plain", |bencher| bencher.iter(&mut write));
     group.finish();
 }
 

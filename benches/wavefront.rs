@@ -2,12 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluicegate::model::{Batch, BatchBuilder, Format, Losses, SeriesTable};
-use sluicegate::wire::SampleRef;
-use sluicegate::wire::wavefront::{decode, encode};
+use sluicegate::model::{Format, SeriesTable};
 use std::fmt::Write;
 use std::hint::black_box;
 use std::sync::Arc;
+
+#[path = "../tests/support/stages.rs"]
+#[expect(dead_code, reason = "others use the rest")]
+mod stages;
 
 const SAMPLES: usize = 4000;
 
@@ -24,48 +26,24 @@ fn body(quote: &str) -> String {
     })
 }
 
-fn decoded(table: &SeriesTable, body: &str) -> Batch {
-    let mut out = BatchBuilder::new(table, Format::Wavefront, Vec::new());
-    let report = decode::decode(body.as_bytes(), &decode::Options::at(1), &mut out);
-    assert_eq!((report.accepted, report.refused()), (SAMPLES as u64, 0));
-    out.finish()
-}
-
-fn decoding(criterion: &mut Criterion) {
+fn stages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode/wavefront");
     group.throughput(Throughput::Elements(SAMPLES as u64));
     for (name, body) in [("plain", body("")), ("quoted", body("\""))] {
         let table = SeriesTable::default();
-        group.bench_function(name, |bencher| bencher.iter(|| decoded(&table, black_box(&body))));
+        let decode = |body: &str| stages::decoded(&table, Format::Wavefront, body.as_bytes());
+        assert_eq!(decode(&body).samples.len(), SAMPLES);
+        group.bench_function(name, |bencher| bencher.iter(|| decode(black_box(&body))));
     }
     group.finish();
-}
-
-fn encoding(criterion: &mut Criterion) {
-    let table = SeriesTable::default();
-    let batch = decoded(&table, &body(""));
-    let options = encode::Options::new("gateway".to_owned());
-    let rendered = |series| Arc::new(encode::render(&table.series(series).unwrap(), &options).unwrap());
-    let rendered: Vec<_> = batch.samples.iter().map(|sample| rendered(sample.series)).collect();
-    let mut encoder = encode::Encoder::new(options);
-    let mut losses = Losses::default();
+    let table = Arc::new(SeriesTable::default());
+    let batch = stages::decoded(&table, Format::Wavefront, body("").as_bytes());
+    let mut encode = stages::encoder(&table, &batch, Format::Wavefront);
     let mut group = criterion.benchmark_group("encode/wavefront");
     group.throughput(Throughput::Elements(SAMPLES as u64));
-    group.bench_function("plain", |bencher| {
-        bencher.iter(|| {
-            for (sample, rendered) in batch.samples.iter().zip(&rendered) {
-                let (timestamp, flags) = (sample.timestamp, sample.flags);
-                let sample = SampleRef { timestamp, value: batch.value(sample), start: None, flags };
-                encoder.push(rendered, &sample, &mut losses).unwrap();
-            }
-            let encoded = encoder.finish(&mut losses);
-            assert_eq!((encoded.cuts.len(), encoded.samples()), (SAMPLES, SAMPLES as u64));
-            encoded
-        });
-    });
+    group.bench_function("plain", |bencher| bencher.iter(&mut encode));
     group.finish();
-    assert_eq!(losses.total(), 0);
 }
 
-criterion_group!(benches, decoding, encoding);
+criterion_group!(benches, stages);
 criterion_main!(benches);

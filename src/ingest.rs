@@ -44,7 +44,7 @@ use crate::log::Log;
 use crate::memory::Memory;
 use crate::model::{SeriesId, SeriesTable};
 use connections::Connections;
-use intake::{Flight, Scratch};
+use intake::{Buffers, Flight};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -58,7 +58,9 @@ pub struct Gate {
     connections: Connections,
     memory: Arc<Memory>,
     flight: Flight,
-    scratch: Scratch,
+    /// What bodies were read into, and decompressed into.
+    bodies: Buffers,
+    scratch: Buffers,
     /// Large bodies are decoded off the runtime's workers, no more of them at a time than cores: decoding is bound by the
     /// processor, and what comes out of decompression is large. Small ones do not queue behind them.
     decoding: Arc<Semaphore>,
@@ -98,7 +100,8 @@ impl Gate {
             flight: Flight::new(limits.in_flight_bytes),
             groups: pushgateway::Groups::new(limits.pushed_bytes_max),
             limits,
-            scratch: Scratch::default(),
+            bodies: Buffers::new(intake::ANNOUNCED_BYTES_MAX),
+            scratch: Buffers::new(intake::SCRATCH_KEPT_BYTES_MAX),
             decoding: Arc::new(Semaphore::new(cores)),
             turns: Arc::new(Semaphore::new(1)),
             page_turns: routes::Turns::default(),

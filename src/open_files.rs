@@ -18,7 +18,8 @@ pub fn connections_max(lanes: impl Iterator<Item = usize>) -> usize {
     raise().saturating_sub(PROCESS + outputs).max(CONNECTIONS_MIN)
 }
 
-fn raise() -> usize {
+/// Raises the limit as far as this process may, and gives it.
+pub fn raise() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let limit = if raised.is_ok() { maximum } else { current };

@@ -3,12 +3,22 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 #![expect(unsafe_code, reason = "a global allocator is unsafe by its declaration; this one only counts")]
 
-use sluicegate::model::{Batch, BatchBuilder, Format, Losses, SeriesTable};
-use sluicegate::wire::{SampleRef, influx_line, openmetrics, prometheus_text, remote_write, remote_write2, wavefront};
+#[path = "support"]
+#[allow(dead_code, reason = "benches use the rest")]
+mod support {
+    pub(crate) mod stages;
+}
+
+use sluicegate::model::{Format, SeriesTable};
+use sluicegate::wire::Body;
+use sluicegate::wire::compression::{Encoding, decompress, gzip, snappy};
+use sluicegate::wire::influx_line;
+use sluicegate::wire::influx_line::schema::{Schema, Style};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Write;
 use std::sync::Arc;
+use support::stages::{self, decoded, encoder, encoder_of};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -37,7 +47,6 @@ static COUNTING: Counting = Counting;
 const SAMPLES: usize = 4096;
 /// What a request may ask for as a whole: its buffers double some ten times each.
 const REQUEST_ALLOCATIONS_MAX: u64 = 64;
-const NOW: i64 = 1_700_000_000_000_000_000;
 
 /// Allocations of this thread while `work` runs.
 fn counted<T>(work: impl FnOnce() -> T) -> (T, u64) {
@@ -52,7 +61,12 @@ fn repeated(line: impl Fn(&mut String, usize)) -> Vec<u8> {
     body.into_bytes()
 }
 
-fn body(table: &SeriesTable, format: Format) -> Vec<u8> {
+fn plain(bodies: &[Body]) -> Vec<u8> {
+    bodies.iter().flat_map(|body| body.part(0, body.cuts.len()).into_owned()).collect()
+}
+
+/// A body of short lines. Those of `stages` have ten labels and timestamps.
+fn body(table: &Arc<SeriesTable>, format: Format) -> Vec<u8> {
     let exposition = |body: &mut String, number: usize| {
         writeln!(body, "http_total{{instance=\"10.0.0.{number}\",code=\"200\",path=\"/a b\"}} {number}.25").unwrap();
     };
@@ -72,89 +86,73 @@ fn body(table: &SeriesTable, format: Format) -> Vec<u8> {
         }),
         Format::RemoteWrite | Format::RemoteWrite2 => {
             let text = decoded(table, Format::PrometheusText, &body(table, Format::PrometheusText));
-            encoder(table, &text, format)().0
+            plain(&encoder(table, &text, format)())
         }
-    }
-}
-
-fn decoded(table: &SeriesTable, format: Format, body: &[u8]) -> Batch {
-    let mut out = BatchBuilder::new(table, format, Vec::new());
-    let text = prometheus_text::decode::Options { now: NOW, timestamp: None };
-    let report = match format {
-        Format::PrometheusText => prometheus_text::decode::decode(body, &text, &mut out),
-        Format::OpenMetrics => openmetrics::decode::decode(body, &text, &mut out),
-        Format::InfluxLine => influx_line::decode::decode(body, &influx_line::decode::Options::default(), &mut out),
-        Format::Wavefront => wavefront::decode::decode(body, &wavefront::decode::Options::at(NOW), &mut out),
-        Format::RemoteWrite => {
-            remote_write::decode::decode(body, &remote_write::decode::Options::default(), &mut out).unwrap().report
-        }
-        Format::RemoteWrite2 => {
-            remote_write2::decode::decode(body, &remote_write2::decode::Options::default(), &mut out).unwrap().report
-        }
-    };
-    assert_eq!((report.accepted, report.refused()), (SAMPLES as u64, 0), "{format:?}: {:?}", report.first);
-    out.finish()
-}
-
-/// Encodes the batch at every call: the body, and the allocations of the pushes.
-fn encoder<'a>(table: &'a SeriesTable, batch: &'a Batch, format: Format) -> Box<dyn FnMut() -> (Vec<u8>, u64) + 'a> {
-    macro_rules! of {
-        ($module:ident, $options:expr $(, $metadata:expr)?) => {{
-            let options = $options;
-            let rendered = |sample: &sluicegate::model::Sample| {
-                let series = table.series(sample.series).unwrap();
-                Arc::new($module::encode::render(&series, &options $(, $metadata)?).unwrap())
-            };
-            let rendered: Vec<_> = batch.samples.iter().map(rendered).collect();
-            let mut encoder = $module::encode::Encoder::new(options);
-            Box::new(move || {
-                let mut losses = Losses::default();
-                let ((), allocations) = counted(|| {
-                    for (sample, rendered) in batch.samples.iter().zip(&rendered) {
-                        let (timestamp, flags) = (sample.timestamp, sample.flags);
-                        let sample = SampleRef { timestamp, value: batch.value(sample), start: None, flags };
-                        encoder.push(rendered, &sample, &mut losses).unwrap();
-                    }
-                });
-                let body = encoder.finish(&mut losses);
-                assert_eq!(body.samples(), SAMPLES as u64);
-                (body.part(0, body.cuts.len()).into_owned(), allocations)
-            })
-        }};
-    }
-    match format {
-        Format::InfluxLine => of!(influx_line, influx_line::encode::Options::default()),
-        Format::Wavefront => of!(wavefront, wavefront::encode::Options::new("gateway".to_owned())),
-        Format::RemoteWrite => of!(remote_write, remote_write::encode::Options::default(), &|_| None),
-        Format::RemoteWrite2 => of!(remote_write2, remote_write2::encode::Options::default(), &|_| None),
-        Format::PrometheusText | Format::OpenMetrics => panic!("an exposition is not streamed"),
     }
 }
 
 #[test]
 fn decoding_known_series_allocates_nothing_per_sample() {
     for format in Format::ALL {
-        let table = SeriesTable::default();
-        let body = body(&table, format);
-        let first = decoded(&table, format, &body);
-        let (again, allocations) = counted(|| decoded(&table, format, &body));
-        assert!(first.samples.iter().zip(&again.samples).all(|(first, again)| first.series == again.series));
-        println!("decode/{}: {allocations} allocations for {SAMPLES} samples", format.as_str());
-        assert!(allocations <= REQUEST_ALLOCATIONS_MAX, "{}: {allocations}", format.as_str());
+        let table = Arc::new(SeriesTable::default());
+        for body in [body(&table, format), stages::body(format, SAMPLES)] {
+            let first = decoded(&table, format, &body);
+            let (again, allocations) = counted(|| decoded(&table, format, &body));
+            assert_eq!((first.samples.len(), again.samples.len()), (SAMPLES, SAMPLES));
+            assert!(first.samples.iter().zip(&again.samples).all(|(first, again)| first.series == again.series));
+            println!("decode/{}: {allocations} allocations for {SAMPLES} samples", format.as_str());
+            assert!(allocations <= REQUEST_ALLOCATIONS_MAX, "{}: {allocations}", format.as_str());
+        }
     }
 }
 
 #[test]
-fn encoding_rendered_series_allocates_nothing_per_sample() {
-    for format in [Format::InfluxLine, Format::Wavefront, Format::RemoteWrite, Format::RemoteWrite2] {
-        let table = SeriesTable::default();
-        let text = decoded(&table, Format::InfluxLine, &body(&table, Format::InfluxLine));
-        let mut encode = encoder(&table, &text, format);
-        let (first, _) = encode();
-        let (again, allocations) = encode();
-        assert_eq!(first, again);
-        println!("encode/{}: {allocations} allocations for {SAMPLES} samples", format.as_str());
-        assert!(allocations <= REQUEST_ALLOCATIONS_MAX, "{}: {allocations}", format.as_str());
+fn decompressing_into_a_used_buffer_allocates_nothing_per_sample() {
+    let plain = stages::body(Format::PrometheusText, SAMPLES);
+    let zlib = || {
+        use std::io::Write as _;
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = zstd::encode_all(&plain[..], 1).unwrap();
+    for (encoding, body) in [
+        (Encoding::Gzip, gzip(&plain)),
+        (Encoding::Deflate, zlib()),
+        (Encoding::Zstd, zstd),
+        (Encoding::Snappy, snappy(&plain)),
+    ] {
+        let mut out = Vec::new();
+        decompress(encoding, &body, plain.len(), &mut out).unwrap();
+        let ((), allocations) = counted(|| decompress(encoding, &body, plain.len(), &mut out).unwrap());
+        assert!(out == plain, "{encoding:?}");
+        println!("decompress/{encoding:?}: {allocations} allocations for {SAMPLES} samples");
+        // A buffer that had to grow anew would take a dozen.
+        assert!(allocations <= 4, "{encoding:?}: {allocations}");
+    }
+}
+
+#[test]
+fn encoding_known_series_allocates_nothing_per_sample() {
+    for input in [Format::InfluxLine, Format::PrometheusText, Format::Wavefront] {
+        let table = Arc::new(SeriesTable::default());
+        let batch = decoded(&table, input, &stages::body(input, SAMPLES));
+        let family = |schema| {
+            let style = Style { schema, ..Style::default() };
+            let options = influx_line::encode::Options { style, ..influx_line::encode::Options::default() };
+            encoder_of::<influx_line::encode::Encoder>(&table, &batch, options)
+        };
+        let streamed = [Format::InfluxLine, Format::Wavefront, Format::RemoteWrite, Format::RemoteWrite2];
+        let usual = streamed.map(|format| (format.as_str(), encoder(&table, &batch, format)));
+        let styled = [("influx_line, family", family(Schema::Family)), ("influx_line, single", family(Schema::Single))];
+        for (output, mut encode) in usual.into_iter().chain(styled) {
+            let first = plain(&encode());
+            let (again, allocations) = counted(&mut encode);
+            assert!(first == plain(&again), "{output}");
+            let input = input.as_str();
+            println!("encode/{output} from {input}: {allocations} allocations for {SAMPLES} samples");
+            assert!(allocations <= REQUEST_ALLOCATIONS_MAX, "{output} from {input}: {allocations}");
+        }
     }
 }
 
@@ -162,7 +160,7 @@ fn encoding_rendered_series_allocates_nothing_per_sample() {
 fn rows_with_strings_that_are_known_allocate_nothing_per_sample() {
     use sluicegate::output::strings::carried;
     use sluicegate::wire::prometheus_names::{Strings, Style};
-    let table = SeriesTable::default();
+    let table = Arc::new(SeriesTable::default());
     let body = repeated(|body, number| match number % 4 {
         0 => write!(body, "cpu,host=web{number} a={number}.5").unwrap(),
         3 => writeln!(body, ",t=\"up\" 1700000000000000000").unwrap(),

@@ -9,6 +9,7 @@ mod support {
 }
 
 use serde_json::Value;
+use sluicegate::bench::compare::Point;
 use sluicegate::bench::contender::{Contender, Destination, Running};
 use sluicegate::bench::digest::Digest;
 use sluicegate::bench::load::{Bound, Load, Options};
@@ -47,7 +48,8 @@ async fn every_format_reaches_every_sink_through_the_gateway_exactly_once() {
             to.push(Destination { format, address: sink.address() });
             sinks.push((format, sink));
         }
-        let gateway = Running::start(Contender::Sluicegate, Path::new(PROGRAM), &to).await.unwrap();
+        let size = Point { series: 3000, connections: 4 };
+        let gateway = Running::start(Contender::Sluicegate, Path::new(PROGRAM), &to, size).await.unwrap();
         let options = Options {
             target: gateway.url(""),
             format: input,
@@ -133,8 +135,62 @@ fn a_comparison_tells_every_path_with_its_ratio() {
     let result: Value = serde_json::from_reader(file).unwrap();
     let rounds = result["rounds"].as_array().unwrap();
     assert_eq!(rounds.len(), 2 * 9);
-    assert!(rounds.iter().all(|round| round["samples"] == 2000), "{result}");
+    assert!(rounds.iter().all(|round| round["samples"] == 2000 && round["series"] == 1000), "{result}");
     let turns: Vec<_> = rounds.iter().map(|round| &round["contender"]).collect();
     assert_eq!([turns[0], turns[1], turns[9], turns[10]], ["vmagent", "sluicegate", "sluicegate", "vmagent"]);
     assert!(result["machine"]["cores"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_curve_has_every_size_and_the_latency_at_half_of_its_speed() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().display().to_string();
+    let curve =
+        ["compare", "--gateways", "sluicegate", "--inputs", "influx_line", "--outputs", "1", "--series", "400,800"];
+    let size = ["--connections", "1,4", "--rounds", "1", "--samples", "800", "--samples-per-request", "100"];
+    let output = bench(&[&curve[..], &size, &["--json", &path]].concat());
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{table}\n{}", String::from_utf8_lossy(&output.stderr));
+    let cells = |row: &str| -> Vec<String> { row.split('|').map(|cell| cell.trim().to_owned()).collect() };
+    let rows: Vec<_> = table.lines().filter(|row| row.contains("| sluicegate ")).map(cells).collect();
+    let sizes: Vec<_> = rows.iter().map(|cells| [&*cells[2], &*cells[3]]).collect();
+    assert_eq!(sizes, [["400", "1"], ["400", "4"], ["800", "1"], ["800", "4"]], "{table}");
+    assert!(table.contains("CPU s / M samples over 4 sizes of the load."), "{table}");
+
+    let result: Value = serde_json::from_reader(file).unwrap();
+    for round in result["rounds"].as_array().unwrap() {
+        let number = |value: &Value| value.as_f64().unwrap();
+        let half = &round["half_speed"];
+        assert!((number(&half["rate"]) * 2.0 / number(&round["samples_per_second"]) - 1.0).abs() < 1e-9, "{round}");
+        assert!(number(&half["latency"]["p50"]) > 0.0, "{round}");
+        assert!(number(&half["latency"]["p99"]) >= number(&half["latency"]["p50"]), "{round}");
+        assert_eq!(round["samples"], 800, "what is measured is the part at full speed");
+    }
+}
+
+/// The real one was not at hand: this shows that one is found, told what it is to do, waited for, loaded and verified.
+#[test]
+fn an_installed_telegraf_is_compared() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let stand_in = folder.path().join("telegraf");
+    let script = format!(
+        "#!/bin/sh\n\
+         [ \"$1\" = --version ] && {{ echo Telegraf stand-in; exit; }}\n\
+         listen=$(sed -n 's/^service_address = //p' \"$2\") url=$(sed -n 's/^url = //p' \"$2\")\n\
+         echo \"listen: {{ http: $listen }}\" > stand-in.yaml\n\
+         echo \"outputs: [{{ name: o, prometheus_remote_write: {{ url: $url, version: 1 }} }}]\" >> stand-in.yaml\n\
+         exec {PROGRAM} run --config stand-in.yaml\n"
+    );
+    std::fs::write(&stand_in, script).unwrap();
+    std::fs::set_permissions(&stand_in, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let size = ["--rounds", "1", "--series", "400", "--samples", "400", "--samples-per-request", "100"];
+    let mut command = Command::new(PROGRAM);
+    command.args(["bench", "compare", "--gateways", "telegraf", "--inputs", "influx_line,remote_write"]).args(size);
+    let output = command.env("PATH", path).stdin(Stdio::null()).output().unwrap();
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{table}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(table.lines().filter(|row| row.contains("| telegraf ")).count(), 1, "one path is its: {table}");
+    assert!(table.contains("telegraf: Telegraf stand-in; it sent remote_write snappy."), "{table}");
 }

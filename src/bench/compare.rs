@@ -2,13 +2,17 @@
 //!
 //! A round starts the gateway anew, sends every series once so that it knows them, waits until the sinks have all of it,
 //! and then measures: from the first request until the last sample has arrived. CPU time is that of the gateway's process
-//! alone, read from outside. A round in which a sample is missing, altered or arrives twice is an error, not a number.
+//! alone, read from outside. Then the load goes on at half of the speed that the gateway has just shown: the latencies of
+//! that part, counted from when each request was due, are those of a gateway that is not overrun. A round in which a sample
+//! is missing, altered or arrives twice is an error, not a number.
+//!
+//! Of several numbers of series or connections every combination is a [`Point`] of a curve, measured in each round.
 //!
 //! Load, sinks and gateway share the machine: samples a second is what it does with all of them, CPU time is the measure.
 
 use super::contender::{Contender, ContenderError, Destination, Running};
 use super::digest::Digest;
-use super::load::{Bound, Latency, Load, LoadError, Options, Report as LoadReport};
+use super::load::{Bound, Latency, Load, LoadError, Options};
 use super::machine::Machine;
 use super::shape::Shape;
 use super::sink::Sink;
@@ -30,11 +34,16 @@ pub const SAMPLES_MAX: u64 = 10_000_000_000;
 /// How long no sample may arrive before the rest counts as missing.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
+/// How long the part at half speed is to take at most.
+const HALF_SPEED_SECONDS: f64 = 15.0;
+/// Points of a curve.
+pub const POINTS_MAX: usize = 64;
 
 /// The inputs of the comparison.
 pub const INPUTS: [Format; 3] = [Format::RemoteWrite, Format::InfluxLine, Format::PrometheusText];
 /// One output, and three at once.
-const OUTPUTS: [&[Format]; 2] = [&[Format::RemoteWrite], &[Format::RemoteWrite, Format::InfluxLine, Format::Wavefront]];
+pub const OUTPUTS: [&[Format]; 2] =
+    [&[Format::RemoteWrite], &[Format::RemoteWrite, Format::InfluxLine, Format::Wavefront]];
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -43,20 +52,31 @@ pub struct Plan {
     pub contenders: Vec<Contender>,
     /// The inputs, of [`INPUTS`].
     pub inputs: Vec<Format>,
+    /// How many outputs, as [`OUTPUTS`] have.
+    pub outputs: Vec<usize>,
     /// Rounds of each.
     pub rounds: usize,
-    /// Active series.
-    pub series: usize,
+    /// Numbers of active series.
+    pub series: Vec<usize>,
     /// Samples measured in a round, at least; whole passes are sent.
     pub samples: u64,
     /// Samples of a request.
     pub samples_per_request: usize,
-    /// Connections of the load.
-    pub connections: usize,
+    /// Numbers of connections of the load.
+    pub connections: Vec<usize>,
     /// Samples a second, or at full speed.
     pub rate: Option<f64>,
     /// What decides labels and values.
     pub seed: u64,
+}
+
+/// How large a load is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Point {
+    /// Active series.
+    pub series: usize,
+    /// Connections.
+    pub connections: usize,
 }
 
 /// Why a comparison has no result.
@@ -71,6 +91,14 @@ pub enum CompareError {
     /// The load failed.
     #[error("{0}: {1}")]
     Load(&'static str, LoadError),
+    /// A load that cannot be made.
+    #[error("{} series over {} connections: {error}", .point.series, .point.connections)]
+    Point {
+        /// Its size.
+        point: Point,
+        /// Why not.
+        error: LoadError,
+    },
     /// No sink.
     #[error("cannot start a sink: {0}")]
     Sink(#[from] io::Error),
@@ -103,6 +131,9 @@ pub struct Round {
     pub input: &'static str,
     /// Out of it.
     pub outputs: Vec<&'static str>,
+    /// The size of the load.
+    #[serde(flatten)]
+    pub point: Point,
     /// Samples measured.
     pub samples: u64,
     /// CPU seconds of the gateway's process by million samples.
@@ -115,12 +146,30 @@ pub struct Round {
     pub bytes_per_sample: Vec<f64>,
     /// Bytes of request bodies by sample, into the gateway.
     pub bytes_per_sample_in: f64,
-    /// How long the gateway took to answer requests.
+    /// How long the gateway took to answer requests, at full speed or at the rate that was asked for.
     pub latency: Latency,
+    /// The same at half of that full speed, where no rate was asked for.
+    pub half_speed: Option<HalfSpeed>,
     /// What load and sinks used of the CPU by million samples.
     pub harness_cpu_seconds_per_million: f64,
     /// What the load alone took to bring a sample up to date.
     pub generator_ns_per_sample: f64,
+}
+
+/// The part of a round at half of the samples a second that the gateway did before.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct HalfSpeed {
+    /// Samples a second.
+    pub rate: f64,
+    /// How long requests took from when they were due.
+    pub latency: Latency,
+}
+
+impl Round {
+    /// The latency of which a table tells: that of requests with a due time.
+    pub fn paced(&self) -> Latency {
+        self.half_speed.map_or(self.latency, |half| half.latency)
+    }
 }
 
 /// The result of a comparison.
@@ -132,12 +181,8 @@ pub struct Comparison {
     pub contenders: Vec<(Contender, String)>,
     /// Gateways asked for that are not installed.
     pub absent: Vec<Contender>,
-    /// The load.
-    pub series: usize,
     /// Samples of a request.
     pub samples_per_request: usize,
-    /// Connections of the load.
-    pub connections: usize,
     /// Samples a second, or at full speed.
     pub rate: Option<f64>,
     /// What arrived at sinks, by gateway: formats and content encodings.
@@ -161,32 +206,34 @@ pub async fn compare(plan: &Plan, progress: &mut dyn FnMut(&str, f64)) -> Result
     if !(1..=SAMPLES_MAX).contains(&plan.samples) {
         return Err(CompareError::OutOfBounds("samples", SAMPLES_MAX));
     }
+    let points = plan.points()?;
     let installed: Vec<_> = plan.contenders.iter().filter_map(|one| Some((*one, one.program()?))).collect();
     let mut comparison = Comparison {
         machine: Machine::here(),
         contenders: installed.iter().map(|(one, program)| (*one, one.version(program))).collect(),
         absent: plan.contenders.iter().filter(|one| one.program().is_none()).copied().collect(),
-        series: plan.series,
         samples_per_request: plan.samples_per_request,
-        connections: plan.connections,
         rate: plan.rate,
         protocols: BTreeSet::new(),
         rounds: Vec::new(),
     };
     let mut courses = Vec::new();
-    for (outputs, input) in OUTPUTS.iter().flat_map(|outputs| plan.inputs.iter().map(move |input| (*outputs, *input))) {
+    let outputs = OUTPUTS.into_iter().filter(|outputs| plan.outputs.contains(&outputs.len()));
+    for (outputs, input) in outputs.flat_map(|outputs| plan.inputs.iter().map(move |input| (outputs, *input))) {
         let able = installed.iter().filter(|(one, _)| one.serves(input, outputs)).cloned();
         courses.push(Course { input, outputs, contenders: able.collect() });
     }
-    let all = plan.rounds * courses.iter().map(|course| course.contenders.len()).sum::<usize>();
+    let all = plan.rounds * points.len() * courses.iter().map(|course| course.contenders.len()).sum::<usize>();
     for round in 0..plan.rounds {
-        for course in &courses {
+        for (course, point) in courses.iter().flat_map(|course| points.iter().map(move |point| (course, *point))) {
             // Who goes first changes from round to round, so that a drift of the machine hurts all alike.
             for turn in 0..course.contenders.len() {
                 let (contender, program) = &course.contenders[(turn + round) % course.contenders.len()];
-                let what = format!("{} from {}, round {}", contender.as_str(), course.input.as_str(), round + 1);
+                let (who, input, Point { series, connections }) = (contender.as_str(), course.input.as_str(), point);
+                let what =
+                    format!("{who} from {input}, {series} series, {connections} connections, round {}", round + 1);
                 progress(&what, comparison.rounds.len() as f64 / all as f64);
-                let done = run(plan, course, *contender, program, &mut comparison.protocols).await?;
+                let done = run(plan, course, point, *contender, program, &mut comparison.protocols).await?;
                 comparison.rounds.push(done);
             }
         }
@@ -197,6 +244,7 @@ pub async fn compare(plan: &Plan, progress: &mut dyn FnMut(&str, f64)) -> Result
 async fn run(
     plan: &Plan,
     course: &Course,
+    point: Point,
     contender: Contender,
     program: &Path,
     protocols: &mut BTreeSet<(String, String)>,
@@ -207,9 +255,9 @@ async fn run(
     }
     let to: Vec<_> =
         sinks.iter().map(|(format, sink)| Destination { format: *format, address: sink.address() }).collect();
-    let gateway = Running::start(contender, program, &to).await?;
+    let gateway = Running::start(contender, program, &to, point).await?;
     let failed = |error| CompareError::Load(contender.as_str(), error);
-    let options = plan.options(gateway.url(contender.path(course.input)), course.input);
+    let options = plan.options(gateway.url(contender.path(course.input)), course.input, point);
     let mut load = Load::try_new(options, false).map_err(failed)?;
 
     load.run(Bound::Requests(load.requests_per_pass())).await.map_err(failed)?;
@@ -218,44 +266,72 @@ async fn run(
     let (harness, before) = (harness_cpu_seconds()?, gateway.usage()?);
     let bytes_before: Vec<_> = sinks.iter().map(|(_, sink)| sink.arrived().body_bytes).collect();
     let start = clock::monotonic();
-    let passes = plan.samples.div_ceil(plan.series.max(1) as u64);
-    let report: LoadReport = load.run(Bound::Requests(load.requests_per_pass() * passes)).await.map_err(failed)?;
+    let passes = plan.samples.div_ceil(point.series as u64);
+    let report = load.run(Bound::Requests(load.requests_per_pass() * passes)).await.map_err(failed)?;
     await_all(contender, course, &sinks, load.sent()).await?;
     let seconds = start.elapsed().as_secs_f64();
-    let after = gateway.usage()?;
+    let (after, harness_after) = (gateway.usage()?, harness_cpu_seconds()?);
+    let sent: Vec<_> =
+        sinks.iter().zip(bytes_before).map(|((_, sink), before)| sink.arrived().body_bytes - before).collect();
 
     let samples = report.samples as f64;
+    let mut half_speed = None;
+    if plan.rate.is_none() {
+        let rate = samples / seconds / 2.0;
+        load.set_rate(rate);
+        let requests = (HALF_SPEED_SECONDS * rate / plan.samples_per_request as f64) as u64;
+        let requests = requests.min(report.requests / 2).max(point.connections as u64);
+        let latency = load.run(Bound::Requests(requests)).await.map_err(failed)?.latency;
+        await_all(contender, course, &sinks, load.sent()).await?;
+        half_speed = Some(HalfSpeed { rate, latency });
+    }
     for (_, sink) in &sinks {
         let seen = sink.arrived().protocols.into_iter();
         protocols.extend(seen.map(|protocol| (contender.as_str().to_owned(), protocol)));
     }
-    let sent = sinks.iter().zip(bytes_before).map(|((_, sink), before)| sink.arrived().body_bytes - before);
     Ok(Round {
         contender,
         input: course.input.as_str(),
         outputs: course.outputs.iter().map(|format| format.as_str()).collect(),
+        point,
         samples: report.samples,
         cpu_seconds_per_million: (after.cpu_seconds - before.cpu_seconds) / samples * 1e6,
         samples_per_second: samples / seconds,
         resident_bytes_max: after.resident_bytes_max,
-        bytes_per_sample: sent.map(|bytes| bytes as f64 / samples).collect(),
+        bytes_per_sample: sent.iter().map(|bytes| *bytes as f64 / samples).collect(),
         bytes_per_sample_in: report.body_bytes as f64 / samples,
         latency: report.latency,
-        harness_cpu_seconds_per_million: (harness_cpu_seconds()? - harness) / samples * 1e6,
+        half_speed,
+        harness_cpu_seconds_per_million: (harness_after - harness) / samples * 1e6,
         generator_ns_per_sample: report.generator_ns_per_sample,
     })
 }
 
 impl Plan {
-    fn options(&self, target: Uri, format: Format) -> Options {
+    /// Every combination of series and connections, each of which a load can have.
+    fn points(&self) -> Result<Vec<Point>, CompareError> {
+        let of =
+            |series: usize| self.connections.iter().map(move |connections| Point { series, connections: *connections });
+        let points: Vec<Point> = self.series.iter().flat_map(|series| of(*series)).collect();
+        if !(1..=POINTS_MAX).contains(&points.len()) {
+            return Err(CompareError::OutOfBounds("numbers of series times numbers of connections", POINTS_MAX as u64));
+        }
+        for point in &points {
+            let options = self.options(Uri::default(), Format::RemoteWrite, *point);
+            options.check().map_err(|error| CompareError::Point { point: *point, error })?;
+        }
+        Ok(points)
+    }
+
+    fn options(&self, target: Uri, format: Format, point: Point) -> Options {
         Options {
             target,
             format,
             shape: if format == Format::InfluxLine { Shape::Telegraf } else { Shape::Kubernetes },
             seed: self.seed,
-            series: self.series,
+            series: point.series,
             samples_per_request: self.samples_per_request,
-            connections: self.connections,
+            connections: point.connections,
             churn: 0.0,
             rate: self.rate,
         }
@@ -305,22 +381,28 @@ async fn await_all(
 mod tests {
     use super::*;
 
+    fn plan(series: Vec<usize>, connections: Vec<usize>) -> Plan {
+        Plan {
+            contenders: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            rounds: 1,
+            series,
+            samples: 100,
+            samples_per_request: 10,
+            connections,
+            rate: None,
+            seed: 7,
+        }
+    }
+
     #[tokio::test]
     async fn a_sample_that_comes_twice_fails_the_round() {
         let sink = Sink::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
-        let plan = Plan {
-            contenders: Vec::new(),
-            inputs: Vec::new(),
-            rounds: 1,
-            series: 100,
-            samples: 100,
-            samples_per_request: 10,
-            connections: 2,
-            rate: None,
-            seed: 7,
-        };
         let target = format!("http://{}", sink.address()).parse().unwrap();
-        let mut load = Load::try_new(plan.options(target, Format::RemoteWrite), false).unwrap();
+        let options =
+            plan(Vec::new(), Vec::new()).options(target, Format::RemoteWrite, Point { series: 100, connections: 2 });
+        let mut load = Load::try_new(options, false).unwrap();
         load.run(Bound::Requests(10)).await.unwrap();
         let course = Course { input: Format::RemoteWrite, outputs: OUTPUTS[0], contenders: Vec::new() };
         let (sinks, first) = ([(Format::RemoteWrite, sink)], load.sent().clone());
@@ -328,5 +410,23 @@ mod tests {
         load.run(Bound::Requests(10)).await.unwrap();
         let error = await_all(Contender::Vmagent, &course, &sinks, &first).await.unwrap_err().to_string();
         assert!(error.contains("of 100 samples 200 arrived: at least 0 samples missing, 100 extra"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_curve_with_a_point_that_no_load_can_have_does_not_begin() {
+        for (series, connections, expected) in [
+            (
+                vec![1000, 100],
+                vec![4, 20],
+                "100 series over 20 connections: 20 connections, but only 10 requests a pass",
+            ),
+            (vec![1000], vec![0], "1000 series over 0 connections: connections must be 1 to"),
+            (vec![100; 9], vec![4; 9], "numbers of series times numbers of connections must be 1 to 64"),
+            (vec![], vec![4], "numbers of series times numbers of connections must be 1 to 64"),
+        ] {
+            let mut begun = 0;
+            let error = compare(&plan(series, connections), &mut |_, _| begun += 1).await.unwrap_err().to_string();
+            assert!(error.contains(expected) && begun == 0, "{error}");
+        }
     }
 }

@@ -187,26 +187,41 @@ struct Tally {
     generator_ns: AtomicU64,
 }
 
-impl Load {
-    /// Encodes all requests of a load. `allow_remote` permits targets other than loopback.
-    pub fn try_new(mut options: Options, allow_remote: bool) -> Result<Self, LoadError> {
+impl Options {
+    /// Whether everything is within bounds, and every connection has something to send.
+    pub fn check(&self) -> Result<(), LoadError> {
         let in_bounds = |what, value: usize, most| match value {
             1.. if value <= most => Ok(()),
             _ => Err(LoadError::OutOfBounds { what, least: 1, most }),
         };
-        in_bounds("series", options.series, SERIES_MAX)?;
-        in_bounds("samples per request", options.samples_per_request, SAMPLES_PER_REQUEST_MAX)?;
-        in_bounds("connections", options.connections, CONNECTIONS_MAX)?;
-        if !(0.0..=1.0).contains(&options.churn) {
+        in_bounds("series", self.series, SERIES_MAX)?;
+        in_bounds("samples per request", self.samples_per_request, SAMPLES_PER_REQUEST_MAX)?;
+        in_bounds("connections", self.connections, CONNECTIONS_MAX)?;
+        if !(0.0..=1.0).contains(&self.churn) {
             return Err(LoadError::OutOfBounds { what: "churn", least: 0, most: 1 });
         }
+        match (self.connections, self.requests()) {
+            (connections, requests) if requests < connections => {
+                Err(LoadError::IdleConnections { connections, requests })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Requests that bring every series once.
+    fn requests(&self) -> usize {
+        self.series.div_ceil(self.samples_per_request)
+    }
+}
+
+impl Load {
+    /// Encodes all requests of a load. `allow_remote` permits targets other than loopback.
+    pub fn try_new(mut options: Options, allow_remote: bool) -> Result<Self, LoadError> {
+        options.check()?;
         if !allow_remote && !is_loopback(&authority(&options.target)?) {
             return Err(LoadError::Remote(options.target.to_string()));
         }
-        let requests = options.series.div_ceil(options.samples_per_request);
-        if requests < options.connections {
-            return Err(LoadError::IdleConnections { connections: options.connections, requests });
-        }
+        let requests = options.requests();
         let (path, headers) = endpoint(options.format);
         if matches!(options.target.path(), "" | "/") {
             let url = format!("http://{}{path}", authority(&options.target)?);
@@ -236,6 +251,11 @@ impl Load {
     /// All samples that were answered with success, in every run.
     pub fn sent(&self) -> &Digest {
         &self.sent
+    }
+
+    /// Has the following runs send so many samples a second.
+    pub fn set_rate(&mut self, rate: f64) {
+        self.options.rate = Some(rate);
     }
 
     /// Samples answered with success so far, for a display.

@@ -1,6 +1,6 @@
 //! A comparison as text: medians with their spread, and the machine.
 
-use super::compare::{Comparison, Round};
+use super::compare::{Comparison, Point, Round};
 use super::contender::Contender;
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Write as _;
@@ -40,16 +40,21 @@ pub fn markdown(comparison: &Comparison) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header([
         "path",
+        "series",
+        "connections",
         "gateway",
         "CPU s / M samples",
         "times less CPU than vmagent",
         "peak memory MB",
         "k samples/s",
-        "p99 ms",
+        if comparison.rate.is_none() { "p99 ms at half speed" } else { "p99 ms" },
         "bytes/sample in -> out",
     ]);
-    for column in table.column_iter_mut().skip(2) {
+    for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
+    }
+    if let Some(gateway) = table.column_mut(3) {
+        gateway.set_cell_alignment(CellAlignment::Left);
     }
     for rounds in grouped(comparison) {
         let first = rounds[0];
@@ -62,12 +67,14 @@ pub fn markdown(comparison: &Comparison) -> String {
             .collect();
         table.add_row([
             format!("{} -> {}", first.input, first.outputs.join(" + ")),
+            first.point.series.to_string(),
+            first.point.connections.to_string(),
             first.contender.as_str().to_owned(),
             spread(|round| round.cpu_seconds_per_million, 3),
             ratio(comparison, &rounds).map_or_else(String::new, |it| it.text(2)),
             spread(|round| round.resident_bytes_max as f64 / 1e6, 0),
             spread(|round| round.samples_per_second / 1e3, 0),
-            spread(|round| round.latency.p99, 1),
+            spread(|round| round.paced().p99, 1),
             format!("{:.0} -> {}", first.bytes_per_sample_in, sent.join(" + ")),
         ]);
     }
@@ -76,14 +83,16 @@ pub fn markdown(comparison: &Comparison) -> String {
     text
 }
 
-/// The rounds by path and gateway, in the order of their first.
+/// What a round measured, but for who did it.
+fn path(round: &Round) -> (&str, &[&str], Point) {
+    (round.input, &round.outputs, round.point)
+}
+
+/// The rounds by path, size and gateway, in the order of their first.
 fn grouped(comparison: &Comparison) -> Vec<Rounds<'_>> {
     let mut groups: Vec<Rounds<'_>> = Vec::new();
     for round in &comparison.rounds {
-        let same = |group: &&mut Rounds<'_>| {
-            let first = group[0];
-            (first.contender, first.input, &first.outputs) == (round.contender, round.input, &round.outputs)
-        };
+        let same = |group: &&mut Rounds<'_>| (group[0].contender, path(group[0])) == (round.contender, path(round));
         match groups.iter_mut().find(same) {
             Some(group) => group.push(round),
             None => groups.push(vec![round]),
@@ -95,11 +104,8 @@ fn grouped(comparison: &Comparison) -> Vec<Rounds<'_>> {
 
 /// How many times less CPU time than vmagent's on the same path, round by round.
 fn ratio(comparison: &Comparison, rounds: &Rounds<'_>) -> Option<Spread> {
-    let first = rounds[0];
-    let peer = grouped(comparison).into_iter().find(|group| {
-        let other = group[0];
-        other.contender == Contender::Vmagent && (other.input, &other.outputs) == (first.input, &first.outputs)
-    })?;
+    let is_peer = |group: &Rounds<'_>| group[0].contender == Contender::Vmagent && path(group[0]) == path(rounds[0]);
+    let peer = grouped(comparison).into_iter().find(is_peer)?;
     let pairs = rounds.iter().zip(peer);
     Spread::of(pairs.map(|(round, peer)| peer.cpu_seconds_per_million / round.cpu_seconds_per_million))
 }
@@ -111,9 +117,16 @@ fn notes(text: &mut String, comparison: &Comparison) {
     let samples: u64 = comparison.rounds.iter().map(|round| round.samples).min().unwrap_or(0);
     let _ = writeln!(
         text,
-        "{} series of ten labels, known to the gateway; {samples} samples a round in requests of {}, {} connections, {speed}.",
-        comparison.series, comparison.samples_per_request, comparison.connections
+        "Series of ten labels, known to the gateway; {samples} samples a round or more in requests of {}, {speed}.",
+        comparison.samples_per_request
     );
+    if comparison.rate.is_none() {
+        let _ = writeln!(
+            text,
+            "p99: of requests at half of the samples a second that the gateway did before in the same round, from when each \
+             was due."
+        );
+    }
     for (contender, version) in &comparison.contenders {
         let spoken: Vec<_> = comparison
             .protocols
@@ -137,27 +150,55 @@ fn notes(text: &mut String, comparison: &Comparison) {
             generator.text(0)
         );
     }
-    if comparison.rounds.iter().any(|round| round.outputs.len() > 1) {
-        for pair in one_against_three(comparison) {
-            let _ = writeln!(text, "{pair}");
-        }
+    for line in one_against_three(comparison).into_iter().chain(curves(comparison)) {
+        let _ = writeln!(text, "{line}");
     }
+}
+
+fn cost(rounds: &Rounds<'_>) -> Option<Spread> {
+    Spread::of(rounds.iter().map(|round| round.cpu_seconds_per_million))
+}
+
+/// Between which medians the cost of a sample moved, where a path was measured at several sizes.
+fn curves(comparison: &Comparison) -> Vec<String> {
+    let groups = grouped(comparison);
+    let who = |group: &Rounds<'_>| (group[0].contender, group[0].input, group[0].outputs.clone());
+    let mut told = Vec::new();
+    let curve = |group: &Rounds<'_>| {
+        let name = who(group);
+        if told.contains(&name) {
+            return None;
+        }
+        let sizes: Vec<_> = groups.iter().filter(|other| who(other) == name).collect();
+        let spread = Spread::of(sizes.iter().filter_map(|rounds| Some(cost(rounds)?.median)))?;
+        let Spread { least, greatest, .. } = spread;
+        let (gateway, input, outputs) = (name.0.as_str(), name.1, name.2.join(" + "));
+        told.push(name);
+        let text = format!(
+            "{gateway} from {input} to {outputs}: {least:.3} to {greatest:.3} CPU s / M samples over {} sizes of the load.",
+            sizes.len()
+        );
+        (sizes.len() > 1).then_some(text)
+    };
+    groups.iter().filter_map(curve).collect()
 }
 
 /// What three outputs cost against one, by input.
 fn one_against_three(comparison: &Comparison) -> Vec<String> {
     let groups = grouped(comparison);
-    let cost = |rounds: &Rounds<'_>| Spread::of(rounds.iter().map(|round| round.cpu_seconds_per_million));
     let several = groups.iter().filter(|group| group[0].outputs.len() > 1);
     several
         .filter_map(|several| {
             let one = groups.iter().find(|group| {
                 let (one, other) = (group[0], several[0]);
-                one.outputs.len() == 1 && (one.contender, one.input) == (other.contender, other.input)
+                let same = (one.contender, one.input, one.point) == (other.contender, other.input, other.point);
+                one.outputs.len() == 1 && same
             })?;
             let ratio = cost(several)?.median / cost(one)?.median;
-            let (who, input) = (several[0].contender.as_str(), several[0].input);
-            Some(format!("{who} from {input}: {} outputs cost {ratio:.2} times one.", several[0].outputs.len()))
+            let (who, input, Point { series, .. }) =
+                (several[0].contender.as_str(), several[0].input, several[0].point);
+            let outputs = several[0].outputs.len();
+            Some(format!("{who} from {input}, {series} series: {outputs} outputs cost {ratio:.2} times one."))
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! `sluicegate bench`: loads, sinks and comparisons ([`crate::bench`]). Results go to standard output, progress to a
 //! terminal's standard error.
 
-use crate::bench::compare::{self, INPUTS};
+use crate::bench::compare::{self, INPUTS, OUTPUTS};
 use crate::bench::contender::Contender;
 use crate::bench::load::{Bound, DURATION_MAX, Load, Options, Report};
 use crate::bench::process::{self, Usage};
@@ -26,6 +26,8 @@ use tokio::time::{interval, sleep};
 
 /// How often progress is shown and a sink looks at what it has.
 const TICK: Duration = Duration::from_millis(100);
+const SERIES: usize = 100_000;
+const CONNECTIONS: usize = 4;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -49,7 +51,13 @@ pub(super) struct LoadArguments {
     #[arg(long, value_enum, default_value_t = Shape::Kubernetes)]
     shape: Shape,
     #[command(flatten)]
-    size: Size,
+    common: Common,
+    /// Active series
+    #[arg(long, value_name = "N", default_value_t = SERIES)]
+    series: usize,
+    /// Connections, each with one request at a time
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS)]
+    connections: usize,
     /// The part of the series that is new in each pass, 0 to 1
     #[arg(long, value_name = "PART", default_value_t = 0.0)]
     churn: f64,
@@ -69,19 +77,13 @@ pub(super) struct LoadArguments {
 
 /// What loads and comparisons have in common.
 #[derive(Debug, clap::Args)]
-struct Size {
+struct Common {
     /// Decides labels and values
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Active series
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
-    series: usize,
     /// Samples of a request
     #[arg(long, value_name = "N", default_value_t = 2000)]
     samples_per_request: usize,
-    /// Connections, each with one request at a time
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    connections: usize,
     /// Samples a second; at full speed unless given
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
@@ -116,6 +118,9 @@ pub(super) struct CompareArguments {
     /// The inputs
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', value_parser = input, default_values = INPUTS.map(Format::as_str))]
     inputs: Vec<Format>,
+    /// How many outputs at once: 1 or 3
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = outputs, default_values_t = OUTPUTS.map(<[Format]>::len))]
+    outputs: Vec<usize>,
     /// Rounds of each gateway and path
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
@@ -123,7 +128,13 @@ pub(super) struct CompareArguments {
     #[arg(long, value_name = "N", default_value_t = 5_000_000)]
     samples: u64,
     #[command(flatten)]
-    size: Size,
+    common: Common,
+    /// Active series; of several numbers, a curve
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [SERIES])]
+    series: Vec<usize>,
+    /// Connections, each with one request at a time; of several numbers, a curve
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [CONNECTIONS])]
+    connections: Vec<usize>,
     /// Writes the result there as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -143,10 +154,20 @@ fn input(text: &str) -> Result<Format, String> {
     Format::from_name(text).filter(|format| INPUTS.contains(format)).ok_or_else(expected)
 }
 
+fn outputs(text: &str) -> Result<usize, String> {
+    let known = |count: &usize| OUTPUTS.iter().any(|outputs| outputs.len() == *count);
+    text.parse()
+        .ok()
+        .filter(known)
+        .ok_or_else(|| format!("expected {}", OUTPUTS.map(|it| it.len().to_string()).join(" or ")))
+}
+
 type Outcome = Result<(), Box<dyn Error>>;
 
 /// Runs a command. Exit code 1 when it failed, or when samples did not arrive as they were sent.
 pub(super) fn bench(command: Command) -> ExitCode {
+    // Every connection of a load is an open file, and gateways that are started inherit the limit.
+    crate::open_files::raise();
     let outcome = tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| {
         runtime.block_on(async {
             let (mut interrupted, mut terminated) =
@@ -193,8 +214,8 @@ struct ProcessUsage {
 }
 
 async fn load(arguments: LoadArguments) -> Outcome {
-    let Size { seed, series, samples_per_request, connections, rate } = arguments.size;
-    let LoadArguments { target, format, shape, churn, .. } = arguments;
+    let Common { seed, samples_per_request, rate } = arguments.common;
+    let LoadArguments { target, format, shape, series, connections, churn, .. } = arguments;
     let options = Options { target, format, shape, seed, series, samples_per_request, connections, churn, rate };
     let mut load = Load::try_new(options, arguments.allow_remote)?;
     let own = std::process::id();
@@ -254,15 +275,16 @@ async fn sink(arguments: SinkArguments) -> Outcome {
 }
 
 async fn compare(arguments: CompareArguments) -> Outcome {
-    let Size { seed, series, samples_per_request, connections, rate } = arguments.size;
+    let Common { seed, samples_per_request, rate } = arguments.common;
     let plan = compare::Plan {
         contenders: arguments.gateways,
         inputs: arguments.inputs,
+        outputs: arguments.outputs,
         rounds: arguments.rounds,
-        series,
+        series: arguments.series,
         samples: arguments.samples,
         samples_per_request,
-        connections,
+        connections: arguments.connections,
         rate,
         seed,
     };

@@ -10,10 +10,12 @@
 //! `in_flight_bytes`, charged as bytes arrive, so that a sender that only announces a large body holds nothing.
 
 mod body;
+mod buffers;
 mod error;
 mod flight;
 
-pub(super) use body::discard;
+pub(super) use body::{ANNOUNCED_BYTES_MAX, discard};
+pub(super) use buffers::{Buffer, Buffers};
 pub(super) use error::IntakeError;
 pub(super) use flight::{Charge, Flight};
 
@@ -27,7 +29,6 @@ use crate::wire::compression::{Encoding, decompress};
 use body::read;
 use flight::FLIGHT_WAIT;
 use hyper::body::Incoming;
-use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -48,6 +49,9 @@ const INLINE_BYTES_MAX: usize = 256 << 10;
 const INLINE_EXPANDING_BYTES_MAX: usize = 4 << 10;
 /// A whole body may take so many times `read_timeout`, which bounds the silence between two pieces of it.
 const SLOWNESS_MAX: u32 = 10;
+
+/// A buffer of decompression that grew beyond is not kept for the next.
+pub(super) const SCRATCH_KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// How a body is to be taken.
 #[derive(Debug)]
@@ -74,7 +78,7 @@ impl Delivery {
 /// A body as it came over the wire.
 #[derive(Debug)]
 pub(super) struct Collected {
-    bytes: Vec<u8>,
+    body: Buffer,
     charge: Charge,
     turn: Option<OwnedSemaphorePermit>,
 }
@@ -82,7 +86,7 @@ pub(super) struct Collected {
 impl Collected {
     /// No bytes.
     pub(super) fn nothing(gate: &Gate) -> Self {
-        Self { bytes: Vec::new(), charge: gate.flight.charge(), turn: None }
+        Self { body: Buffer::default(), charge: gate.flight.charge(), turn: None }
     }
 
     /// Lines of a sender that can be held back. Waits for its turn and for the memory that their batch is going to occupy, so that none is
@@ -100,12 +104,12 @@ impl Collected {
             () = patience => {}
             () = give_up => {}
         }
-        Self { bytes, charge, turn }
+        Self { body: Buffer::from(bytes), charge, turn }
     }
 
     /// The bytes.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.body.bytes
     }
 }
 
@@ -146,10 +150,10 @@ impl Gate {
         }
         let mut charge = self.flight.charge();
         let gap_max = self.limits.read_timeout;
-        let reading = read(&mut body, self.limits.body_bytes_max, gap_max, &mut charge, &self.memory);
+        let reading = read(self, &mut body, gap_max, &mut charge);
         let result = timeout(gap_max * SLOWNESS_MAX, reading).await.unwrap_or(Err(IntakeError::Slow(gap_max)));
         match result {
-            Ok(bytes) => Ok(Collected { bytes, charge, turn: None }),
+            Ok(body) => Ok(Collected { body, charge, turn: None }),
             Err(error) => {
                 drop(charge);
                 self.ledger.reject(format, error.refusal(), 1);
@@ -177,7 +181,7 @@ impl Gate {
         collected: Collected,
         delivery: Delivery,
     ) -> Result<Decoded, IntakeError> {
-        let Collected { bytes, mut charge, turn } = collected;
+        let Collected { body, mut charge, turn } = collected;
         let format = delivery.decoder.format();
         let turn = if turn.is_some() { Ok(turn) } else { self.turn().await };
         let _turn = turn.inspect_err(|error| self.ledger.reject(format, error.refusal(), 1))?;
@@ -185,13 +189,13 @@ impl Gate {
             Encoding::Identity | Encoding::Snappy => INLINE_BYTES_MAX,
             Encoding::Gzip | Encoding::Deflate | Encoding::Zstd => INLINE_EXPANDING_BYTES_MAX,
         };
-        let result = if bytes.len() <= inline_max {
-            self.decode_now(peer, &bytes, delivery)
+        let result = if body.bytes.len() <= inline_max {
+            self.decode_now(peer, body, delivery)
         } else {
             let Ok(slot) = Arc::clone(&self.decoding).acquire_owned().await else { return Err(IntakeError::Closed) };
             let gate = Arc::clone(self);
             let decoding = tokio::task::spawn_blocking(move || {
-                let result = gate.decode_now(peer, &bytes, delivery);
+                let result = gate.decode_now(peer, body, delivery);
                 drop(slot);
                 result
             });
@@ -209,13 +213,14 @@ impl Gate {
         Err(error)
     }
 
-    fn decode_now(&self, peer: IpAddr, body: &[u8], delivery: Delivery) -> Result<(Batch, Taken), IntakeError> {
+    fn decode_now(&self, peer: IpAddr, body: Buffer, delivery: Delivery) -> Result<(Batch, Taken), IntakeError> {
         let mut scratch = self.scratch.take();
         // A bug that one body meets costs that body, not its connection or a whole socket of datagrams.
-        let decoding = AssertUnwindSafe(|| self.decode_with(peer, body, &mut scratch, delivery));
+        let decoding = AssertUnwindSafe(|| self.decode_with(peer, &body.bytes, &mut scratch.bytes, delivery));
         let result = catch_unwind(decoding).unwrap_or(Err(IntakeError::Bug));
         if !self.memory.is_tight() {
-            self.scratch.give_back(scratch);
+            self.scratch.keep(scratch);
+            self.bodies.keep(body);
         }
         result
     }
@@ -366,24 +371,4 @@ fn quote(body: &[u8], report: &Report) -> Vec<String> {
     const LINE_BYTES_MAX: usize = 1024;
     let lines = report.first.iter().map(|refused| Decoder::line(body, refused.line));
     lines.map(|line| String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES_MAX)]).into_owned()).collect()
-}
-
-/// Buffers that decompression leaves behind for the next.
-#[derive(Debug, Default)]
-pub(super) struct Scratch(Mutex<Vec<Vec<u8>>>);
-
-impl Scratch {
-    const KEPT: usize = 8;
-    const KEPT_BYTES_MAX: usize = 4 << 20;
-
-    fn take(&self) -> Vec<u8> {
-        self.0.lock().pop().unwrap_or_default()
-    }
-
-    fn give_back(&self, buffer: Vec<u8>) {
-        let mut kept = self.0.lock();
-        if kept.len() < Self::KEPT && buffer.capacity() <= Self::KEPT_BYTES_MAX {
-            kept.push(buffer);
-        }
-    }
 }

@@ -83,6 +83,33 @@ mod tests {
         }
 
         #[test]
+        fn agrees_with_its_twin_where_the_next_series_is_expected(
+            tails in prop::collection::vec(
+                prop_oneof![
+                    4 => "[ \t]{0,2}-?[0-9]{1,3}(\\.[0-9]{0,3}|)(e[+-]?[0-9]?|)( (1|17|1\\.5|-2|)|)( |\t|)(x|# \\{\\} 1|)\n{1,2}",
+                    1 => "( |)(NaN|[+-]?Inf|1e999|_)( 17|)(\n|)",
+                    1 => "\n# TYPE a (gauge|counter)\n",
+                    1 => "\n[abc\\{]{0,2}",
+                ],
+                0..12,
+            ),
+            eof in any::<bool>(),
+        ) {
+            const SERIES: [&str; 6] = ["a{x=\"1\"}", "a{x=\"2\"}", "a", "a_created{x=\"2\"}", "{\"b\",x=\"1\"}", "a{x=\"} 1\"}"];
+            let body = |tails: &[String]| {
+                let lines = SERIES.iter().cycle().zip(tails).map(|(series, tail)| format!("{series}{tail}"));
+                lines.collect::<String>() + if eof { "# EOF\n" } else { "" }
+            };
+            for (flavour, strict) in [(Flavour::Text, false), (Flavour::OpenMetrics, true)] {
+                let table = SeriesTable::default();
+                for body in [body(&vec![" 1\n".to_owned(); 12]), body(&tails)] {
+                    let expected = parse(body.as_bytes(), strict);
+                    prop_assert_eq!(decoded(&table, flavour, body.as_bytes()), expected, "{:?}", body);
+                }
+            }
+        }
+
+        #[test]
         fn agrees_with_the_crate_prometheus_parse(
             lines in prop::collection::vec("[a-c]{1,2}\\{x=\"[a-z0-9 ]{1,4}\"\\} -?[0-9]{1,5}(\\.[0-9]{1,9}|)(e-?[0-9]|) [0-9]{1,12}", 0..6),
         ) {

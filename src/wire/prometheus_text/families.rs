@@ -40,13 +40,11 @@ pub(crate) struct Families<'b> {
     list: Vec<Family<'b>>,
     places: HashMap<Cow<'b, str>, FamilyIndex>,
     current: Option<FamilyIndex>,
-    /// The name last looked for among all of them, and its family: the samples of a name stand together.
-    asked: (Vec<u8>, Option<FamilyIndex>),
 }
 
 impl<'b> Families<'b> {
     pub(crate) fn new(flavour: Flavour) -> Self {
-        Self { flavour, list: Vec::new(), places: HashMap::new(), current: None, asked: (Vec::new(), None) }
+        Self { flavour, list: Vec::new(), places: HashMap::new(), current: None }
     }
 
     /// The family of the latest metadata line.
@@ -60,7 +58,6 @@ impl<'b> Families<'b> {
             _ => self.place(name),
         };
         self.current = Some(place);
-        self.asked = (Vec::new(), None);
         let family = &mut self.list[place];
         let changed = match declaration {
             Declaration::Type(metric_type) => std::mem::replace(&mut family.metric_type, metric_type) != metric_type,
@@ -86,21 +83,11 @@ impl<'b> Families<'b> {
     }
 
     /// The family of a sample: the current one where the name fits, else one declared earlier.
-    #[inline]
-    pub(crate) fn of(&mut self, name: &[u8]) -> Option<FamilyIndex> {
+    pub(crate) fn of(&self, name: &[u8]) -> Option<FamilyIndex> {
         let current = self.current?;
-        if self.list[current].owns(name, self.flavour) {
-            return Some(current);
-        }
-        if self.asked.0 != name {
-            self.asked.1 = self.declared(name);
-            self.asked.0.clear();
-            self.asked.0.extend_from_slice(name);
-        }
-        self.asked.1
+        if self.list[current].owns(name, self.flavour) { Some(current) } else { self.declared(name) }
     }
 
-    #[cold]
     fn declared(&self, name: &[u8]) -> Option<FamilyIndex> {
         let name = std::str::from_utf8(name).ok()?;
         let stems = name.rsplit_once('_').map(|(stem, _)| stem);

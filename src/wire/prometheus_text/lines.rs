@@ -1,7 +1,9 @@
 //! The walk over a body's lines, for both text formats.
 //!
-//! A sample's line is first taken on trust: the series is guessed to end at the last `}` and looked up by its bytes. Only
-//! bytes that once were parsed as a whole series are known, so a hit proves the guess; a miss is parsed with care.
+//! A sample's line is first taken on trust: its series is guessed to be the one that came behind the last one before, then to
+//! end at the last `}`, and looked up by its bytes. Only bytes that once were parsed as a whole series are known, so a hit
+//! proves the guess; a miss is parsed with care. Where the first guess is right and the line ends behind an ordinary number
+//! and timestamp, nothing is looked for: neither the end of the series nor that of the line.
 
 mod created;
 mod metadata;
@@ -14,11 +16,11 @@ use super::decode::Options;
 use super::families::{Families, FamilyIndex};
 use super::grammar::{self, Fault, Flavour};
 use super::number;
-use crate::model::{BatchBuilder, Exemplar, Refusal, SampleFlags, SeriesId, SeriesSpec, TimestampNs, Value};
+use crate::model::{AliasHash, BatchBuilder, Exemplar, Refusal, SampleFlags, SeriesId, SeriesSpec, TimestampNs, Value};
 use crate::wire::{Report, quoted};
 use created::{Point, PointKind, Starts, label_block};
 use metadata::{Metadata, openmetrics_metadata, text_metadata};
-use tail::{Tail, openmetrics_tail, parse_exemplar, text_tail};
+use tail::{Stamp, Tail, glance, openmetrics_tail, parse_exemplar, text_tail};
 use words::{Lines, trim_start};
 
 /// Decodes a body of that flavour.
@@ -32,6 +34,8 @@ pub(crate) fn decode(body: &[u8], flavour: Flavour, options: &Options, out: &mut
         points: Vec::new(),
         created: false,
         indent: 0,
+        named: Named::default(),
+        stamp: Stamp::default(),
     };
     match flavour {
         Flavour::Text => decoder.text(body),
@@ -51,6 +55,16 @@ struct Known<'b> {
     end: usize,
 }
 
+/// A metric name and what follows from it until the next declaration: the samples of a name stand together.
+#[derive(Clone, Copy, Default)]
+struct Named<'b> {
+    /// The beginning of a line, up to what ends the name; empty before the first one.
+    head: &'b [u8],
+    family: Option<FamilyIndex>,
+    /// Whether its lines are to become start timestamps.
+    folds: bool,
+}
+
 struct Decoder<'b, 'o, 't> {
     flavour: Flavour,
     implicit: TimestampNs,
@@ -61,40 +75,66 @@ struct Decoder<'b, 'o, 't> {
     created: bool,
     /// Blanks in front of the present line, which are not part of it.
     indent: usize,
+    named: Named<'b>,
+    /// The timestamp read last.
+    stamp: Stamp<'b>,
 }
 
 impl<'b> Decoder<'b, '_, '_> {
     fn text(&mut self, body: &'b [u8]) {
-        for (index, line) in Lines(body).enumerate() {
+        let mut lines = Lines::new(body);
+        while let Some(line) = self.unexpected(&mut lines) {
             let length = line.len();
             let line = trim_start(line);
             self.indent = length - line.len();
             match line.first() {
                 None => {}
-                Some(b'#') => self.declare(line, index + 1, text_metadata(line)),
-                Some(_) => self.sample(line, index + 1),
+                Some(b'#') => self.declare(line, lines.number, text_metadata(line)),
+                Some(_) => self.sample(line, lines.number),
             }
         }
     }
 
     fn openmetrics(&mut self, body: &'b [u8]) {
-        let mut lines = Lines(body).enumerate();
-        let mut count = 0;
-        while let Some((index, line)) = lines.next() {
-            count = index + 1;
+        let mut lines = Lines::new(body);
+        while let Some(line) = self.unexpected(&mut lines) {
+            let number = lines.number;
             match line.first() {
                 Some(b'#') if line == b"# EOF" => {
-                    let Some((_, first)) = lines.next() else { return };
+                    let Some(first) = lines.next() else { return };
                     let message = || format!("expected the end of the body behind `# EOF`, found {}", quoted(first));
-                    self.report.refuse(1 + lines.count() as u64, count + 1, 1, Refusal::Syntax, message);
+                    self.report.refuse(1 + lines.count() as u64, number + 1, 1, Refusal::Syntax, message);
                     return;
                 }
-                Some(b'#') => self.declare(line, count, openmetrics_metadata(line)),
-                _ => self.sample(line, count),
+                Some(b'#') => self.declare(line, number, openmetrics_metadata(line)),
+                _ => self.sample(line, number),
             }
         }
         let message = || "expected `# EOF`, found the end of the body".to_owned();
-        self.report.refuse(1, count + 1, 1, Refusal::Body, message);
+        self.report.refuse(1, lines.number + 1, 1, Refusal::Body, message);
+    }
+
+    /// Takes the samples of expected series and gives the first line that is none.
+    #[inline]
+    fn unexpected(&mut self, lines: &mut Lines<'b>) -> Option<&'b [u8]> {
+        while let Some((known, length)) = self.expected(lines.rest) {
+            let line = &lines.rest[..length];
+            lines.pass(length);
+            self.push(&known, line, lines.number);
+        }
+        lines.next()
+    }
+
+    /// The sample of the first line and the line's length, if it is of the series that came behind the last one before, in its
+    /// most ordinary form. Everything is read before the series is asked for: an answer leads on to the next.
+    #[inline]
+    fn expected(&mut self, rest: &'b [u8]) -> Option<(Known<'b>, usize)> {
+        let end = self.out.expected_len().filter(|end| *end > 0)?;
+        let (tail, behind) = glance(rest.get(end..)?, self.flavour, &mut self.stamp)?;
+        let named = self.named(&rest[..=end]).filter(|named| !named.folds)?;
+        let alias = self.alias(&rest[..end], named.family);
+        let known = Known { series: self.out.expected(alias)?, family: named.family, tail, end };
+        Some((known, end + behind))
     }
 
     fn declare(&mut self, line: &'b [u8], number: usize, parsed: Result<Option<Metadata<'b>>, Fault<'b>>) {
@@ -102,6 +142,7 @@ impl<'b> Decoder<'b, '_, '_> {
             Ok(None) => {}
             Ok(Some((name, declaration))) => {
                 self.settle();
+                self.named = Named::default();
                 self.families.declare(name, declaration);
             }
             Err(fault) => self.refuse(line, number, &fault),
@@ -118,23 +159,34 @@ impl<'b> Decoder<'b, '_, '_> {
     /// The fast path: a known series, an ordinary value, nothing behind it.
     #[inline]
     fn recognised(&mut self, line: &'b [u8]) -> Option<Known<'b>> {
-        let name_end = line.iter().position(|byte| matches!(byte, b'{' | b' ' | b'\t'))?;
-        let name = if name_end == 0 { quoted_name(line)? } else { &line[..name_end] };
+        let named = self.named(line).filter(|named| !named.folds)?;
         let end = if self.flavour == Flavour::OpenMetrics && memchr::memchr(b'#', line).is_some() {
             return None;
         } else {
-            memchr::memrchr(b'}', line).map_or(name_end, |at| at + 1)
+            memchr::memrchr(b'}', line).map_or(named.head.len() - 1, |at| at + 1)
         };
         let tail = self.tail(&line[end..]).ok()?;
-        let mut alias = self.out.alias(&line[..end]);
-        let family = self.families.of(name);
-        if let Some(family) = family {
-            if self.folds(family, name) {
-                return None;
-            }
-            alias = alias.then(self.families.hash(family, self.out));
+        let alias = self.alias(&line[..end], named.family);
+        Some(Known { series: self.out.recognise(alias)?, family: named.family, tail, end })
+    }
+
+    #[inline]
+    fn alias(&mut self, series: &[u8], family: Option<FamilyIndex>) -> AliasHash {
+        let alias = self.out.alias(series);
+        family.map_or(alias, |family| alias.then(self.families.hash(family, self.out)))
+    }
+
+    /// What follows from the name at the beginning of a line; none where it takes more than a glance to tell.
+    #[inline]
+    fn named(&mut self, line: &'b [u8]) -> Option<Named<'b>> {
+        if self.named.head.is_empty() || !line.starts_with(self.named.head) {
+            let name_end = line.iter().position(|byte| matches!(byte, b'{' | b' ' | b'\t'))?;
+            let (name, head) = if name_end == 0 { quoted_name(line)? } else { (&line[..name_end], &line[..=name_end]) };
+            let family = self.families.of(name);
+            let folds = family.is_some_and(|family| self.folds(family, name));
+            self.named = Named { head, family, folds };
         }
-        Some(Known { series: self.out.recognise(alias)?, family, tail, end })
+        Some(self.named)
     }
 
     /// Whether the line is to become a start timestamp.
@@ -253,9 +305,9 @@ impl<'b> Decoder<'b, '_, '_> {
     }
 }
 
-/// The metric name of `{"name",...}`, if it stands first and without escapes.
-fn quoted_name(line: &[u8]) -> Option<&[u8]> {
+/// The metric name of `{"name",...}`, if it stands first and without escapes, and the line up to what is behind its quotes.
+fn quoted_name(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let inside = line.strip_prefix(b"{\"")?;
     let name = &inside[..memchr::memchr2(b'"', b'\\', inside)?];
-    matches!(inside.get(name.len()..)?, [b'"', b',' | b'}', ..]).then_some(name)
+    matches!(inside.get(name.len()..)?, [b'"', b',' | b'}', ..]).then(|| (name, &line[..name.len() + 4]))
 }

@@ -2,7 +2,7 @@
 
 use super::words::{token, trim_start, word};
 use crate::model::{Label, Refusal, TimestampNs};
-use crate::wire::prometheus_text::grammar::{self, Fault};
+use crate::wire::prometheus_text::grammar::{self, Fault, Flavour};
 use crate::wire::prometheus_text::number;
 
 /// What stands behind a series.
@@ -12,6 +12,38 @@ pub(super) struct Tail<'b> {
     pub(super) timestamp: Option<TimestampNs>,
     /// From its opening brace.
     pub(super) exemplar: Option<&'b [u8]>,
+}
+
+/// A timestamp as it stood behind a value, from the blank before it to the line end behind it: a body repeats it on every line.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Stamp<'b> {
+    text: &'b [u8],
+    time: TimestampNs,
+}
+
+/// The tail of a line that may go on behind its end, and the length of that tail, if it has the most ordinary form: a blank and
+/// a finite number, perhaps a blank and a timestamp, a line end.
+#[inline]
+pub(super) fn glance<'b>(rest: &'b [u8], flavour: Flavour, before: &mut Stamp<'b>) -> Option<(Tail<'b>, usize)> {
+    let text = rest.strip_prefix(b" ")?;
+    let (value, digits) = fast_float2::parse_partial::<f64, _>(text).ok().filter(|(value, _)| value.is_finite())?;
+    let (value_token, behind) = text.split_at(digits);
+    let (timestamp, length) = match behind {
+        [] | [b'\n', ..] => (None, 0),
+        _ if !before.text.is_empty() && behind.starts_with(before.text) => (Some(before.time), before.text.len() - 1),
+        [b' ', digits @ ..] => {
+            let length = digits.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'.'))?;
+            let (token, b'\n') = (&digits[..length], digits[length]) else { return None };
+            let time = match flavour {
+                Flavour::Text => number::milliseconds(token)?,
+                Flavour::OpenMetrics => number::seconds(token)?,
+            };
+            *before = Stamp { text: &behind[..length + 2], time };
+            (Some(time), length + 1)
+        }
+        _ => return None,
+    };
+    Some((Tail { value, value_token, timestamp, exemplar: None }, 1 + value_token.len() + length))
 }
 
 #[inline]

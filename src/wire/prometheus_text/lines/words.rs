@@ -1,21 +1,36 @@
 //! A body into lines, a line into what its blanks divide.
 
 /// Lines without their ends; no empty one behind the last end.
-pub(super) struct Lines<'b>(pub(super) &'b [u8]);
+pub(super) struct Lines<'b> {
+    /// What is left of the body.
+    pub(super) rest: &'b [u8],
+    /// Lines given so far: the number of the last one, from 1.
+    pub(super) number: usize,
+}
+
+impl<'b> Lines<'b> {
+    pub(super) fn new(body: &'b [u8]) -> Self {
+        Self { rest: body, number: 0 }
+    }
+
+    /// Goes on behind a line whose length is known.
+    #[inline]
+    pub(super) fn pass(&mut self, length: usize) {
+        self.rest = self.rest.get(length + 1..).unwrap_or_default();
+        self.number += 1;
+    }
+}
 
 impl<'b> Iterator for Lines<'b> {
     type Item = &'b [u8];
 
     #[inline]
     fn next(&mut self) -> Option<&'b [u8]> {
-        if self.0.is_empty() {
+        if self.rest.is_empty() {
             return None;
         }
-        let (line, rest) = match memchr::memchr(b'\n', self.0) {
-            Some(at) => (&self.0[..at], &self.0[at + 1..]),
-            None => (self.0, &b""[..]),
-        };
-        self.0 = rest;
+        let line = &self.rest[..memchr::memchr(b'\n', self.rest).unwrap_or(self.rest.len())];
+        self.pass(line.len());
         Some(line)
     }
 }

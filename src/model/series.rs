@@ -79,11 +79,6 @@ impl SeriesName {
     pub fn is_empty(&self) -> bool {
         self.0.text.is_empty()
     }
-
-    /// Whether a series has it beside whoever asks.
-    pub(super) fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
-    }
 }
 
 impl fmt::Debug for SeriesName {

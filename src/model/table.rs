@@ -4,7 +4,7 @@
 //!   [`SeriesId`] without looking at a label. The hash key is drawn at start, so a sender cannot aim for collisions; two
 //!   names meet by accident with a probability of 2^-128 a pair.
 //! * An *identity* is the hash of name, sorted labels and declared metadata: other spellings of a series find it there.
-//! * A series is held as its parts in a page (`trail`): its name and its list of labels, which most series share with
+//! * A series is held as its parts in a page (`trail`): its metric and its list of labels, which most series share with
 //!   others, and the alias it was first seen under. What leads from hashes to ids holds nothing but ids (`index`); only
 //!   further aliases of a series have entries of their own. A [`Series`] is made for those who ask.
 //! * The table is bounded in bytes ([`TableBounds`]). [`SeriesTable::sweep`] retires series not seen for a while, sooner
@@ -15,7 +15,7 @@
 //!   [`SHARE`] times what is free, the dynamic threshold of shared-memory switches: one greedy source ends at 4/5 of the
 //!   table, two at 4/9 each, and there is always room for those that hold little. Nobody is held back in a table that is
 //!   nearly empty, and there is nothing to configure.
-//! * Locks are taken in one order: the shard of an identity, then those of names, labels, pairs, aliases and spellings, and
+//! * Locks are taken in one order: the shard of an identity, then those of metrics, labels, pairs, aliases and spellings, and
 //!   then the trail, which asks nobody.
 
 mod hash;
@@ -33,7 +33,7 @@ pub use trail::Walk;
 
 use super::families::{Families, FamilyChanges, FamilyCounts};
 use super::sources::{Holding, Source, Sources};
-use super::{Denied, Dialect, LabelPair, Labels, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
+use super::{Denied, Dialect, Label, LabelPair, Labels, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
 use hash::ReadyMap;
 use ids::Supply;
 use index::Index;
@@ -44,7 +44,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use sweep::Retired;
-use trail::{Definition, Trail};
+use trail::{Definition, Metric, Trail};
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 
 /// How large the series table may grow.
@@ -69,8 +69,8 @@ impl Default for TableBounds {
 pub struct Identity {
     /// The hash of all of it.
     pub hash: AliasHash,
-    /// The hashes of its name and of its labels.
-    name: AliasHash,
+    /// The hashes of all but its labels, and of these.
+    metric: AliasHash,
     labels: AliasHash,
     lane_key: u64,
 }
@@ -101,7 +101,7 @@ pub struct SeriesTable {
     spellings: ReadyMap<AliasHash, Spelling>,
     identities: Index,
     trail: Trail,
-    names: ReadyMap<AliasHash, (SeriesName, Source)>,
+    metrics: ReadyMap<AliasHash, (Arc<Metric>, Source)>,
     labels: ReadyMap<AliasHash, (Labels, Source)>,
     pairs: ReadyMap<AliasHash, (Arc<LabelPair>, Source)>,
     families: Families,
@@ -119,9 +119,9 @@ pub struct SeriesTable {
 /// Estimated cost of an alias that is not the first of its series: key, value, and the map's own overhead.
 const SPELLING_BYTES: usize = 48;
 /// Estimated cost of a series beside its parts: its place in a page, and in the indexes of aliases and identities.
-const SERIES_BYTES: usize = 96;
-/// Estimated cost of a name or a list of labels beside its text or pairs.
-const PART_BYTES: usize = 128;
+const SERIES_BYTES: usize = 80;
+/// Estimated cost of a metric or a list of labels beside its texts or pairs.
+const PART_BYTES: usize = 160;
 /// Estimated cost of a label pair beside its text.
 pub(super) const PAIR_BYTES: usize = 96;
 /// A source that holds so many times what is free gets no new series.
@@ -152,7 +152,7 @@ impl SeriesTable {
             spellings: ReadyMap::default(),
             identities: Index::default(),
             trail: Trail::default(),
-            names: ReadyMap::default(),
+            metrics: ReadyMap::default(),
             labels: ReadyMap::default(),
             pairs: ReadyMap::default(),
             families: Families::default(),
@@ -301,13 +301,13 @@ impl SeriesTable {
             return id;
         }
         let id = ids.take();
-        let (name, labels) = (self.name(source, &identity, &spec), self.labels(source, &identity, &spec));
-        let definition = Definition { name, labels, metadata: spec.metadata, source, dialect };
-        self.sources.charge(source, definition.bytes());
+        let labels = self.labels(source, &identity, &spec.labels);
+        let definition = Definition { metric: self.metric(source, &identity, dialect, spec), labels };
+        self.sources.charge(source, SERIES_BYTES);
         self.sources.add_series(source);
-        self.trail.add(id, alias, sweep, definition);
+        self.trail.add(id, alias, sweep, source, definition);
         known.insert(identity.hash, id, |id| {
-            self.trail.definition(id).map_or_else(AliasHash::default, |definition| self.identity_of(&definition))
+            self.trail.definition(id).map_or_else(AliasHash::default, |definition| definition.identity())
         });
         let mut aliases = self.aliases.lock(alias);
         // An alias leads to what it was last defined as.
@@ -336,36 +336,22 @@ impl SeriesTable {
     /// The identity of a series. Sorts the labels.
     pub fn identify(&self, dialect: Dialect, spec: &mut SeriesSpec<'_>) -> Identity {
         spec.labels.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        const NO_FIELD: AliasHash = AliasHash(1);
         let texts = spec.labels.iter().flat_map(|(name, value)| [name, value]);
         let labels = texts.fold(AliasHash::default(), |hash, text| hash.then(self.hash(text.as_bytes())));
-        self.identity(dialect, (spec.measurement, spec.field), labels, spec.metadata.as_deref())
-    }
-
-    fn identity(
-        &self,
-        dialect: Dialect,
-        (measurement, field): (&str, Option<&str>),
-        labels: AliasHash,
-        metadata: Option<&Metadata>,
-    ) -> Identity {
-        const NO_FIELD: AliasHash = AliasHash(1);
-        let measurement = self.hash(measurement.as_bytes());
-        let name = measurement.then(field.map_or(NO_FIELD, |field| self.hash(field.as_bytes())));
-        let mut hash = name.then(labels).then(AliasHash(dialect as u128));
-        if let Some(Metadata { family, metric_type, help, unit }) = metadata {
+        let measurement = self.hash(spec.measurement.as_bytes());
+        let field = spec.field.map_or(NO_FIELD, |field| self.hash(field.as_bytes()));
+        let mut metric = measurement.then(field).then(AliasHash(dialect as u128));
+        if let Some(Metadata { family, metric_type, help, unit }) = spec.metadata.as_deref() {
             let of_type = AliasHash(*metric_type as u128);
-            hash = hash.then(self.hash(family.as_bytes())).then(of_type);
-            hash = hash.then(self.hash(help.as_bytes())).then(self.hash(unit.as_bytes()));
+            metric = metric.then(self.hash(family.as_bytes())).then(of_type);
+            metric = metric.then(self.hash(help.as_bytes())).then(self.hash(unit.as_bytes()));
         }
-        Identity { hash, name, labels, lane_key: measurement.then(labels).half() }
-    }
-
-    fn identity_of(&self, Definition { name, labels, metadata, dialect, .. }: &Definition) -> AliasHash {
-        self.identity(*dialect, (name.measurement(), name.field_key()), labels.hash(), metadata.as_deref()).hash
+        Identity { hash: metric.then(labels), metric, labels, lane_key: measurement.then(labels).half() }
     }
 
     fn is(&self, id: SeriesId, identity: AliasHash) -> bool {
-        self.trail.definition(id).is_some_and(|definition| self.identity_of(&definition) == identity)
+        self.trail.definition(id).is_some_and(|definition| definition.identity() == identity)
     }
 
     /// The series of an identity, if a sender keeps it in the table. Being found is no reason to stay there.
@@ -413,9 +399,10 @@ impl SeriesTable {
 
     /// The series of an id; none only for an id whose series was retired after every pin on it was dropped.
     pub fn series(&self, id: SeriesId) -> Option<Arc<Series>> {
-        let Definition { name, labels, metadata, dialect, .. } = self.trail.definition(id)?;
+        let Definition { metric, labels } = self.trail.definition(id)?;
+        let (name, metadata) = (metric.name.clone(), metric.metadata.clone());
         let lane_key = self.hash(name.measurement().as_bytes()).then(labels.hash()).half();
-        Some(Arc::new(Series { dialect, name, labels, metadata, lane_key }))
+        Some(Arc::new(Series { dialect: metric.dialect, name, labels, metadata, lane_key }))
     }
 
     /// Whether senders keep a series in the table. One that they do not is readable for a while ([`SeriesTable::pin`]).
@@ -492,18 +479,19 @@ impl SeriesTable {
         self.sources.bytes()
     }
 
-    fn name(&self, source: Source, identity: &Identity, spec: &SeriesSpec<'_>) -> SeriesName {
-        let name = self.names.entry(identity.name).or_insert_with(|| {
-            let name = spec.name();
-            self.sources.charge(source, name_bytes(&name));
-            (name, source)
+    fn metric(&self, source: Source, identity: &Identity, dialect: Dialect, spec: SeriesSpec<'_>) -> Arc<Metric> {
+        let hash = identity.metric;
+        let metric = self.metrics.entry(hash).or_insert_with(|| {
+            let metric = Metric { hash, dialect, name: spec.name(), metadata: spec.metadata };
+            self.sources.charge(source, metric_bytes(&metric.name, metric.metadata.as_deref()));
+            (Arc::new(metric), source)
         });
-        name.0.clone()
+        Arc::clone(&metric.0)
     }
 
-    fn labels(&self, source: Source, identity: &Identity, spec: &SeriesSpec<'_>) -> Labels {
+    fn labels(&self, source: Source, identity: &Identity, labels: &[Label<'_>]) -> Labels {
         let labels = self.labels.entry(identity.labels).or_insert_with(|| {
-            let pairs = spec.labels.iter().map(|(name, value)| self.pair(source, name, value));
+            let pairs = labels.iter().map(|(name, value)| self.pair(source, name, value));
             let labels = Labels::new(identity.labels, pairs.collect());
             self.sources.charge(source, labels_bytes(&labels));
             (labels, source)
@@ -522,14 +510,14 @@ impl SeriesTable {
 }
 
 impl Definition {
-    /// What a series costs apart from what it shares. Metadata is charged in full though series of a family may share it.
-    fn bytes(&self) -> usize {
-        SERIES_BYTES + self.metadata.as_deref().map_or(0, Metadata::bytes)
+    fn identity(&self) -> AliasHash {
+        self.metric.hash.then(self.labels.hash())
     }
 }
 
-fn name_bytes(name: &SeriesName) -> usize {
-    PART_BYTES + name.len()
+/// Metadata is charged in full though metrics of a family may share it.
+fn metric_bytes(name: &SeriesName, metadata: Option<&Metadata>) -> usize {
+    PART_BYTES + name.len() + metadata.map_or(0, Metadata::bytes)
 }
 
 fn labels_bytes(labels: &Labels) -> usize {
@@ -538,6 +526,5 @@ fn labels_bytes(labels: &Labels) -> usize {
 
 /// What a series costs apart from its pairs where it shares nothing else.
 pub(super) fn series_bytes(series: &Series) -> usize {
-    let metadata = series.metadata.as_deref().map_or(0, Metadata::bytes);
-    SERIES_BYTES + name_bytes(&series.name) + labels_bytes(&series.labels) + metadata
+    SERIES_BYTES + metric_bytes(&series.name, series.metadata.as_deref()) + labels_bytes(&series.labels)
 }

@@ -478,7 +478,7 @@ mod tests {
         use crate::model::{BatchBuilder, Format, TableBounds};
         let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
         let latest = Latest::new(Duration::from_secs(60), 1000);
-        let sweep = || (0..4).for_each(|_| drop(table.sweep()));
+        let sweep = || (0..4).map(|_| table.sweep()).sum::<usize>();
         let decode = |body: &[u8]| {
             let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
             let options = prometheus_text::decode::Options { now: 1, timestamp: None };

@@ -1,7 +1,7 @@
 //! Idle series out of the table: first retired, then, when no batch can name them any more, freed.
 
 use super::hash::IdHasher;
-use super::{PAIR_BYTES, SPELLING_BYTES, SeriesTable, labels_bytes, name_bytes};
+use super::{PAIR_BYTES, SERIES_BYTES, SPELLING_BYTES, SeriesTable, labels_bytes, metric_bytes};
 use crate::model::SeriesId;
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
@@ -69,7 +69,7 @@ impl SeriesTable {
     /// Ends the recognition of a series but by its further aliases, unless it was met meanwhile.
     fn retire(&self, id: SeriesId, oldest: u32) -> bool {
         let Some(definition) = self.trail.definition(id) else { return false };
-        let identity = self.identity_of(&definition);
+        let identity = definition.identity();
         // Whoever gives it another alias has this locked.
         let mut known = self.identities.lock(identity);
         if self.trail.seen(id).is_none_or(|seen| seen >= oldest) {
@@ -79,7 +79,7 @@ impl SeriesTable {
         let alias = self.trail.alias(id);
         self.aliases.lock(alias).remove(alias, |other| other == id);
         self.trail.retire(id);
-        self.sources.remove_series(definition.source);
+        self.sources.remove_series(self.trail.source(id));
         true
     }
 
@@ -90,8 +90,9 @@ impl SeriesTable {
         while retired.front().is_some_and(|oldest| oldest.last_epoch.strong_count() == 0) {
             let Some(oldest) = retired.pop_front() else { break };
             freed = true;
-            for definition in oldest.series.into_iter().filter_map(|id| self.trail.free(id)) {
-                self.sources.release(definition.source, definition.bytes());
+            for id in oldest.series {
+                self.sources.release(self.trail.source(id), SERIES_BYTES);
+                self.trail.free(id);
             }
         }
         if freed {
@@ -101,10 +102,10 @@ impl SeriesTable {
 
     /// Frees what no series has any more, lists before their pairs.
     fn free_parts(&self) {
-        self.names.retain(|_, (name, source)| {
-            let used = name.is_shared();
+        self.metrics.retain(|_, (metric, source)| {
+            let used = Arc::strong_count(metric) > 1;
             if !used {
-                self.sources.release(*source, name_bytes(name));
+                self.sources.release(*source, metric_bytes(&metric.name, metric.metadata.as_deref()));
             }
             used
         });

@@ -53,7 +53,7 @@ fn a_further_spelling_keeps_its_series_and_leaves_with_it() {
     assert_eq!(table.bytes(), alone + SPELLING_BYTES, "one that nobody writes is forgotten");
     assert_eq!((0..10).map(|_| table.sweep()).sum::<usize>(), 1);
     assert_eq!(["first", "further"].map(|alias| table.recognise(table.hash(alias.as_bytes()))), [None; 2]);
-    assert_eq!((table.bytes(), table.spellings.len(), table.names.len(), table.labels.len()), (empty, 0, 0, 0));
+    assert_eq!((table.bytes(), table.spellings.len(), table.metrics.len(), table.labels.len()), (empty, 0, 0, 0));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::hash::{AliasHash, ReadyMap};
 use crate::model::{Dialect, Labels, Metadata, SeriesId, SeriesName, Source};
 use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Series of a page.
 const PAGE: usize = 64;
@@ -19,12 +19,18 @@ const NOWHERE: u32 = u32::MAX;
 /// for those who ask, which is seldom.
 #[derive(Clone, Debug)]
 pub(super) struct Definition {
-    pub(super) name: SeriesName,
+    pub(super) metric: Arc<Metric>,
     pub(super) labels: Labels,
-    pub(super) metadata: Option<Arc<Metadata>>,
-    /// Who sent it first.
-    pub(super) source: Source,
+}
+
+/// What series are that differ by labels alone.
+#[derive(Debug)]
+pub(super) struct Metric {
+    /// The hash by which the table knows it.
+    pub(super) hash: AliasHash,
     pub(super) dialect: Dialect,
+    pub(super) name: SeriesName,
+    pub(super) metadata: Option<Arc<Metadata>>,
 }
 
 /// One series of the trail. Each of its words is read and written alone: an alias that is torn meets no other.
@@ -38,6 +44,8 @@ struct Step {
     next: AtomicU32,
     /// Length of the bytes that name it; 0 while that is not known.
     named: AtomicU32,
+    /// Who sent it first.
+    source: AtomicU16,
 }
 
 impl Step {
@@ -84,6 +92,7 @@ impl Page {
             seen: AtomicU32::new(0),
             next: AtomicU32::new(NOWHERE),
             named: AtomicU32::new(0),
+            source: AtomicU16::new(0),
         };
         Self { steps: std::array::from_fn(step), definitions: RwLock::new([const { None }; PAGE]) }
     }
@@ -118,18 +127,24 @@ impl Trail {
     }
 
     /// Adds a new series and the alias it came under.
-    pub(super) fn add(&self, id: SeriesId, alias: AliasHash, sweep: u32, definition: Definition) {
+    pub(super) fn add(&self, id: SeriesId, alias: AliasHash, sweep: u32, source: Source, definition: Definition) {
         let page = self.pages.entry(number(id)).or_insert_with(|| Arc::new(Page::new()));
         page.definitions.write()[place(id)] = Some(definition);
         self.series.fetch_add(1, Ordering::Relaxed);
         let step = page.step(id);
         step.see(sweep);
+        step.source.store(source.0, Ordering::Relaxed);
         step.name(alias);
     }
 
     /// What a series is, as long as it is not freed.
     pub(super) fn definition(&self, id: SeriesId) -> Option<Definition> {
         self.pages.get(&number(id))?.definitions.read()[place(id)].clone()
+    }
+
+    /// Who sent a series first.
+    pub(super) fn source(&self, id: SeriesId) -> Source {
+        self.pages.get(&number(id)).map_or(Source::OWN, |page| Source(page.step(id).source.load(Ordering::Relaxed)))
     }
 
     /// Whether a series has that alias; then it is seen.
@@ -185,16 +200,14 @@ impl Trail {
         }
     }
 
-    /// Forgets a retired series. Returns what it was.
-    pub(super) fn free(&self, id: SeriesId) -> Option<Definition> {
-        let mut freed = None;
+    /// Forgets a retired series.
+    pub(super) fn free(&self, id: SeriesId) {
         self.pages.remove_if(&number(id), |_, page| {
             let mut definitions = page.definitions.write();
-            freed = definitions[place(id)].take();
+            definitions[place(id)] = None;
             definitions.iter().all(Option::is_none)
         });
-        self.series.fetch_sub(usize::from(freed.is_some()), Ordering::Relaxed);
-        freed
+        self.series.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Pages in use.

@@ -84,7 +84,7 @@ impl Locals {
     }
 
     /// Appends the series first seen, with their local ids; or tells of one that the table does not know.
-    pub(super) fn fresh(&self, table: &SeriesTable, out: &mut Vec<(u32, Arc<Series>)>) -> Result<(), SeriesId> {
+    pub(super) fn fresh(&self, table: &SeriesTable, out: &mut Vec<(u32, Series)>) -> Result<(), SeriesId> {
         let first = (self.ids.len() - self.fresh.len()) as u32;
         for (local, id) in (first..).zip(&self.fresh) {
             out.push((local, table.series(*id).ok_or(*id)?));

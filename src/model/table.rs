@@ -335,8 +335,8 @@ impl SeriesTable {
 
     /// The identity of a series. Sorts the labels.
     pub fn identify(&self, dialect: Dialect, spec: &mut SeriesSpec<'_>) -> Identity {
-        spec.labels.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
         const NO_FIELD: AliasHash = AliasHash(1);
+        spec.labels.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
         let texts = spec.labels.iter().flat_map(|(name, value)| [name, value]);
         let labels = texts.fold(AliasHash::default(), |hash, text| hash.then(self.hash(text.as_bytes())));
         let measurement = self.hash(spec.measurement.as_bytes());
@@ -398,11 +398,11 @@ impl SeriesTable {
     }
 
     /// The series of an id; none only for an id whose series was retired after every pin on it was dropped.
-    pub fn series(&self, id: SeriesId) -> Option<Arc<Series>> {
+    pub fn series(&self, id: SeriesId) -> Option<Series> {
         let Definition { metric, labels } = self.trail.definition(id)?;
         let (name, metadata) = (metric.name.clone(), metric.metadata.clone());
         let lane_key = self.hash(name.measurement().as_bytes()).then(labels.hash()).half();
-        Some(Arc::new(Series { dialect: metric.dialect, name, labels, metadata, lane_key }))
+        Some(Series { dialect: metric.dialect, name, labels, metadata, lane_key })
     }
 
     /// Whether senders keep a series in the table. One that they do not is readable for a while ([`SeriesTable::pin`]).
@@ -476,7 +476,7 @@ impl SeriesTable {
 
     /// Estimated memory of the table.
     pub fn bytes(&self) -> usize {
-        self.sources.bytes()
+        self.sources.bytes() + self.trail.vacant_bytes()
     }
 
     fn metric(&self, source: Source, identity: &Identity, dialect: Dialect, spec: SeriesSpec<'_>) -> Arc<Metric> {

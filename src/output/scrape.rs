@@ -19,7 +19,6 @@ use crate::wire::prometheus_text::encode::{Exposed, Options};
 use crate::wire::{SampleRef, openmetrics, prometheus_text};
 use parking_lot::Mutex;
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -74,7 +73,7 @@ struct Aside {
     start: Option<TimestampNs>,
     exemplar: Option<Exemplar>,
     /// What it is, since it left the table.
-    series: Option<Arc<Series>>,
+    series: Option<Series>,
 }
 
 impl Aside {
@@ -110,7 +109,7 @@ impl Newest {
         }
     }
 
-    fn series(&self) -> Option<&Arc<Series>> {
+    fn series(&self) -> Option<&Series> {
         self.aside.as_ref()?.series.as_ref()
     }
 
@@ -174,7 +173,7 @@ impl Owned {
 
 /// The id under which a series of a batch is shown: one that was recalled is of interest again. None where there is no room.
 fn shown_as(id: SeriesId, batch: &Batch, table: &SeriesTable) -> Option<SeriesId> {
-    if id.is_recalled() { table.adopt(&*batch.series(id, table)?).ok() } else { Some(id) }
+    if id.is_recalled() { table.adopt(&batch.series(id, table)?).ok() } else { Some(id) }
 }
 
 /// The text format a scraper asks for, and which names it reads there.
@@ -393,7 +392,7 @@ impl Latest {
         self.expire(now, table);
         let shown = self.shown.lock();
         let live = shown.series.iter().filter_map(|(id, newest)| {
-            let series = newest.series().map(Arc::clone).or_else(|| table.series(id))?;
+            let series = newest.series().cloned().or_else(|| table.series(id))?;
             Some((series, newest))
         });
         let live: Vec<_> = live.collect();

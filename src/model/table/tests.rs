@@ -57,6 +57,25 @@ fn a_further_spelling_keeps_its_series_and_leaves_with_it() {
 }
 
 #[test]
+fn what_few_survivors_of_many_series_occupy_is_on_the_account() {
+    let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
+    let mut ids = table.ids();
+    let mut define = |number: u32| {
+        let (alias, spec) = (table.hash(&number.to_le_bytes()), spec("m", None, &[]));
+        let spec = SeriesSpec { labels: vec![("n".into(), number.to_string().into())], ..spec };
+        table.define_among(&mut ids, Source::OWN, alias, Dialect::Prometheus, spec).unwrap();
+    };
+    (0..640).for_each(&mut define);
+    for _ in 0..4 {
+        let survivors = (0..640_u32).step_by(64).map(|number| table.hash(&number.to_le_bytes()));
+        assert!(survivors.into_iter().all(|alias| table.recognise(alias).is_some()));
+        table.sweep();
+    }
+    assert_eq!((table.len(), table.trail.pages()), (10, 10));
+    assert!((30_000..40_000).contains(&table.bytes()), "{} bytes", table.bytes());
+}
+
+#[test]
 fn measurement_and_field_are_not_one_name() {
     let table = SeriesTable::default();
     let ids = [

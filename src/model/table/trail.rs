@@ -118,9 +118,17 @@ fn number(id: SeriesId) -> u32 {
 pub(super) struct Trail {
     pages: ReadyMap<u32, Arc<Page>>,
     series: AtomicUsize,
+    /// Series for which there are pages.
+    places: AtomicUsize,
 }
 
 impl Trail {
+    /// Memory of pages for series that are not there any more, or not yet.
+    pub(super) fn vacant_bytes(&self) -> usize {
+        let vacant = self.places.load(Ordering::Relaxed).saturating_sub(self.len());
+        vacant * (size_of::<Page>() / PAGE)
+    }
+
     /// Series that are not freed yet.
     pub(super) fn len(&self) -> usize {
         self.series.load(Ordering::Relaxed)
@@ -128,7 +136,10 @@ impl Trail {
 
     /// Adds a new series and the alias it came under.
     pub(super) fn add(&self, id: SeriesId, alias: AliasHash, sweep: u32, source: Source, definition: Definition) {
-        let page = self.pages.entry(number(id)).or_insert_with(|| Arc::new(Page::new()));
+        let page = self.pages.entry(number(id)).or_insert_with(|| {
+            self.places.fetch_add(PAGE, Ordering::Relaxed);
+            Arc::new(Page::new())
+        });
         page.definitions.write()[place(id)] = Some(definition);
         self.series.fetch_add(1, Ordering::Relaxed);
         let step = page.step(id);
@@ -202,12 +213,15 @@ impl Trail {
 
     /// Forgets a retired series.
     pub(super) fn free(&self, id: SeriesId) {
-        self.pages.remove_if(&number(id), |_, page| {
+        let removed = self.pages.remove_if(&number(id), |_, page| {
             let mut definitions = page.definitions.write();
             definitions[place(id)] = None;
             definitions.iter().all(Option::is_none)
         });
         self.series.fetch_sub(1, Ordering::Relaxed);
+        if removed.is_some() {
+            self.places.fetch_sub(PAGE, Ordering::Relaxed);
+        }
     }
 
     /// Pages in use.

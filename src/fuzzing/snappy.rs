@@ -10,17 +10,18 @@ use std::sync::Arc;
 
 /// Bytes are read as this, again and again: the labels of a series (each nibble a value, 0 for none), how long they are made,
 /// and how its samples differ from those before. What the `snap` crate reads is what the plain encoding is, and no longer
-/// than it should be; and so it is of a second body that the same encoder writes.
+/// than it should be; and so it is of further bodies that the same encoder writes, of the same series in the end, whose runs
+/// it knows then.
 ///
 /// # Panics
 /// When one of these does not hold.
 pub fn snappy(data: &[u8]) {
     let table = SeriesTable::default();
-    let options = Options::default();
+    let options = Options::default().with_runs(1..=4);
     let mut encoder = Encoder::new(options.clone());
     let (first, second) = data.split_at(data.len() / 2);
     let mut known = Vec::new();
-    for (body, data) in [first, second, first].into_iter().enumerate() {
+    for (body, data) in [first, second, first, first, first].into_iter().enumerate() {
         let mut plain = Vec::new();
         let (mut time, mut value) = (1_700_000_000_000_i64, 0_u64);
         let series: Vec<_> = data.as_chunks::<6>().0.iter().copied().map(Series::of).collect();
@@ -65,6 +66,7 @@ pub fn snappy(data: &[u8]) {
             }
         }
         let mut dropped = Losses::default();
+        encoder.end_request();
         let written = encoder.finish(&mut dropped);
         let block = written.snappy();
         let Ok(read) = snap::raw::Decoder::new().decompress_vec(&block) else {

@@ -260,6 +260,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 Err(loss) => dropped.count(loss),
             }
         }
+        self.bodies.iter_mut().for_each(|body| body.encoder.end_request());
         for exemplar in exemplars.rest() {
             match self.memo.slot(exemplar.series) {
                 Ok((rendered, lane)) => {

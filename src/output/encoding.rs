@@ -42,6 +42,8 @@ pub trait Encoding: Send + 'static {
     }
     /// What every sample of the series loses.
     fn losses(rendered: &Self::Rendered) -> LossSet;
+    /// Tells that all samples of a request were pushed, for encoders that learn their order.
+    fn end_request(&mut self) {}
     /// Adds a sample to the open body.
     fn push(&mut self, rendered: &Arc<Self::Rendered>, sample: &SampleRef<'_>, losses: &mut Losses)
     -> Result<(), Loss>;
@@ -138,6 +140,9 @@ impl Encoding for remote_write::encode::Encoder {
     }
     fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss> {
         remote_write::encode::render(series, options, &|family| table.family(family))
+    }
+    fn end_request(&mut self) {
+        self.end_request();
     }
     fn exemplar(&mut self, rendered: &Arc<Self::Rendered>, exemplar: &Exemplar, losses: &mut Losses) {
         self.exemplar(rendered, exemplar, losses);

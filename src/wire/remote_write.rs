@@ -18,6 +18,7 @@ mod dictionary;
 pub mod encode;
 pub(crate) mod gather;
 pub(crate) mod histogram;
+mod phrases;
 #[cfg(test)]
 mod twin;
 

@@ -1,11 +1,12 @@
 //! Snappy blocks written by somebody who knows what repeats: literals and copies, no search for matches, and the message
-//! itself is nowhere.
+//! itself is nowhere. What comes again and again but for a few bytes is searched once ([`Template`]).
 //!
 //! * Literals that follow one another become one element, and so do copies whose sources follow one another.
 //! * A copy may be of any length and from any place before it, so it may overlap with itself. Up to 64 KiB back an element of
 //!   three bytes (two for 4 to 11 bytes within 2 KiB) stands for up to 64 bytes, further back one of five bytes does.
 //! * A copy that is [worth it](Writer::is_worth) takes no more than what it stands for, the literal behind it included. With
 //!   no others, the block is at most 5 bytes and a sixtieth longer than the message.
+//! * A template's copies stay within it, so it may stand anywhere in a block.
 //! * A message has less than 4 GiB, as the format asks; its length stands in front, but need not be known before the end.
 //!
 //! Format: <https://github.com/google/snappy/blob/main/format_description.txt>.
@@ -13,6 +14,7 @@
 use super::compression::{Encoding, decompress};
 use super::protobuf::{put_varint, varint_len};
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Room for the length in front of the block: a varint of 32 bits.
@@ -25,6 +27,11 @@ const COPY_BYTES_MAX: usize = 64;
 const FAR: usize = 1 << 16;
 /// From here on back an offset takes two bytes, and from four to eleven bytes are no shorter to copy.
 const NEAR: usize = 1 << 11;
+/// Shortest repeats that a search takes; the second where an offset takes two bytes.
+const COPY_BYTES_MIN: usize = 4;
+const FAR_COPY_BYTES_MIN: usize = 6;
+/// A search remembers the last place of as many windows of four bytes, as a power of two.
+const SEARCH_BITS: u32 = 14;
 
 /// Writes one block.
 #[derive(Debug)]
@@ -100,6 +107,17 @@ impl Writer {
         len >= if self.len - from < FAR { 4 } else { 6 }
     }
 
+    /// Appends the message of a template. Returns its elements, whose holes are to be filled in.
+    #[inline]
+    pub fn append(&mut self, template: &Template) -> &mut [u8] {
+        self.end_literal();
+        self.end_copy();
+        let start = self.out.len();
+        self.out.extend_from_slice(&template.elements);
+        self.len += template.message_len as usize;
+        &mut self.out[start..]
+    }
+
     fn end_literal(&mut self) {
         let tag = std::mem::take(&mut self.literal);
         if tag == 0 {
@@ -162,6 +180,111 @@ impl Writer {
         put_varint(&mut preamble, self.len as u64);
         self.out[start..PREAMBLE_BYTES_MAX].copy_from_slice(&preamble);
         Block { snappy: Bytes::from(self.out).slice(start..), plain: OnceLock::new() }
+    }
+}
+
+/// What a byte of a template is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The same each time.
+    Fixed,
+    /// Another each time, but where two of the same value are of this kind, they will always be the same.
+    Same,
+    /// Another each time.
+    Hole,
+}
+
+/// A message compressed once for many times.
+#[derive(Debug)]
+pub struct Template {
+    elements: Box<[u8]>,
+    message_len: u32,
+}
+
+impl Template {
+    /// Compresses a message of bytes of these kinds, by search. What is another each time becomes a literal, or a copy of its
+    /// like. The message has less than 4 GiB.
+    pub fn new(message: &[u8], kinds: &[Kind]) -> Self {
+        let mut last = vec![usize::MAX; 1 << SEARCH_BITS];
+        let mut writer = Writer::new(message.len() / 4);
+        let is_like = |at: usize, before: usize| {
+            message[at] == message[before] && kinds[at] == kinds[before] && kinds[at] != Kind::Hole
+        };
+        let (mut at, mut copied_until) = (0, 0);
+        while at < message.len() {
+            let window = message[at..].first_chunk().map(|window| u32::from_le_bytes(*window));
+            let before = window.map_or(usize::MAX, |window| {
+                let place = window.wrapping_mul(0x9e37_79b1) >> (u32::BITS - SEARCH_BITS);
+                std::mem::replace(&mut last[place as usize], at)
+            });
+            if at >= copied_until && before != usize::MAX && at - before < FAR {
+                let len = (at..message.len()).take_while(|next| is_like(*next, *next + before - at)).count();
+                let is_short = len < COPY_BYTES_MIN || len < FAR_COPY_BYTES_MIN && at - before >= NEAR;
+                if !is_short {
+                    writer.copy(before, len);
+                    copied_until = at + len;
+                }
+            }
+            if at >= copied_until {
+                writer.literal(|out| out.push(message[at]));
+            }
+            at += 1;
+        }
+        writer.end_literal();
+        writer.end_copy();
+        Self { elements: writer.out[PREAMBLE_BYTES_MAX..].into(), message_len: message.len() as u32 }
+    }
+
+    /// Length of the message.
+    pub fn message_len(&self) -> usize {
+        self.message_len as usize
+    }
+
+    /// Where the literals stand.
+    pub fn literals(&self) -> Literals {
+        let (mut at, mut message, mut literals) = (0, 0, Vec::new());
+        while let Some(tag) = self.elements.get(at) {
+            let long = usize::from(tag >> 2);
+            match tag & 3 {
+                0 => {
+                    let width = (long + 1).saturating_sub(SHORT_LITERAL_MAX);
+                    let mut length = [0; size_of::<usize>()];
+                    length[..width].copy_from_slice(&self.elements[at + 1..][..width]);
+                    let len = if width == 0 { long + 1 } else { usize::from_le_bytes(length) + 1 };
+                    at += 1 + width;
+                    literals.push((message..message + len, at));
+                    at += len;
+                    message += len;
+                }
+                1 => (at, message) = (at + 2, message + (long & 7) + 4),
+                2 => (at, message) = (at + 3, message + long + 1),
+                _ => (at, message) = (at + 5, message + long + 1),
+            }
+        }
+        Literals(literals)
+    }
+}
+
+/// The literals of a [`Template`]: which bytes of the message they are, and where in the elements these begin.
+#[derive(Debug)]
+pub struct Literals(Vec<(Range<usize>, usize)>);
+
+impl Literals {
+    /// Where those bytes of the message stand in the elements, if one literal has them all.
+    pub fn place(&self, bytes: Range<usize>) -> Option<u32> {
+        let (literal, at) = self.from(bytes.start)?;
+        let is_whole = literal.start <= bytes.start && bytes.end <= literal.end;
+        is_whole.then(|| (at + bytes.start - literal.start) as u32)
+    }
+
+    /// Whether no literal has any of those bytes.
+    pub fn is_copied(&self, bytes: Range<usize>) -> bool {
+        self.from(bytes.start).is_none_or(|(literal, _)| literal.start >= bytes.end)
+    }
+
+    /// The first literal that ends behind a byte.
+    fn from(&self, byte: usize) -> Option<&(Range<usize>, usize)> {
+        self.0.get(self.0.partition_point(|(literal, _)| literal.end <= byte))
     }
 }
 

@@ -12,7 +12,7 @@
 //! Tokens are remembered for [`TOKENS_MAX`] of them; then the message forgets what it has and repeats itself once.
 
 use crate::wire::protobuf::{put_varint, read_varint, varint_len};
-use crate::wire::snappy::{Block, Writer};
+use crate::wire::snappy::{Block, Template, Writer};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -286,6 +286,15 @@ impl Message<'_> {
         self.out.literal(put);
         self.known.row.source = NONE;
         self.known.row.tokens.push(OTHER);
+    }
+
+    /// Appends a template. Returns its elements, whose holes are to be filled in.
+    #[inline]
+    pub(crate) fn append(&mut self, template: &Template) -> &mut [u8] {
+        self.make_room();
+        self.known.row.source = NONE;
+        self.known.row.tokens.push(OTHER);
+        self.out.append(template)
     }
 
     #[inline]

@@ -1,32 +1,49 @@
 //! Series and samples to `prometheus.WriteRequest`.
 //!
 //! A rendered series is the list of its label fields in a [dictionary](super::dictionary); a sample adds a number and a
-//! timestamp. The body has one `TimeSeries` for each series, in the order of their first sample; each is a piece of the
-//! [`Body`]. It is written as a Snappy block at once and stands nowhere as it is.
+//! timestamp. The body has one `TimeSeries` for each series, in the order of their first sample as a rule; each is a piece of
+//! the [`Body`]. It is written as a Snappy block at once and stands nowhere as it is. Runs of series that come again in the
+//! same order are known as [phrases](super::phrases); the others are [gathered](super::gather).
 
 use super::decode::{NAME_LABEL, NANOSECONDS};
 use super::dictionary::{Dictionary, Fields as LabelFields, Message};
 use super::gather::{Gathered, Messages, Pending, Rendering, cut};
+use super::phrases::{self, Phrases};
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series};
 use crate::wire::prometheus_names::{Alphabet, Style, translate};
 use crate::wire::protobuf::{Fields, put_bytes_field, put_double_field, put_varint, put_varint_field, varint_len};
 use crate::wire::{Body, SampleRef};
+use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 
 /// How series are written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How series of other dialects are named.
     pub style: Style,
     /// Renderings and encoders that meet share it.
     dictionary: Dictionary,
+    /// How many series the runs have that are looked for.
+    runs: RangeInclusive<usize>,
 }
 
 impl Options {
     /// Options of one output, whose renderings and encoders all take them from here.
     pub fn new(style: Style) -> Self {
-        Self { style, dictionary: Dictionary::default() }
+        Self { style, dictionary: Dictionary::default(), runs: phrases::SERIES }
+    }
+
+    /// The same, looking for runs of so many series.
+    #[must_use]
+    pub fn with_runs(self, runs: RangeInclusive<usize>) -> Self {
+        Self { runs, ..self }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new(Style::default())
     }
 }
 
@@ -34,15 +51,21 @@ impl Options {
 #[derive(Debug)]
 pub struct Rendered {
     /// All label fields of the `TimeSeries`.
-    labels: LabelFields,
-    losses: LossSet,
+    pub(super) labels: LabelFields,
+    pub(super) losses: LossSet,
     place: AtomicU32,
+    /// The number of the phrase that has it, or 0.
+    pub(super) phrase: AtomicU32,
+    /// Whether a run ends behind it.
+    pub(super) ends_run: bool,
     companions: OnceLock<Box<[Arc<Rendered>; 2]>>,
 }
 
 impl Rendered {
     fn new(labels: LabelFields, losses: LossSet) -> Self {
-        Self { labels, losses, place: AtomicU32::new(0), companions: OnceLock::new() }
+        let ends_run = phrases::ends_run(&labels.bytes());
+        let (place, phrase) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self { labels, losses, place, phrase, ends_run, companions: OnceLock::new() }
     }
 
     /// The bytes by which the destination knows the series.
@@ -116,7 +139,7 @@ fn put_label(out: &mut Vec<u8>, name: &[u8], value: &[&[u8]]) {
     }
 }
 
-const LABELS_TAG: u64 = 1 << 3 | 2;
+pub(super) const LABELS_TAG: u64 = 1 << 3 | 2;
 
 /// Length of a bytes field with a one-byte tag.
 #[inline]
@@ -148,6 +171,7 @@ pub(crate) fn renamed(fields: &[u8], suffix: &str) -> Vec<u8> {
 /// Builds bodies.
 pub struct Encoder {
     dictionary: Dictionary,
+    pub(super) phrases: Phrases,
     gathered: Gathered<Rendered>,
     /// `MetricMetadata` fields, and where each ends.
     metadata: Vec<u8>,
@@ -162,6 +186,7 @@ impl Encoder {
     pub fn new(options: Options) -> Self {
         Self {
             dictionary: options.dictionary,
+            phrases: Phrases::new(options.runs),
             gathered: Gathered::default(),
             metadata: Vec::new(),
             metadata_ends: Vec::new(),
@@ -170,17 +195,57 @@ impl Encoder {
         }
     }
 
+    /// Tells that what follows is of another request, in whose order series may come again.
+    pub fn end_request(&mut self) {
+        self.phrases.end_request(&self.gathered);
+    }
+
     /// Takes a sample into the body. An error says why it was dropped; the caller counts it. Alterations of samples that are
     /// taken are counted in `losses`.
     #[inline]
     pub fn push(&mut self, rendered: &Arc<Rendered>, sample: &SampleRef<'_>, losses: &mut Losses) -> Result<(), Loss> {
-        let labels_bytes = &mut self.labels_bytes;
-        self.gathered.push(rendered, sample, losses, |series| *labels_bytes += series.labels.len())
+        if self.phrases.follow(rendered, sample, self.gathered.series(), losses)
+            || self.break_off() && self.phrases.follow(rendered, sample, self.gathered.series(), losses)
+        {
+            return Ok(());
+        }
+        self.dissolve(rendered);
+        let (before, labels_bytes) = (self.gathered.samples(), &mut self.labels_bytes);
+        self.gathered.push(rendered, sample, losses, |series| *labels_bytes += series.labels.len())?;
+        self.phrases.listen(&self.gathered, before, rendered);
+        Ok(())
+    }
+
+    /// Ends the phrase that is being spoken. Returns whether another may begin with the next sample.
+    fn break_off(&mut self) -> bool {
+        let (samples, begins) = self.phrases.break_off(self.gathered.samples());
+        self.gather(samples);
+        if begins {
+            self.end_request();
+        }
+        begins
+    }
+
+    /// Keeps the phrase of a series out of the body.
+    #[inline]
+    fn dissolve(&mut self, rendered: &Rendered) {
+        let samples = self.phrases.dissolve(rendered);
+        self.gather(samples);
+    }
+
+    #[inline]
+    fn gather(&mut self, samples: phrases::Samples) {
+        for (rendered, bits, timestamp) in samples {
+            let labels_bytes = &mut self.labels_bytes;
+            self.gathered.add(&rendered, bits, timestamp, |series| *labels_bytes += series.labels.len());
+        }
     }
 
     /// Takes an exemplar into the `TimeSeries` of its series. Without a timestamp of its own it gets that of the series' last
     /// sample in the body; without that either, it is counted as lost.
     pub fn exemplar(&mut self, rendered: &Arc<Rendered>, exemplar: &Exemplar, losses: &mut Losses) {
+        self.break_off();
+        self.dissolve(rendered);
         let timestamp = exemplar.timestamp.map(|timestamp| timestamp.div_euclid(NANOSECONDS));
         if timestamp.is_none() && self.gathered.find(rendered).is_none() {
             losses.count(Loss::Exemplar);
@@ -213,16 +278,17 @@ impl Encoder {
 
     /// Samples pushed since the last [`Encoder::finish`].
     pub fn samples(&self) -> u64 {
-        self.gathered.pushed()
+        self.gathered.pushed() + self.phrases.samples()
     }
 
     /// Size of the body so far, roughly.
     pub fn bytes(&self) -> usize {
-        self.metadata.len() + self.labels_bytes + self.gathered.bytes()
+        self.metadata.len() + self.labels_bytes + self.gathered.bytes() + self.phrases.bytes()
     }
 
     /// Ends the body. Samples that give way to a later one of the same series and millisecond are counted in `dropped`.
     pub fn finish(&mut self, dropped: &mut Losses) -> Body {
+        self.break_off();
         let mut body = Body::default();
         let mut message = self.dictionary.message(self.block_bytes);
         let mut start = 0;
@@ -231,14 +297,24 @@ impl Encoder {
             body.cut_at(message.len(), 0, 0);
             start = end;
         }
-        self.gathered.finish(dropped, |_, rendered, samples, messages| {
+        let mut spoken = 0;
+        let mut speak = |groups, body: &mut Body, message: &mut Message<'_>| {
+            self.phrases.until(groups, &mut spoken, |part| {
+                part.cut(body, message.len());
+                part.fill(message.append(part.template()));
+            });
+        };
+        self.gathered.finish(dropped, |index, rendered, samples, messages| {
+            speak(index, &mut body, &mut message);
             put_series(&mut message, &rendered.labels, samples, messages);
             cut(&mut body, message.len(), samples);
         });
+        speak(usize::MAX, &mut body, &mut message);
         let block = message.finish();
         self.metadata.clear();
         self.labels_bytes = 0;
         self.gathered.clear();
+        self.phrases.clear();
         if !body.cuts.is_empty() {
             self.block_bytes = block.snappy().len();
             body.block = Some(block);

@@ -74,6 +74,48 @@ impl Pending {
     }
 }
 
+/// What is the same for samples of all values.
+pub(crate) struct Facts {
+    /// In milliseconds.
+    pub(crate) timestamp: i64,
+    /// In milliseconds; 0 is unset.
+    pub(crate) start: i64,
+}
+
+impl Facts {
+    /// Those of a sample, and what it loses by them.
+    #[inline]
+    pub(crate) fn of<R: Rendering>(sample: &SampleRef<'_>, altered: &mut LossSet) -> Self {
+        let timestamp = sample.timestamp.div_euclid(NANOSECONDS);
+        // The precision of a time that the gateway's clock gave is nobody's.
+        let is_implicit = sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT);
+        if timestamp * NANOSECONDS != sample.timestamp && !is_implicit {
+            altered.insert(Loss::TimestampTruncated);
+        }
+        if sample.flags.contains(SampleFlags::ROW_CONTINUES) {
+            altered.insert(Loss::RowSplit);
+        }
+        let start = sample.start.map_or(0, |start| start_milliseconds::<R>(start, altered));
+        Self { timestamp, start }
+    }
+}
+
+/// The bits of a float of that value, if it is a number.
+#[inline]
+pub(crate) fn number(value: Value<'_>, altered: &mut LossSet) -> Option<u64> {
+    let (float, magnitude) = match value {
+        Value::F64(value) => return Some(value.to_bits()),
+        Value::I64(value) => (value as f64, value.unsigned_abs()),
+        Value::U64(value) => (value as f64, value),
+        Value::Bool(value) => (f64::from(u8::from(value)), 0),
+        Value::Str(_) | Value::Histogram(_) | Value::Distribution(_) => return None,
+    };
+    // A larger one may be exact as well, when its low bits are zero: at most 53 significant bits.
+    let rounded = magnitude > EXACT_INTEGER_MAX && 64 - magnitude.leading_zeros() - magnitude.trailing_zeros() > 53;
+    altered.insert(if rounded { Loss::IntegerRounded } else { Loss::FieldType });
+    Some(float.to_bits())
+}
+
 /// Ends the piece of the body that has these samples, at that offset of the message. Count and sum of distributions are one
 /// piece: whoever refuses the one refuses the sample.
 pub(crate) fn cut(body: &mut Body, end: usize, samples: &[Pending]) {
@@ -114,6 +156,32 @@ impl<R: Rendering> Gathered<R> {
         self.pushed
     }
 
+    /// Samples that the body has, at most.
+    pub(crate) fn samples(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Series that the body has.
+    pub(crate) fn series(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The series and times of the samples from that one on, while each is a model sample, a float, and alone in its series.
+    pub(crate) fn plain(&self, from: usize) -> impl Iterator<Item = Option<(&Arc<R>, i64)>> {
+        self.samples[from..].iter().map(|sample| {
+            let group = &self.groups[sample.group as usize];
+            let is_plain = group.samples == 1 && sample.weight == 1 && sample.is_float();
+            is_plain.then_some((&group.rendered, sample.timestamp))
+        })
+    }
+
+    /// Takes a float whose losses are counted.
+    pub(crate) fn add(&mut self, rendered: &Arc<R>, bits: u64, timestamp: i64, begin: impl FnMut(&R)) {
+        let group = self.place(rendered, begin);
+        self.append(Pending { group, weight: 1, kind: Kind::Float, timestamp, start: 0, bits });
+        self.pushed += 1;
+    }
+
     /// What samples and exemplars add to the body, roughly.
     pub(crate) fn bytes(&self) -> usize {
         self.samples.len() * SAMPLE_BYTES + self.messages.len()
@@ -129,18 +197,8 @@ impl<R: Rendering> Gathered<R> {
         begin: impl FnMut(&R),
     ) -> Result<(), Loss> {
         let mut altered = rendered.losses();
-        let timestamp = sample.timestamp.div_euclid(NANOSECONDS);
-        // The precision of a time that the gateway's clock gave is nobody's.
-        let is_implicit = sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT);
-        if timestamp * NANOSECONDS != sample.timestamp && !is_implicit {
-            altered.insert(Loss::TimestampTruncated);
-        }
-        if sample.flags.contains(SampleFlags::ROW_CONTINUES) {
-            altered.insert(Loss::RowSplit);
-        }
-        let start = sample.start.map_or(0, |start| start_milliseconds::<R>(start, &mut altered));
+        let Facts { timestamp, start } = Facts::of::<R>(sample, &mut altered);
         let (kind, bits) = match sample.value {
-            Value::F64(value) => (Kind::Float, value.to_bits()),
             Value::Str(_) if sample.flags.contains(SampleFlags::STRING_AS_LABEL) => {
                 self.absorb(rendered, timestamp)?;
                 losses.count(Loss::FieldType);
@@ -157,7 +215,13 @@ impl<R: Rendering> Gathered<R> {
                 losses.count_set(altered);
                 return Ok(());
             }
-            other => self.uncommon(other, timestamp, start, &mut altered)?,
+            Value::Str(_) => return Err(Loss::StringValue),
+            Value::Histogram(native) => {
+                let put = |out: &mut Vec<u8>| histogram::put_message(out, native, timestamp, start);
+                let place = self.message(put).ok_or(Loss::TooLong)?;
+                (Kind::Histogram, u64::from(place.start) << 32 | u64::from(place.end))
+            }
+            value => (Kind::Float, number(value, &mut altered).ok_or(Loss::FieldType)?),
         };
         let group = self.place(rendered, begin);
         self.append(Pending { group, weight: 1, kind, timestamp, start, bits });
@@ -175,34 +239,6 @@ impl<R: Rendering> Gathered<R> {
         before.weight = before.weight.checked_add(1).ok_or(Loss::StringValue)?;
         self.pushed += 1;
         Ok(())
-    }
-
-    /// Values other than floats.
-    #[cold]
-    fn uncommon(
-        &mut self,
-        value: Value<'_>,
-        timestamp: i64,
-        start: i64,
-        altered: &mut LossSet,
-    ) -> Result<(Kind, u64), Loss> {
-        let (float, magnitude) = match value {
-            Value::F64(value) => return Ok((Kind::Float, value.to_bits())),
-            Value::I64(value) => (value as f64, value.unsigned_abs()),
-            Value::U64(value) => (value as f64, value),
-            Value::Bool(value) => (f64::from(u8::from(value)), 0),
-            Value::Histogram(native) => {
-                let put = |out: &mut Vec<u8>| histogram::put_message(out, native, timestamp, start);
-                let place = self.message(put).ok_or(Loss::TooLong)?;
-                return Ok((Kind::Histogram, u64::from(place.start) << 32 | u64::from(place.end)));
-            }
-            Value::Str(_) => return Err(Loss::StringValue),
-            Value::Distribution(_) => return Err(Loss::Distribution),
-        };
-        // A larger one may be exact as well, when its low bits are zero: at most 53 significant bits.
-        let rounded = magnitude > EXACT_INTEGER_MAX && 64 - magnitude.leading_zeros() - magnitude.trailing_zeros() > 53;
-        altered.insert(if rounded { Loss::IntegerRounded } else { Loss::FieldType });
-        Ok((Kind::Float, float.to_bits()))
     }
 
     /// Appends a distribution's count and sum, as samples of two series.

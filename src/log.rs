@@ -159,7 +159,7 @@ pub struct LogConfig {
     pub on_full: OnFull,
     /// Size at which a segment is sealed; at most half of `bytes_max` is used.
     pub segment_bytes: u64,
-    /// Batches kept in memory for readers that keep up.
+    /// Batches kept in memory until all readers have them.
     pub memory_bytes: usize,
 }
 
@@ -260,6 +260,7 @@ impl Log {
             accepted: recovered.accepted,
             tail: VecDeque::new(),
             tail_bytes: 0,
+            readers: Vec::new(),
             cursors: BTreeMap::new(),
             trimming: false,
             trimmed: 0,

@@ -26,7 +26,7 @@ pub use id_table::IdTable;
 pub use losses::{Loss, LossSet, Losses};
 pub use recalled::Recalled;
 pub use refusal::Refusal;
-pub use series::{Dialect, Label, LabelPair, Metadata, MetricType, Series, SeriesId, SeriesName, SeriesSpec};
+pub use series::{Dialect, Label, LabelPair, Labels, Metadata, MetricType, Series, SeriesId, SeriesName, SeriesSpec};
 pub use sources::{Holding, Source};
 pub use table::{AliasHash, Epoch, IdHasher, IdMap, Identity, Ids, Pin, SeriesTable, TableBounds, Walk};
 pub use value::{

@@ -1,4 +1,5 @@
 //! Nothing per sample allocates: decoding known series and encoding rendered ones asks for memory only as buffers double.
+//! And what the series table says that it occupies is what it asked for.
 
 #![allow(clippy::unwrap_used)] // a test may panic
 #![expect(unsafe_code, reason = "a global allocator is unsafe by its declaration; this one only counts")]
@@ -22,6 +23,12 @@ use support::stages::{self, decoded, encoder, encoder_of};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static HELD: Cell<i64> = const { Cell::new(0) };
+}
+
+/// What an allocation occupies, in units of two words with one word before it, as glibc has it.
+fn hold(size: usize, sign: i64) {
+    HELD.with(|held| held.set(held.get() + sign * ((size + 8).next_multiple_of(16).max(32) as i64)));
 }
 
 struct Counting;
@@ -30,13 +37,17 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        hold(layout.size(), 1);
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        hold(layout.size(), -1);
         unsafe { System.dealloc(pointer, layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        hold(layout.size(), -1);
+        hold(size, 1);
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -175,4 +186,28 @@ fn rows_with_strings_that_are_known_allocate_nothing_per_sample() {
         println!("{strings:?}: {allocations} allocations for {SAMPLES} samples");
         assert!(allocations <= 4, "{strings:?}: {allocations}");
     }
+}
+
+#[test]
+fn the_series_table_occupies_about_what_it_says() {
+    let occupied = |name: fn(usize) -> String, instance: fn(usize) -> String| {
+        let table = SeriesTable::default();
+        let (before, said) = (HELD.with(Cell::get), table.bytes());
+        for number in 0..50_000 {
+            let line = format!("{}{{job=\"api\",instance=\"{}\"}} 1\n", name(number), instance(number));
+            let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+            let options = prometheus_text::decode::Options { now: NOW, timestamp: None };
+            assert_eq!(prometheus_text::decode::decode(line.as_bytes(), &options, &mut builder).refused(), 0);
+        }
+        assert_eq!(table.len(), 50_000);
+        (table.bytes() - said) as f64 / (HELD.with(Cell::get) - before) as f64
+    };
+    let shapes = [
+        ("all is shared", occupied(|n| format!("metric_{}", n % 500), |n| format!("host-{}", n / 500))),
+        ("names are shared", occupied(|n| format!("metric_{}", n % 5), |n| format!("host-{n}"))),
+        ("labels are shared", occupied(|n| format!("metric_{n}"), |n| format!("host-{}", n % 5))),
+        ("nothing is shared", occupied(|n| format!("metric_{n}"), |n| format!("host-{n}"))),
+    ];
+    println!("{shapes:?}");
+    assert!(shapes.iter().all(|(_, ratio)| (0.75..1.3).contains(ratio)), "{shapes:?}");
 }

@@ -202,7 +202,7 @@ fn encoded_point(case: &Json) -> Option<String> {
         }
         let spec = SeriesSpec { measurement: &measurement, field: Some(&key), labels, metadata: None };
         let id = builder.define(builder.alias(key.as_bytes()), spec).ok()?;
-        let rendered = Arc::new(encode::render(&*table.series(id)?, &options).ok()?);
+        let rendered = Arc::new(encode::render(&table.series(id)?, &options).ok()?);
         let value = &field["value"];
         let string = value.as_str().and_then(|value| text(b64, value)).unwrap_or_default();
         let value = match field["type"].as_str()? {

@@ -47,8 +47,8 @@ const PLACES_PART: u64 = 16;
 const TABLE_BYTES_MIN: usize = 1 << 20;
 /// What follows from the size of the table, in sixteenths of it: the table and what `/scrape` shows.
 const TABLE_SIXTEENTHS: usize = 16 + 8;
-/// The same for an output: its memo, three generations of recalled series, claims of names by such, its families.
-const OUTPUT_SIXTEENTHS: usize = 16 + 3 + 1 + 1;
+/// The same for an output: its memo, larger than the table where series share most of what they are, three generations of recalled series, claims of names by such, its families.
+const OUTPUT_SIXTEENTHS: usize = 24 + 3 + 1 + 1;
 
 /// The defaults that a limit leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -53,7 +53,7 @@ type Grouping = Vec<(String, String)>;
 /// differently, or when a series fell idle and left the table between two pushes.
 type Group = BTreeMap<Box<str>, HashMap<AliasHash, Member>>;
 /// A series and its present id.
-type Member = (SeriesId, Arc<Series>);
+type Member = (SeriesId, Series);
 
 /// What was pushed to each group and has not been replaced since.
 #[derive(Debug)]

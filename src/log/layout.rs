@@ -3,13 +3,12 @@
 use super::pack::Packer;
 use super::record::{HEADER_BYTES, Header, Kind};
 use crate::model::{Series, SeriesTable};
-use std::sync::Arc;
 
 /// How far copies of a definition stand apart: more than the largest block that disks lose as a whole.
 const APART_BYTES: u64 = 8 << 10;
 
 /// Series that are new to a segment, with their local ids.
-pub(super) type Fresh = Vec<(u32, Arc<Series>)>;
+pub(super) type Fresh = Vec<(u32, Series)>;
 
 /// Appends a record, but for its header, for which there is room. The header that belongs there.
 pub(super) fn encode_record(buffer: &mut Vec<u8>, header: Header, encode: impl FnOnce(&mut Vec<u8>)) -> Header {
@@ -24,7 +23,7 @@ pub(super) fn encode_record(buffer: &mut Vec<u8>, header: Header, encode: impl F
 pub(super) fn encode_definitions(
     buffer: &mut Vec<u8>,
     header: Header,
-    mut series: &[(u32, Arc<Series>)],
+    mut series: &[(u32, Series)],
     packer: &mut Packer,
     table: &SeriesTable,
 ) -> Vec<Header> {

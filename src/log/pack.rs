@@ -47,7 +47,7 @@ pub(super) struct Packer {
 
 impl Packer {
     /// Appends a payload with as many of these series as it takes, from the first on; how many.
-    pub(super) fn pack(&mut self, series: &[(u32, Arc<Series>)], table: &SeriesTable, out: &mut Vec<u8>) -> usize {
+    pub(super) fn pack(&mut self, series: &[(u32, Series)], table: &SeriesTable, out: &mut Vec<u8>) -> usize {
         let Some((first, _)) = series.first() else { return 0 };
         self.labels.clear();
         self.texts.clear();
@@ -266,7 +266,7 @@ mod tests {
     use crate::model::{BatchBuilder, Format};
 
     /// A table with series of two targets that share labels, in every dialect, with and without a field and metadata.
-    fn series(table: &SeriesTable, count: usize) -> Vec<(u32, Arc<Series>)> {
+    fn series(table: &SeriesTable, count: usize) -> Vec<(u32, Series)> {
         let metadata = Metadata {
             family: "f".into(),
             metric_type: MetricType::Histogram,
@@ -291,7 +291,7 @@ mod tests {
         (0..count).map(define).collect()
     }
 
-    fn pack_all(table: &SeriesTable, mut series: &[(u32, Arc<Series>)]) -> Vec<Vec<u8>> {
+    fn pack_all(table: &SeriesTable, mut series: &[(u32, Series)]) -> Vec<Vec<u8>> {
         let (mut packer, mut payloads) = (Packer::default(), Vec::new());
         while !series.is_empty() {
             let mut payload = Vec::new();

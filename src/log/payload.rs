@@ -24,6 +24,7 @@ use crate::model::{
     NativeHistogram, ResetHint, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Span, Value,
 };
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// Samples accepted since the log was created, by format.
@@ -47,7 +48,8 @@ pub(super) fn decode_checkpoint(payload: &[u8]) -> Result<Accepted, Malformed> {
 /// The series defined so far in the segment being written.
 #[derive(Debug, Default)]
 pub(super) struct Locals {
-    ids: IdTable<u32>,
+    /// Each more by one, so that a place takes four bytes.
+    ids: IdTable<NonZeroU32>,
     /// Those of the batch at hand that the segment does not know yet.
     fresh: Vec<SeriesId>,
 }
@@ -56,7 +58,7 @@ impl Locals {
     #[inline]
     fn local(&mut self, series: SeriesId) -> u32 {
         match self.ids.get(series) {
-            Some(local) => *local,
+            Some(local) => local.get() - 1,
             None => self.add(series),
         }
     }
@@ -64,7 +66,7 @@ impl Locals {
     #[cold]
     fn add(&mut self, series: SeriesId) -> u32 {
         let local = self.ids.len() as u32;
-        self.ids.insert(series, local);
+        self.ids.insert(series, NonZeroU32::MIN.saturating_add(local));
         self.fresh.push(series);
         local
     }
@@ -82,7 +84,7 @@ impl Locals {
     }
 
     /// Appends the series first seen, with their local ids; or tells of one that the table does not know.
-    pub(super) fn fresh(&self, table: &SeriesTable, out: &mut Vec<(u32, Arc<Series>)>) -> Result<(), SeriesId> {
+    pub(super) fn fresh(&self, table: &SeriesTable, out: &mut Vec<(u32, Series)>) -> Result<(), SeriesId> {
         let first = (self.ids.len() - self.fresh.len()) as u32;
         for (local, id) in (first..).zip(&self.fresh) {
             out.push((local, table.series(*id).ok_or(*id)?));

@@ -17,6 +17,7 @@ use crate::model::{Batch, Loss, Pin, TimestampNs};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// Payload bytes decoded in one go from disk.
@@ -80,6 +81,8 @@ pub struct Reader {
     shared: Arc<Shared>,
     news: watch::Receiver<()>,
     position: Position,
+    /// The same for the log, which holds in memory what readers have yet to come to.
+    next: Arc<AtomicU64>,
     /// Whether the log ran without this reader's cursor before.
     was_absent: bool,
     /// When the last entry given was appended.
@@ -114,8 +117,10 @@ struct Span {
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, position: Position, was_absent: bool) -> Self {
         let news = shared.news.subscribe();
+        let next = Arc::new(AtomicU64::new(position.seq));
+        shared.state.lock().readers.push(Arc::downgrade(&next));
         let ahead = VecDeque::new();
-        Self { shared, news, position, was_absent, reached_at: None, ahead, disk: None, unreadable: (0, 0) }
+        Self { shared, news, position, next, was_absent, reached_at: None, ahead, disk: None, unreadable: (0, 0) }
     }
 
     /// The place behind everything it has given.
@@ -240,6 +245,7 @@ impl Reader {
 
     fn give(&mut self, entry: Entry) -> Entry {
         self.position = behind(&entry, self.position);
+        self.next.store(self.position.seq, Ordering::Relaxed);
         match &entry {
             Entry::Record(record) => self.reached_at = Some(record.appended_at),
             Entry::Lost { gap, why } => {

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use tokio::sync::{Semaphore, watch};
 
 /// See the module's documentation.
@@ -40,8 +41,11 @@ pub(super) struct State {
     /// What readers may see ends here.
     pub(super) end: Position,
     pub(super) accepted: Accepted,
+    /// The last records, as far as a reader has yet to come to them and there is room.
     pub(super) tail: VecDeque<Arc<Record>>,
     pub(super) tail_bytes: usize,
+    /// Which record each reader reads next.
+    pub(super) readers: Vec<Weak<AtomicU64>>,
     pub(super) cursors: BTreeMap<String, Slot>,
     /// Set by the first append or acknowledgement: from now on what no cursor waits for is deleted.
     pub(super) trimming: bool,
@@ -75,11 +79,16 @@ impl State {
         on_full == OnFull::DropOldest || self.cursors.values().all(|slot| slot.saved_seq() >= self.end.seq)
     }
 
-    /// Forgets the oldest batches in memory, down to so many bytes and so young. Readers that lag find them on disk.
+    /// Forgets the batches in memory that all readers have, and the oldest down to so many bytes and so young. Readers that
+    /// lag find them on disk.
     pub(super) fn shorten_tail(&mut self, bytes_max: usize, now: TimestampNs) -> Vec<Arc<Record>> {
+        self.readers.retain(|reader| reader.strong_count() > 0);
+        let wanted = self.readers.iter().filter_map(Weak::upgrade).map(|next| next.load(Ordering::Relaxed)).min();
         let mut forgotten = Vec::new();
         while let Some(oldest) = self.tail.front()
-            && (self.tail_bytes > bytes_max || clock::age(now, oldest.appended_at) > MEMORY_AGE_MAX)
+            && (wanted.is_some_and(|wanted| oldest.seq < wanted)
+                || self.tail_bytes > bytes_max
+                || clock::age(now, oldest.appended_at) > MEMORY_AGE_MAX)
         {
             self.tail_bytes -= oldest.batch.bytes();
             forgotten.extend(self.tail.pop_front());

@@ -461,6 +461,35 @@ fn old_batches_leave_memory_and_are_read_from_disk() {
 }
 
 #[test]
+fn a_batch_leaves_memory_when_all_readers_have_it() {
+    let log = open(&Memory::default(), LogConfig { memory_bytes: 1 << 20, ..config() });
+    let (mut one, mut other) = (log.reader(Position::default()), log.reader(Position::default()));
+    for number in 0..5 {
+        run(log.append(batch(&log, number, 3))).unwrap();
+    }
+    let left = || {
+        let mut state = log.shared.state.lock();
+        state.shorten_tail(1 << 20, clock::now());
+        state.tail.len()
+    };
+    let read = |reader: &mut Reader, count: u64| {
+        for _ in 0..count {
+            assert!(matches!(run(reader.next()), Ok(Entry::Record(_))));
+        }
+    };
+    read(&mut one, 5);
+    assert_eq!(left(), 5, "the other has none");
+    read(&mut other, 2);
+    assert_eq!(left(), 3);
+    drop(other);
+    assert_eq!((left(), log.shared.state.lock().tail_bytes), (0, 0), "nobody waits for the rest");
+    run(log.append(batch(&log, 5, 3))).unwrap();
+    assert_eq!(left(), 1);
+    read(&mut one, 1);
+    assert_eq!(drain(&log, Position::default()).0.len(), 6);
+}
+
+#[test]
 fn what_was_trimmed_in_good_order_is_no_damage_to_a_reader_that_lags() {
     let log = open(&Memory::default(), LogConfig { segment_bytes: 3000, ..config() });
     let mut reader = log.reader(Position::default());

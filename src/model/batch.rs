@@ -156,7 +156,7 @@ impl Batch {
     }
 
     /// A series that it names.
-    pub fn series(&self, id: SeriesId, table: &SeriesTable) -> Option<Arc<Series>> {
+    pub fn series(&self, id: SeriesId, table: &SeriesTable) -> Option<Series> {
         if id.is_recalled() { self.recalled.as_ref()?.series(id) } else { table.series(id) }
     }
 

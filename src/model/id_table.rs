@@ -123,7 +123,16 @@ impl<T> IdTable<T> {
 
     /// The entries, in no order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.pages.iter().flat_map(|page| page.entries.iter().flatten())
+        self.iter().map(|(_, entry)| entry)
+    }
+
+    /// The entries with their ids, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (SeriesId, &T)> {
+        self.pages.iter().flat_map(|page| {
+            let first = page.number * PAGE as u32;
+            let entries = page.entries.iter().enumerate();
+            entries.filter_map(move |(at, entry)| Some((SeriesId(first + at as u32), entry.as_ref()?)))
+        })
     }
 
     /// Where the page of a number stands, at the end if it is new.

@@ -21,7 +21,7 @@ pub struct Recalled {
 
 #[derive(Debug, Default)]
 struct Held {
-    series: Vec<Arc<Series>>,
+    series: Vec<Series>,
     /// Labels are shared within a generation, not with the table: nothing here keeps anything there.
     pairs: IdMap<AliasHash, Arc<LabelPair>>,
 }
@@ -38,21 +38,21 @@ impl Recalled {
         let mut held = self.held.write();
         let pairs = spec.labels.iter();
         let labels = pairs.map(|(name, value)| self.pair(&mut held, name, value, || new_pair(name, value))).collect();
-        self.add(&mut held, Arc::new(identity.series(dialect, labels, spec)))
+        self.add(&mut held, identity.series(dialect, labels, spec))
     }
 
     /// Adds a series of an earlier generation.
-    pub fn keep(&self, series: &Arc<Series>) -> Option<SeriesId> {
+    pub fn keep(&self, series: &Series) -> Option<SeriesId> {
         let mut held = self.held.write();
         for pair in &series.labels {
             self.pair(&mut held, &pair.name, &pair.value, || Arc::clone(pair));
         }
-        self.add(&mut held, Arc::clone(series))
+        self.add(&mut held, series.clone())
     }
 
     /// The series of an id that was given by this generation.
-    pub fn series(&self, id: SeriesId) -> Option<Arc<Series>> {
-        self.held.read().series.get(id.recalled_place()?).map(Arc::clone)
+    pub fn series(&self, id: SeriesId) -> Option<Series> {
+        self.held.read().series.get(id.recalled_place()?).cloned()
     }
 
     /// Memory of its series and labels, estimated like that of the table.
@@ -60,7 +60,7 @@ impl Recalled {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn add(&self, held: &mut Held, series: Arc<Series>) -> Option<SeriesId> {
+    fn add(&self, held: &mut Held, series: Series) -> Option<SeriesId> {
         let id = SeriesId::recalled(held.series.len())?;
         self.charge(series_bytes(&series));
         held.series.push(series);

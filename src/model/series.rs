@@ -1,7 +1,9 @@
 //! Series, their names, labels and what is known of their families.
 
+use super::AliasHash;
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// A series within this process. Never reused for another series while the process lives; only that of a
@@ -32,9 +34,12 @@ impl SeriesId {
 
 /// A metric name, with the point where measurement and field meet when it came from line protocol.
 ///
-/// Outputs choose the joint (`_`, `.`), so none has to guess where the name once was split.
+/// Outputs choose the joint (`_`, `.`), so none has to guess where the name once was split. Clones share one text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SeriesName {
+pub struct SeriesName(Arc<Name>);
+
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Name {
     text: Box<str>,
     split: Option<u32>,
 }
@@ -42,7 +47,7 @@ pub struct SeriesName {
 impl SeriesName {
     /// A name that is one piece (Prometheus, Wavefront).
     pub fn metric(name: &str) -> Self {
-        Self { text: name.into(), split: None }
+        Self(Arc::new(Name { text: name.into(), split: None }))
     }
 
     /// A name of line protocol.
@@ -50,27 +55,29 @@ impl SeriesName {
         let mut text = String::with_capacity(measurement.len() + field.len());
         text.push_str(measurement);
         text.push_str(field);
-        Self { text: text.into(), split: u32::try_from(measurement.len()).ok() }
+        Self(Arc::new(Name { text: text.into(), split: u32::try_from(measurement.len()).ok() }))
     }
 
     /// The measurement, or the whole name where there is no field.
     pub fn measurement(&self) -> &str {
-        self.split.map_or(&*self.text, |at| &self.text[..at as usize])
+        let Name { text, split } = &*self.0;
+        split.map_or(&**text, |at| &text[..at as usize])
     }
 
     /// The field, when the name came from line protocol.
     pub fn field_key(&self) -> Option<&str> {
-        self.split.map(|at| &self.text[at as usize..])
+        let Name { text, split } = &*self.0;
+        split.map(|at| &text[at as usize..])
     }
 
     /// Bytes the name occupies.
     pub fn len(&self) -> usize {
-        self.text.len()
+        self.0.text.len()
     }
 
     /// Whether the name is empty.
     pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
+        self.0.text.is_empty()
     }
 }
 
@@ -90,6 +97,67 @@ pub struct LabelPair {
     pub name: Box<str>,
     /// Label value, as written; the text of `le` and `quantile` is never reformatted.
     pub value: Box<str>,
+}
+
+/// The labels of a series, sorted by name (bytes), at most one of each name. Clones share one list: of many series that come
+/// from one target, most have the same.
+#[derive(Clone)]
+pub struct Labels(Arc<List>);
+
+struct List {
+    pairs: Box<[Arc<LabelPair>]>,
+    /// The hash by which a table knows the list; of no meaning where no table has it.
+    hash: AliasHash,
+}
+
+impl Labels {
+    pub(super) fn new(hash: AliasHash, pairs: Box<[Arc<LabelPair>]>) -> Self {
+        Self(Arc::new(List { pairs, hash }))
+    }
+
+    pub(super) fn hash(&self) -> AliasHash {
+        self.0.hash
+    }
+
+    /// Whether a series has them beside whoever asks.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl FromIterator<Arc<LabelPair>> for Labels {
+    fn from_iter<I: IntoIterator<Item = Arc<LabelPair>>>(pairs: I) -> Self {
+        Self::new(AliasHash::default(), pairs.into_iter().collect())
+    }
+}
+
+impl Deref for Labels {
+    type Target = [Arc<LabelPair>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.pairs
+    }
+}
+
+impl<'a> IntoIterator for &'a Labels {
+    type Item = &'a Arc<LabelPair>;
+    type IntoIter = std::slice::Iter<'a, Arc<LabelPair>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
 }
 
 /// A label as written in a request, before it is interned.
@@ -119,15 +187,15 @@ impl Dialect {
     }
 }
 
-/// A series: who it is and what its sender declared of its family.
-#[derive(Debug)]
+/// A series: who it is and what its sender declared of its family. Its parts are shared, so it is cheap to make.
+#[derive(Clone, Debug)]
 pub struct Series {
     /// Whose naming rules it follows.
     pub dialect: Dialect,
     /// Its name.
     pub name: SeriesName,
-    /// Its labels, sorted by name (bytes), at most one of each name.
-    pub labels: Box<[Arc<LabelPair>]>,
+    /// Its labels.
+    pub labels: Labels,
     /// Type, help and unit, when they were declared together with the series.
     pub metadata: Option<Arc<Metadata>>,
     /// Hash of measurement and labels (not the field): the series of one line-protocol row share it. Outputs pick a lane
@@ -139,8 +207,7 @@ impl Series {
     /// The same with what is known of its family.
     #[must_use]
     pub fn with_metadata(&self, metadata: Arc<Metadata>) -> Self {
-        let (name, labels) = (self.name.clone(), self.labels.clone());
-        Self { dialect: self.dialect, name, labels, metadata: Some(metadata), lane_key: self.lane_key }
+        Self { metadata: Some(metadata), ..self.clone() }
     }
 
     /// What is known of its family apart from it, if it brought nothing itself. Families are of Prometheus's dialect.
@@ -262,4 +329,14 @@ pub struct SeriesSpec<'a> {
     pub labels: Vec<Label<'a>>,
     /// What was declared of the family together with the series.
     pub metadata: Option<Arc<Metadata>>,
+}
+
+impl SeriesSpec<'_> {
+    /// Its name.
+    pub(super) fn name(&self) -> SeriesName {
+        match self.field {
+            Some(field) => SeriesName::field(self.measurement, field),
+            None => SeriesName::metric(self.measurement),
+        }
+    }
 }

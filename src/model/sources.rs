@@ -13,7 +13,7 @@ const ACCOUNTS: usize = if cfg!(feature = "fuzzing") { 1 << 6 } else { 1 << 16 }
 
 /// The account of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Source(u16);
+pub struct Source(pub(super) u16);
 
 impl Source {
     /// The gateway itself, which reads series back from its log and is held to no share.

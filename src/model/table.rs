@@ -4,6 +4,9 @@
 //!   [`SeriesId`] without looking at a label. The hash key is drawn at start, so a sender cannot aim for collisions; two
 //!   names meet by accident with a probability of 2^-128 a pair.
 //! * An *identity* is the hash of name, sorted labels and declared metadata: other spellings of a series find it there.
+//! * A series is held as its parts in a page (`trail`): its metric and its list of labels, which most series share with
+//!   others, and the alias it was first seen under. What leads from hashes to ids holds nothing but ids (`index`); only
+//!   further aliases of a series have entries of their own. A [`Series`] is made for those who ask.
 //! * The table is bounded in bytes ([`TableBounds`]). [`SeriesTable::sweep`] retires series not seen for a while, sooner
 //!   when the table is crowded; a retired series stays readable until every batch made before its retirement is gone
 //!   ([`Pin`]). When nothing is idle, a new series is refused ([`Denied`]) and known ones go on. What is read back from the
@@ -12,11 +15,12 @@
 //!   [`SHARE`] times what is free, the dynamic threshold of shared-memory switches: one greedy source ends at 4/5 of the
 //!   table, two at 4/9 each, and there is always room for those that hold little. Nobody is held back in a table that is
 //!   nearly empty, and there is nothing to configure.
-//! * Locks are taken in one order: the shard of an identity, then those of pairs, series, trail and aliases.
-//!   Nothing waits the other way; whoever walks over the aliases may ask the trail, which asks nobody.
+//! * Locks are taken in one order: the shard of an identity, then those of metrics, labels, pairs, aliases and spellings, and
+//!   then the trail, which asks nobody.
 
 mod hash;
 mod ids;
+mod index;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -29,10 +33,10 @@ pub use trail::Walk;
 
 use super::families::{Families, FamilyChanges, FamilyCounts};
 use super::sources::{Holding, Source, Sources};
-use super::{Denied, Dialect, LabelPair, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
-use dashmap::mapref::entry::Entry;
+use super::{Denied, Dialect, Label, LabelPair, Labels, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
 use hash::ReadyMap;
 use ids::Supply;
+use index::Index;
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -40,7 +44,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use sweep::Retired;
-use trail::Trail;
+use trail::{Definition, Metric, Trail};
 use xxhash_rust::xxh3::xxh3_128_with_secret;
 
 /// How large the series table may grow.
@@ -65,35 +69,26 @@ impl Default for TableBounds {
 pub struct Identity {
     /// The hash of all of it.
     pub hash: AliasHash,
+    /// The hashes of all but its labels, and of these.
+    metric: AliasHash,
+    labels: AliasHash,
     lane_key: u64,
 }
 
 impl Identity {
     /// The series itself, with the labels of `spec` interned.
-    pub(super) fn series(&self, dialect: Dialect, labels: Box<[Arc<LabelPair>]>, spec: SeriesSpec<'_>) -> Series {
-        let name = match spec.field {
-            Some(field) => SeriesName::field(spec.measurement, field),
-            None => SeriesName::metric(spec.measurement),
-        };
+    pub(super) fn series(&self, dialect: Dialect, pairs: Box<[Arc<LabelPair>]>, spec: SeriesSpec<'_>) -> Series {
+        let (name, labels) = (spec.name(), Labels::new(self.labels, pairs));
         Series { dialect, name, labels, metadata: spec.metadata, lane_key: self.lane_key }
     }
 }
 
-/// What an alias or an identity leads to, the sweep in which it was last asked for, and who sent it first.
+/// What an alias leads to that is not the first of its series, the sweep in which it was last asked for, and who sent it.
 #[derive(Debug)]
-struct Known {
+struct Spelling {
     series: SeriesId,
     seen: AtomicU32,
     source: Source,
-}
-
-impl Known {
-    fn see(&self, sweep: u32) {
-        // Written only when it changes: a store in each lookup would make the line travel between cores.
-        if self.seen.load(Ordering::Relaxed) != sweep {
-            self.seen.store(sweep, Ordering::Relaxed);
-        }
-    }
 }
 
 /// See the module's documentation.
@@ -101,10 +96,13 @@ impl Known {
 pub struct SeriesTable {
     secret: [u8; 192],
     bounds: TableBounds,
-    aliases: ReadyMap<AliasHash, Known>,
+    aliases: Index,
+    /// The aliases of series beside those they were first seen under.
+    spellings: ReadyMap<AliasHash, Spelling>,
+    identities: Index,
     trail: Trail,
-    identities: ReadyMap<AliasHash, Known>,
-    series: ReadyMap<SeriesId, Arc<Series>>,
+    metrics: ReadyMap<AliasHash, (Arc<Metric>, Source)>,
+    labels: ReadyMap<AliasHash, (Labels, Source)>,
     pairs: ReadyMap<AliasHash, (Arc<LabelPair>, Source)>,
     families: Families,
     supply: Supply,
@@ -118,10 +116,12 @@ pub struct SeriesTable {
     recalled: AtomicUsize,
 }
 
-/// Estimated cost of an alias or identity: key, value, and the map's own overhead.
-const ALIAS_BYTES: usize = 48;
-/// Estimated cost of a series beside its text.
-const SERIES_BYTES: usize = 192;
+/// Estimated cost of an alias that is not the first of its series: key, value, and the map's own overhead.
+const SPELLING_BYTES: usize = 48;
+/// Estimated cost of a series beside its parts: its place in a page, and in the indexes of aliases and identities.
+const SERIES_BYTES: usize = 80;
+/// Estimated cost of a metric or a list of labels beside its texts or pairs.
+const PART_BYTES: usize = 160;
 /// Estimated cost of a label pair beside its text.
 pub(super) const PAIR_BYTES: usize = 96;
 /// A source that holds so many times what is free gets no new series.
@@ -148,10 +148,12 @@ impl SeriesTable {
         Self {
             secret,
             bounds,
-            aliases: ReadyMap::default(),
+            aliases: Index::default(),
+            spellings: ReadyMap::default(),
+            identities: Index::default(),
             trail: Trail::default(),
-            identities: ReadyMap::default(),
-            series: ReadyMap::default(),
+            metrics: ReadyMap::default(),
+            labels: ReadyMap::default(),
             pairs: ReadyMap::default(),
             families: Families::default(),
             supply: Supply::default(),
@@ -178,9 +180,16 @@ impl SeriesTable {
     /// The series of an alias, if it was seen before.
     #[inline]
     pub fn recognise(&self, alias: AliasHash) -> Option<SeriesId> {
-        let known = self.aliases.get(&alias)?;
-        known.see(self.sweeps.load(Ordering::Relaxed));
-        Some(known.series)
+        let sweep = self.sweeps.load(Ordering::Relaxed);
+        self.aliases.find(alias, |id| self.trail.meet(id, alias, sweep)).or_else(|| self.spelled(alias, sweep))
+    }
+
+    #[cold]
+    fn spelled(&self, alias: AliasHash, sweep: u32) -> Option<SeriesId> {
+        let spelling = self.spellings.get(&alias)?;
+        spelling.seen.store(sweep, Ordering::Relaxed);
+        self.trail.see(spelling.series, sweep);
+        Some(spelling.series)
     }
 
     /// The series of an alias for one who walks along the series of a request, if that is the one that came behind the series
@@ -283,42 +292,72 @@ impl SeriesTable {
         mut spec: SeriesSpec<'_>,
     ) -> SeriesId {
         let identity = self.identify(dialect, &mut spec);
-        let known = match self.identities.entry(identity.hash) {
-            Entry::Occupied(known) => known.into_ref(),
-            Entry::Vacant(vacant) => {
-                let id = ids.take();
-                let labels = spec.labels.iter().map(|(name, value)| self.pair(source, name, value)).collect();
-                let series = identity.series(dialect, labels, spec);
-                self.sources.charge(source, ALIAS_BYTES + series_bytes(&series));
-                self.sources.add_series(source);
-                self.series.insert(id, Arc::new(series));
-                self.trail.add(id, alias, self.sweeps.load(Ordering::Relaxed));
-                vacant.insert(Known { series: id, seen: AtomicU32::new(0), source })
-            }
-        };
-        // While the identity's shard is locked, so that no sweep retires the series between this and its new alias.
         let sweep = self.sweeps.load(Ordering::Relaxed);
-        known.see(sweep);
-        let series = known.series;
-        self.sources.charge(source, ALIAS_BYTES);
-        if let Some(before) = self.aliases.insert(alias, Known { series, seen: AtomicU32::new(sweep), source }) {
-            self.sources.release(before.source, ALIAS_BYTES);
+        // Locked to the end, so that no sweep retires the series between this and its new alias.
+        let mut known = self.identities.lock(identity.hash);
+        if let Some(id) = known.find(identity.hash, |id| self.is(id, identity.hash)) {
+            self.trail.see(id, sweep);
+            self.spell(source, alias, id, sweep);
+            return id;
         }
-        drop(known);
-        series
+        let id = ids.take();
+        let labels = self.labels(source, &identity, &spec.labels);
+        let definition = Definition { metric: self.metric(source, &identity, dialect, spec), labels };
+        self.sources.charge(source, SERIES_BYTES);
+        self.sources.add_series(source);
+        self.trail.add(id, alias, sweep, source, definition);
+        known.insert(identity.hash, id, |id| {
+            self.trail.definition(id).map_or_else(AliasHash::default, |definition| definition.identity())
+        });
+        let mut aliases = self.aliases.lock(alias);
+        // An alias leads to what it was last defined as.
+        aliases.remove(alias, |id| self.trail.alias(id) == alias);
+        aliases.insert(alias, id, |id| self.trail.alias(id));
+        id
+    }
+
+    /// Remembers another alias of a series.
+    fn spell(&self, source: Source, alias: AliasHash, series: SeriesId, sweep: u32) {
+        let mut aliases = self.aliases.lock(alias);
+        let is_first = |id| self.trail.alias(id) == alias;
+        match aliases.find(alias, is_first) {
+            Some(known) if known == series => return,
+            Some(_) => drop(aliases.remove(alias, is_first)),
+            None => {}
+        }
+        self.sources.charge(source, SPELLING_BYTES);
+        let spelling = Spelling { series, seen: AtomicU32::new(sweep), source };
+        if let Some(before) = self.spellings.insert(alias, spelling) {
+            self.sources.release(before.source, SPELLING_BYTES);
+        }
+        drop(aliases);
     }
 
     /// The identity of a series. Sorts the labels.
     pub fn identify(&self, dialect: Dialect, spec: &mut SeriesSpec<'_>) -> Identity {
+        const NO_FIELD: AliasHash = AliasHash(1);
         spec.labels.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
-        let lane = self.lane_hash(spec);
-        Identity { hash: self.identity(lane, dialect, spec), lane_key: (lane.0 >> 64) as u64 ^ lane.0 as u64 }
+        let texts = spec.labels.iter().flat_map(|(name, value)| [name, value]);
+        let labels = texts.fold(AliasHash::default(), |hash, text| hash.then(self.hash(text.as_bytes())));
+        let measurement = self.hash(spec.measurement.as_bytes());
+        let field = spec.field.map_or(NO_FIELD, |field| self.hash(field.as_bytes()));
+        let mut metric = measurement.then(field).then(AliasHash(dialect as u128));
+        if let Some(Metadata { family, metric_type, help, unit }) = spec.metadata.as_deref() {
+            let of_type = AliasHash(*metric_type as u128);
+            metric = metric.then(self.hash(family.as_bytes())).then(of_type);
+            metric = metric.then(self.hash(help.as_bytes())).then(self.hash(unit.as_bytes()));
+        }
+        Identity { hash: metric.then(labels), metric, labels, lane_key: measurement.then(labels).half() }
+    }
+
+    fn is(&self, id: SeriesId, identity: AliasHash) -> bool {
+        self.trail.definition(id).is_some_and(|definition| definition.identity() == identity)
     }
 
     /// The series of an identity, if a sender keeps it in the table. Being found is no reason to stay there.
     #[inline]
     pub fn find(&self, identity: AliasHash) -> Option<SeriesId> {
-        self.identities.get(&identity).map(|known| known.series)
+        self.identities.find(identity, |id| self.is(id, identity))
     }
 
     /// Takes a recalled series into the table, as if it had just been sent.
@@ -359,8 +398,16 @@ impl SeriesTable {
     }
 
     /// The series of an id; none only for an id whose series was retired after every pin on it was dropped.
-    pub fn series(&self, id: SeriesId) -> Option<Arc<Series>> {
-        self.series.get(&id).map(|series| Arc::clone(&series))
+    pub fn series(&self, id: SeriesId) -> Option<Series> {
+        let Definition { metric, labels } = self.trail.definition(id)?;
+        let (name, metadata) = (metric.name.clone(), metric.metadata.clone());
+        let lane_key = self.hash(name.measurement().as_bytes()).then(labels.hash()).half();
+        Some(Series { dialect: metric.dialect, name, labels, metadata, lane_key })
+    }
+
+    /// Whether senders keep a series in the table. One that they do not is readable for a while ([`SeriesTable::pin`]).
+    pub fn is_live(&self, id: SeriesId) -> bool {
+        self.trail.seen(id).is_some()
     }
 
     /// Remembers metadata that came without series, as far as there is room. Returns it when it was new or changed.
@@ -419,38 +466,37 @@ impl SeriesTable {
 
     /// Series in the table.
     pub fn len(&self) -> usize {
-        self.series.len()
+        self.trail.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.series.is_empty()
+        self.len() == 0
     }
 
     /// Estimated memory of the table.
     pub fn bytes(&self) -> usize {
-        self.sources.bytes()
+        self.sources.bytes() + self.trail.vacant_bytes()
     }
 
-    fn lane_hash(&self, spec: &SeriesSpec<'_>) -> AliasHash {
-        let mut hash = self.hash(spec.measurement.as_bytes());
-        for (name, value) in &spec.labels {
-            hash = hash.then(self.hash(name.as_bytes())).then(self.hash(value.as_bytes()));
-        }
-        hash
+    fn metric(&self, source: Source, identity: &Identity, dialect: Dialect, spec: SeriesSpec<'_>) -> Arc<Metric> {
+        let hash = identity.metric;
+        let metric = self.metrics.entry(hash).or_insert_with(|| {
+            let metric = Metric { hash, dialect, name: spec.name(), metadata: spec.metadata };
+            self.sources.charge(source, metric_bytes(&metric.name, metric.metadata.as_deref()));
+            (Arc::new(metric), source)
+        });
+        Arc::clone(&metric.0)
     }
 
-    fn identity(&self, lane: AliasHash, dialect: Dialect, spec: &SeriesSpec<'_>) -> AliasHash {
-        const NO_FIELD: AliasHash = AliasHash(1);
-        let field = spec.field.map_or(NO_FIELD, |field| self.hash(field.as_bytes()));
-        let identity = lane.then(field).then(self.hash(&[dialect as u8]));
-        spec.metadata.as_ref().map_or(identity, |metadata| {
-            identity
-                .then(self.hash(metadata.family.as_bytes()))
-                .then(self.hash(&[metadata.metric_type as u8]))
-                .then(self.hash(metadata.help.as_bytes()))
-                .then(self.hash(metadata.unit.as_bytes()))
-        })
+    fn labels(&self, source: Source, identity: &Identity, labels: &[Label<'_>]) -> Labels {
+        let labels = self.labels.entry(identity.labels).or_insert_with(|| {
+            let pairs = labels.iter().map(|(name, value)| self.pair(source, name, value));
+            let labels = Labels::new(identity.labels, pairs.collect());
+            self.sources.charge(source, labels_bytes(&labels));
+            (labels, source)
+        });
+        labels.0.clone()
     }
 
     fn pair(&self, source: Source, name: &str, value: &str) -> Arc<LabelPair> {
@@ -463,8 +509,22 @@ impl SeriesTable {
     }
 }
 
-/// What a series costs apart from its pairs. Metadata is charged in full though series of a family may share it.
+impl Definition {
+    fn identity(&self) -> AliasHash {
+        self.metric.hash.then(self.labels.hash())
+    }
+}
+
+/// Metadata is charged in full though metrics of a family may share it.
+fn metric_bytes(name: &SeriesName, metadata: Option<&Metadata>) -> usize {
+    PART_BYTES + name.len() + metadata.map_or(0, Metadata::bytes)
+}
+
+fn labels_bytes(labels: &Labels) -> usize {
+    PART_BYTES + labels.len() * size_of::<Arc<LabelPair>>()
+}
+
+/// What a series costs apart from its pairs where it shares nothing else.
 pub(super) fn series_bytes(series: &Series) -> usize {
-    let labels = series.labels.len() * size_of::<Arc<LabelPair>>();
-    SERIES_BYTES + series.name.len() + labels + series.metadata.as_deref().map_or(0, Metadata::bytes)
+    SERIES_BYTES + metric_bytes(&series.name, series.metadata.as_deref()) + labels_bytes(&series.labels)
 }

@@ -143,7 +143,7 @@ impl<E: Encoding> Memo<E> {
         let series = series.ok_or(Loss::LogDamaged)?;
         let relabelled =
             if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules, E::names(&self.options))?) };
-        let series = relabelled.as_ref().unwrap_or(&series);
+        let series = relabelled.as_deref().unwrap_or(&series);
         if let Some(metadata) = &series.metadata
             && self.learned.last() != Some(metadata)
         {

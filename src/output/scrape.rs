@@ -5,12 +5,13 @@
 //! sample. Samples that came without a timestamp are exposed without one. Not an output of the ledger: whoever scrapes
 //! picks the pace, and samples between two scrapes are not shown.
 //!
-//! The table is bounded in bytes, estimated; when it is full, further series are counted and not shown until others are
-//! stale. Those that are shown go on, unless their value grows beyond what there is room for.
+//! What is shown is bounded in bytes, estimated; when it is full, further series are counted and not shown until others are
+//! stale. Those that are shown go on, unless their value grows beyond what there is room for. What a series is, is asked of
+//! the series table, and taken from there when the series leaves it; a [`Pin`] keeps it readable until that was noticed.
 
 use crate::log::{Entry, ReadError, Reader, Record};
 use crate::model::{
-    Batch, Distribution, Exemplar, IdTable, Losses, NativeHistogram, Sample, SampleFlags, Series, SeriesId,
+    Batch, Distribution, Exemplar, IdTable, Losses, NativeHistogram, Pin, Sample, SampleFlags, Series, SeriesId,
     SeriesTable, TimestampNs, Value,
 };
 use crate::wire::prometheus_names::{Alphabet, Style};
@@ -18,7 +19,6 @@ use crate::wire::prometheus_text::encode::{Exposed, Options};
 use crate::wire::{SampleRef, openmetrics, prometheus_text};
 use parking_lot::Mutex;
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -39,46 +39,59 @@ pub struct Latest {
 struct Shown {
     series: IdTable<Newest>,
     bytes: usize,
+    /// Taken before it was last looked which of them left the table.
+    pin: Option<Pin>,
 }
 
 impl Shown {
-    fn insert(&mut self, id: SeriesId, newest: Newest) {
-        self.bytes += newest.bytes;
-        if let Some(before) = self.series.insert(id, newest) {
-            self.bytes -= before.bytes;
-        }
-    }
-
     fn remove(&mut self, id: SeriesId) {
         if let Some(newest) = self.series.remove(id) {
-            self.bytes -= newest.bytes;
+            self.bytes -= newest.bytes();
         }
     }
 }
 
-/// Estimated cost of a shown series beside its text: the entry, and the series itself, which may have left the table.
-const SHOWN_BYTES: usize = 384;
+/// Estimated cost of a shown series: its entry.
+const SHOWN_BYTES: usize = 64;
+/// Estimated cost of a series that left the table beside its texts, and of each of its labels.
+const LEFT_BYTES: usize = 128;
 
+/// Small: there are as many as series.
 #[derive(Debug)]
 struct Newest {
-    series: Arc<Series>,
-    /// What it costs, estimated, with its present value and exemplar.
-    bytes: usize,
     timestamp: TimestampNs,
-    seen: TimestampNs,
-    flags: SampleFlags,
     value: Owned,
     /// What most series do not have.
     aside: Option<Box<Aside>>,
+    /// Second of the Unix epoch by which it was last seen.
+    seen: u32,
+    flags: SampleFlags,
 }
 
 #[derive(Debug, Default)]
 struct Aside {
     start: Option<TimestampNs>,
     exemplar: Option<Exemplar>,
+    /// What it is, since it left the table.
+    series: Option<Series>,
+}
+
+impl Aside {
+    fn bytes(&self) -> usize {
+        let left = self.series.as_ref().map_or(0, |series| {
+            let labels = series.labels.iter().map(|pair| LEFT_BYTES + pair.name.len() + pair.value.len());
+            LEFT_BYTES + series.name.len() + labels.sum::<usize>()
+        });
+        size_of::<Self>() + left + self.exemplar.as_ref().map_or(0, Exemplar::bytes)
+    }
 }
 
 impl Newest {
+    /// What it costs, estimated, with its present value and exemplar.
+    fn bytes(&self) -> usize {
+        SHOWN_BYTES + self.value.bytes() + self.aside.as_ref().map_or(0, |aside| aside.bytes())
+    }
+
     fn exemplar(&self) -> Option<&Exemplar> {
         self.aside.as_ref()?.exemplar.as_ref()
     }
@@ -88,6 +101,28 @@ impl Newest {
             self.aside.get_or_insert_default().start = start;
         }
     }
+
+    /// Takes along what the series is if it left the table.
+    fn follow(&mut self, id: SeriesId, table: &SeriesTable) {
+        if self.series().is_none() && !table.is_live(id) {
+            self.aside.get_or_insert_default().series = table.series(id);
+        }
+    }
+
+    fn series(&self) -> Option<&Series> {
+        self.aside.as_ref()?.series.as_ref()
+    }
+
+    fn is_stale(&self, now: TimestampNs, after: Duration) -> bool {
+        crate::clock::age(now, i64::from(self.seen) * NANOSECONDS) >= after
+    }
+}
+
+const NANOSECONDS: i64 = 1_000_000_000;
+
+/// The next full second.
+fn second(timestamp: TimestampNs) -> u32 {
+    u32::try_from(timestamp / NANOSECONDS + 1).unwrap_or_default()
 }
 
 /// A value that outlives its batch.
@@ -138,7 +173,7 @@ impl Owned {
 
 /// The id under which a series of a batch is shown: one that was recalled is of interest again. None where there is no room.
 fn shown_as(id: SeriesId, batch: &Batch, table: &SeriesTable) -> Option<SeriesId> {
-    if id.is_recalled() { table.adopt(&*batch.series(id, table)?).ok() } else { Some(id) }
+    if id.is_recalled() { table.adopt(&batch.series(id, table)?).ok() } else { Some(id) }
 }
 
 /// The text format a scraper asks for, and which names it reads there.
@@ -210,7 +245,7 @@ impl Latest {
                 entry = reader.next() => entry,
                 () = stop.cancelled() => return,
                 _ = expire.tick() => {
-                    self.expire(crate::clock::now());
+                    self.expire(crate::clock::now(), table);
                     continue;
                 }
             };
@@ -230,21 +265,23 @@ impl Latest {
     fn update(&self, record: &Record, table: &SeriesTable) {
         let batch = &record.batch;
         let mut shown = self.shown.lock();
+        shown.pin.get_or_insert_with(|| table.pin());
         for (index, sample) in batch.samples.iter().enumerate() {
             self.update_one(&mut shown, record, index, sample, table);
         }
         for exemplar in &batch.exemplars {
-            let Shown { series, bytes } = &mut *shown;
+            let Shown { series, bytes, .. } = &mut *shown;
             let newest = shown_as(exemplar.series, batch, table).and_then(|id| series.get_mut(id));
             let Some(newest) = newest else { continue };
-            let aside = newest.aside.get_or_insert_default();
-            let freed = aside.exemplar.take().map_or(0, |before| before.bytes());
-            (newest.bytes, *bytes) = (newest.bytes - freed, *bytes - freed);
+            let others = *bytes - newest.bytes();
+            newest.aside.get_or_insert_default().exemplar = None;
             // One that does not fit is not shown; its series is.
-            if *bytes + exemplar.bytes() <= self.bytes_max {
-                (newest.bytes, *bytes) = (newest.bytes + exemplar.bytes(), *bytes + exemplar.bytes());
+            if others + newest.bytes() + exemplar.bytes() <= self.bytes_max
+                && let Some(aside) = &mut newest.aside
+            {
                 aside.exemplar = Some(exemplar.clone());
             }
+            *bytes = others + newest.bytes();
         }
     }
 
@@ -267,35 +304,33 @@ impl Latest {
         }
         let Some(value) = Owned::of(value) else { return };
         let start = record.batch.start_of(index);
-        if let Some(newest) = shown.series.get_mut(id) {
+        let seen = second(record.appended_at);
+        let Shown { series, bytes, .. } = &mut *shown;
+        if let Some(newest) = series.get_mut(id) {
             if sample.timestamp < newest.timestamp {
                 return;
             }
-            let bytes = newest.bytes - newest.value.bytes() + value.bytes();
-            let all = shown.bytes - newest.bytes + bytes;
-            if bytes > newest.bytes && all > self.bytes_max {
+            let before = newest.bytes();
+            (newest.timestamp, newest.seen) = (sample.timestamp, seen);
+            (newest.flags, newest.value) = (sample.flags, value);
+            newest.start_at(start);
+            let after = newest.bytes();
+            *bytes = *bytes - before + after;
+            if after > before && *bytes > self.bytes_max {
                 shown.remove(id);
                 self.hidden.fetch_add(1, Ordering::Relaxed);
-                return;
             }
-            shown.bytes = all;
-            let seen = record.appended_at;
-            (newest.timestamp, newest.seen) = (sample.timestamp, seen);
-            newest.start_at(start);
-            (newest.flags, newest.value, newest.bytes) = (sample.flags, value, bytes);
             return;
         }
-        let Some(series) = table.series(id) else { return };
-        let text = series.labels.iter().map(|pair| pair.name.len() + pair.value.len()).sum::<usize>();
-        let bytes = SHOWN_BYTES + series.name.len() + text + value.bytes();
-        if shown.bytes + bytes > self.bytes_max {
+        let mut newest = Newest { timestamp: sample.timestamp, value, aside: None, seen, flags: sample.flags };
+        newest.start_at(start);
+        newest.follow(id, table);
+        if *bytes + newest.bytes() > self.bytes_max {
             self.hidden.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let (timestamp, flags, seen) = (sample.timestamp, sample.flags, record.appended_at);
-        let mut newest = Newest { series, bytes, timestamp, seen, flags, value, aside: None };
-        newest.start_at(start);
-        shown.insert(id, newest);
+        *bytes += newest.bytes();
+        series.insert(id, newest);
     }
 
     /// Keeps series until they are released, however long ago their last sample was.
@@ -328,35 +363,50 @@ impl Latest {
         self.hidden.load(Ordering::Relaxed)
     }
 
-    fn expire(&self, now: TimestampNs) {
+    /// Forgets what is stale, and takes along what the rest is of it that left the table, as far as there is room.
+    fn expire(&self, now: TimestampNs, table: &SeriesTable) {
         let mut shown = self.shown.lock();
-        let Shown { series, bytes } = &mut *shown;
+        let Shown { series, bytes, pin } = &mut *shown;
         let kept = self.kept.lock();
+        // Let go only when what it held was taken.
+        let before = pin.replace(table.pin());
         series.retain(|id, newest| {
-            let stays = crate::clock::age(now, newest.seen) < self.stale_after || kept.contains(&id);
-            *bytes -= if stays { 0 } else { newest.bytes };
-            stays
+            *bytes -= newest.bytes();
+            if newest.is_stale(now, self.stale_after) && !kept.contains(&id) {
+                return false;
+            }
+            newest.follow(id, table);
+            let fits = newest.series().is_none() || *bytes + newest.bytes() <= self.bytes_max;
+            if fits {
+                *bytes += newest.bytes();
+            } else {
+                self.hidden.fetch_add(1, Ordering::Relaxed);
+            }
+            fits
         });
+        drop(before);
     }
 
     /// Forgets what is stale and writes the exposition of the rest.
     pub fn expose(&self, exposition: Exposition, table: &SeriesTable, now: TimestampNs) -> Vec<u8> {
-        self.expire(now);
+        self.expire(now, table);
         let shown = self.shown.lock();
-        let mut exposed: Vec<_> = shown
-            .series
-            .values()
-            .map(|newest| Exposed {
-                series: &newest.series,
-                sample: SampleRef {
-                    timestamp: newest.timestamp,
-                    value: newest.value.borrow(),
-                    start: newest.aside.as_ref().and_then(|aside| aside.start),
-                    flags: newest.flags,
-                },
-                exemplar: newest.exemplar(),
-            })
-            .collect();
+        let live = shown.series.iter().filter_map(|(id, newest)| {
+            let series = newest.series().cloned().or_else(|| table.series(id))?;
+            Some((series, newest))
+        });
+        let live: Vec<_> = live.collect();
+        let exposed = live.iter().map(|(series, newest)| Exposed {
+            series,
+            sample: SampleRef {
+                timestamp: newest.timestamp,
+                value: newest.value.borrow(),
+                start: newest.aside.as_ref().and_then(|aside| aside.start),
+                flags: newest.flags,
+            },
+            exemplar: newest.exemplar(),
+        });
+        let mut exposed: Vec<_> = exposed.collect();
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         let mut out = Vec::new();
         let (Exposition::PrometheusText(alphabet) | Exposition::OpenMetrics(alphabet)) = exposition;
@@ -420,6 +470,44 @@ mod tests {
         assert_eq!(page(Exposition::PrometheusText(Alphabet::Utf8)).as_bytes(), body);
         let open = format!("{}# EOF\n", std::str::from_utf8(body).unwrap());
         assert_eq!(page(Exposition::OpenMetrics(Alphabet::Utf8)), open);
+    }
+
+    #[test]
+    fn a_series_that_left_the_table_is_shown_until_it_is_stale() {
+        use crate::model::{BatchBuilder, Format, TableBounds};
+        let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
+        let latest = Latest::new(Duration::from_secs(60), 1000);
+        let sweep = || (0..4).map(|_| table.sweep()).sum::<usize>();
+        let decode = |body: &[u8]| {
+            let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+            let options = prometheus_text::decode::Options { now: 1, timestamp: None };
+            assert_eq!(prometheus_text::decode::decode(body, &options, &mut builder).refused(), 0);
+            Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() }
+        };
+        let page = |now| {
+            let page = latest.expose(Exposition::PrometheusText(Alphabet::Legacy), &table, now);
+            String::from_utf8(page).unwrap()
+        };
+        let late = decode(b"late{a=\"1\"} 1\n");
+        sweep();
+        latest.update(&late, &table);
+        drop(late);
+        latest.update(&decode(b"m{a=\"2\"} 2\n"), &table);
+        sweep();
+        assert!(!table.is_empty(), "held until it was looked");
+        for _ in 0..2 {
+            assert_eq!(page(0), "late{a=\"1\"} 1\nm{a=\"2\"} 2\n");
+            sweep();
+            assert_eq!(table.len(), 0);
+        }
+        let long = format!("{} 3\n", "n".repeat(1000));
+        latest.update(&decode(long.as_bytes()), &table);
+        assert!(page(0).ends_with(&long));
+        sweep();
+        assert_eq!((page(0).lines().count(), latest.hidden()), (2, 1), "its text is not the table's any more");
+        assert_eq!((page(62 * NANOSECONDS), latest.shown.lock().bytes), (String::new(), 0));
+        sweep();
+        assert_eq!(table.len(), 0);
     }
 
     #[test]

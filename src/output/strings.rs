@@ -16,7 +16,6 @@
 use crate::model::{AliasHash, Batch, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Value};
 use crate::wire::prometheus_names::{Strings, Style, ValueField};
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// Longest string that becomes a label.
 pub const STRING_BYTES_MAX: usize = 1024;
@@ -135,7 +134,7 @@ impl Derive<'_> {
         })
     }
 
-    fn known(&self, id: SeriesId) -> Option<Arc<Series>> {
+    fn known(&self, id: SeriesId) -> Option<Series> {
         self.batch.series(id, self.table)
     }
 

@@ -241,7 +241,7 @@ impl Exposition {
         let group = std::mem::take(&mut self.group);
         self.bytes = 0;
         let since = self.account.mark();
-        let mut known: IdMap<_, Arc<Series>> = IdMap::default();
+        let mut known: IdMap<_, Series> = IdMap::default();
         for input in &group {
             for sample in &input.batch.samples {
                 if !known.contains_key(&sample.series)
@@ -306,7 +306,7 @@ impl Exposition {
         self.declared.extend(fresh);
     }
 
-    fn locate(&mut self, since: &Mark, group: &[Arc<Decoded>], known: &IdMap<SeriesId, Arc<Series>>) {
+    fn locate(&mut self, since: &Mark, group: &[Arc<Decoded>], known: &IdMap<SeriesId, Series>) {
         let (to, style) = (self.to, &self.style);
         self.account.locate(since, group.iter().map(|input| &**input), |input, index, exemplar| {
             let Some(series) = known.get(&input.batch.samples[index].series) else { return LossSet::NONE };

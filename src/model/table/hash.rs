@@ -5,10 +5,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// The keyed hash of bytes that name a series, a part of one, or a context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AliasHash(pub(super) u128);
 
 impl AliasHash {
+    /// Half of it, for maps.
+    #[inline]
+    pub(super) const fn half(self) -> u64 {
+        (self.0 >> 64) as u64 ^ self.0 as u64
+    }
+
     /// The hash of this followed by that; the order matters.
     #[inline]
     #[must_use]
@@ -20,7 +26,7 @@ impl AliasHash {
 
 impl std::hash::Hash for AliasHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64((self.0 >> 64) as u64 ^ self.0 as u64);
+        state.write_u64(self.half());
     }
 }
 

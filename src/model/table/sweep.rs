@@ -1,8 +1,8 @@
 //! Idle series out of the table: first retired, then, when no batch can name them any more, freed.
 
 use super::hash::IdHasher;
-use super::{ALIAS_BYTES, PAIR_BYTES, SeriesTable, series_bytes};
-use crate::model::{SeriesId, Source};
+use super::{PAIR_BYTES, SERIES_BYTES, SPELLING_BYTES, SeriesTable, labels_bytes, metric_bytes};
+use crate::model::SeriesId;
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::Ordering;
@@ -10,6 +10,8 @@ use std::sync::{Arc, Weak};
 
 /// Sweeps without a sample after which a series makes room in a table that is crowded, whatever the bounds say.
 pub(super) const IDLE_SWEEPS_WHEN_CROWDED: u32 = 5;
+
+type IdSet = HashSet<SeriesId, BuildHasherDefault<IdHasher>>;
 
 /// Keeps every series readable that was in the table when the pin was taken.
 pub type Pin = Arc<Epoch>;
@@ -21,7 +23,7 @@ pub struct Epoch;
 #[derive(Debug)]
 pub(super) struct Retired {
     last_epoch: Weak<Epoch>,
-    series: Vec<(SeriesId, Source)>,
+    series: Vec<SeriesId>,
 }
 
 impl SeriesTable {
@@ -44,42 +46,41 @@ impl SeriesTable {
             self.sources.release(source, bytes);
         }
 
-        let mut live = HashSet::<SeriesId, BuildHasherDefault<IdHasher>>::default();
-        self.aliases.retain(|hash, alias| {
-            let mut fresh = alias.seen.load(Ordering::Relaxed) >= oldest;
-            if !fresh && let Some(seen) = self.trail.seen(alias.series, *hash) {
-                alias.seen.store(seen, Ordering::Relaxed);
-                fresh = seen >= oldest;
+        let mut idle = self.trail.idle(oldest);
+        idle.retain(|id| self.retire(*id, oldest));
+        // Before the epoch ends: whoever pins the next one must not be led to them.
+        let gone: IdSet = idle.iter().copied().collect();
+        self.spellings.retain(|_, spelling| {
+            let stays = spelling.seen.load(Ordering::Relaxed) >= oldest && !gone.contains(&spelling.series);
+            if !stays {
+                self.sources.release(spelling.source, SPELLING_BYTES);
             }
-            if fresh {
-                live.insert(alias.series);
-            } else {
-                self.sources.release(alias.source, ALIAS_BYTES);
-            }
-            fresh
-        });
-        let mut idle = Vec::new();
-        self.identities.retain(|_, known| {
-            // One defined lately may have got its alias after the walk above.
-            let keep = live.contains(&known.series) || known.seen.load(Ordering::Relaxed) >= oldest;
-            if !keep {
-                self.sources.release(known.source, ALIAS_BYTES);
-                self.sources.remove_series(known.source);
-                idle.push((known.series, known.source));
-            }
-            keep
+            stays
         });
         let retired = idle.len();
         if retired > 0 {
-            // Before the epoch ends: whoever pins the next one must not be led to them.
-            for (id, _) in &idle {
-                self.trail.retire(*id);
-            }
             let ended = std::mem::replace(&mut *self.epoch.lock(), Arc::new(Epoch));
             self.retired.lock().push_back(Retired { last_epoch: Arc::downgrade(&ended), series: idle });
         }
         self.free_retired();
         retired
+    }
+
+    /// Ends the recognition of a series but by its further aliases, unless it was met meanwhile.
+    fn retire(&self, id: SeriesId, oldest: u32) -> bool {
+        let Some(definition) = self.trail.definition(id) else { return false };
+        let identity = definition.identity();
+        // Whoever gives it another alias has this locked.
+        let mut known = self.identities.lock(identity);
+        if self.trail.seen(id).is_none_or(|seen| seen >= oldest) {
+            return false;
+        }
+        known.remove(identity, |other| other == id);
+        let alias = self.trail.alias(id);
+        self.aliases.lock(alias).remove(alias, |other| other == id);
+        self.trail.retire(id);
+        self.sources.remove_series(self.trail.source(id));
+        true
     }
 
     fn free_retired(&self) {
@@ -89,19 +90,32 @@ impl SeriesTable {
         while retired.front().is_some_and(|oldest| oldest.last_epoch.strong_count() == 0) {
             let Some(oldest) = retired.pop_front() else { break };
             freed = true;
-            for (id, source) in oldest.series {
-                if let Some((_, series)) = self.series.remove(&id) {
-                    self.trail.free(id);
-                    self.sources.release(source, series_bytes(&series));
-                }
+            for id in oldest.series {
+                self.sources.release(self.trail.source(id), SERIES_BYTES);
+                self.trail.free(id);
             }
         }
         if freed {
-            self.free_pairs();
+            self.free_parts();
         }
     }
 
-    fn free_pairs(&self) {
+    /// Frees what no series has any more, lists before their pairs.
+    fn free_parts(&self) {
+        self.metrics.retain(|_, (metric, source)| {
+            let used = Arc::strong_count(metric) > 1;
+            if !used {
+                self.sources.release(*source, metric_bytes(&metric.name, metric.metadata.as_deref()));
+            }
+            used
+        });
+        self.labels.retain(|_, (labels, source)| {
+            let used = labels.is_shared();
+            if !used {
+                self.sources.release(*source, labels_bytes(labels));
+            }
+            used
+        });
         self.pairs.retain(|_, (pair, source)| {
             let used = Arc::strong_count(pair) > 1;
             if !used {

@@ -26,6 +26,56 @@ fn two_spellings_of_a_series_share_its_id_and_pairs() {
 }
 
 #[test]
+fn an_alias_leads_to_what_it_was_last_defined_as() {
+    let table = SeriesTable::default();
+    let alias = table.hash(b"alias");
+    let define = |name| table.define(Source::OWN, alias, Dialect::Prometheus, spec(name, None, &[])).unwrap();
+    let ids = ["m", "n"].map(define);
+    assert_ne!(ids[0], ids[1]);
+    for (name, id) in ["n", "m", "m", "n", "m"].into_iter().zip([ids[1], ids[0], ids[0], ids[1], ids[0]]) {
+        assert_eq!((define(name), table.recognise(alias)), (id, Some(id)));
+    }
+}
+
+#[test]
+fn a_further_spelling_keeps_its_series_and_leaves_with_it() {
+    let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 2, ..TableBounds::default() });
+    let empty = table.bytes();
+    let define = |alias: &[u8]| {
+        table.define(Source::OWN, table.hash(alias), Dialect::Prometheus, spec("m", None, &[("a", "1")])).unwrap()
+    };
+    let id = define(b"first");
+    let alone = table.bytes();
+    assert_eq!((define(b"further"), define(b"seldom")), (id, id));
+    for _ in 0..10 {
+        assert_eq!((table.recognise(table.hash(b"further")), table.sweep()), (Some(id), 0));
+    }
+    assert_eq!(table.bytes(), alone + SPELLING_BYTES, "one that nobody writes is forgotten");
+    assert_eq!((0..10).map(|_| table.sweep()).sum::<usize>(), 1);
+    assert_eq!(["first", "further"].map(|alias| table.recognise(table.hash(alias.as_bytes()))), [None; 2]);
+    assert_eq!((table.bytes(), table.spellings.len(), table.metrics.len(), table.labels.len()), (empty, 0, 0, 0));
+}
+
+#[test]
+fn what_few_survivors_of_many_series_occupy_is_on_the_account() {
+    let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
+    let mut ids = table.ids();
+    let mut define = |number: u32| {
+        let (alias, spec) = (table.hash(&number.to_le_bytes()), spec("m", None, &[]));
+        let spec = SeriesSpec { labels: vec![("n".into(), number.to_string().into())], ..spec };
+        table.define_among(&mut ids, Source::OWN, alias, Dialect::Prometheus, spec).unwrap();
+    };
+    (0..640).for_each(&mut define);
+    for _ in 0..4 {
+        let survivors = (0..640_u32).step_by(64).map(|number| table.hash(&number.to_le_bytes()));
+        assert!(survivors.into_iter().all(|alias| table.recognise(alias).is_some()));
+        table.sweep();
+    }
+    assert_eq!((table.len(), table.trail.pages()), (10, 10));
+    assert!((30_000..40_000).contains(&table.bytes()), "{} bytes", table.bytes());
+}
+
+#[test]
 fn measurement_and_field_are_not_one_name() {
     let table = SeriesTable::default();
     let ids = [
@@ -253,5 +303,5 @@ fn a_series_that_is_only_walked_by_stays_and_one_that_left_is_not_walked_by() {
     table.lead(&mut stale, ids[0], hashes[0], 1);
     assert_eq!((0..10).map(|_| table.sweep()).sum::<usize>(), 2);
     assert_eq!((table.expected(&mut stale, hashes[1]), walk()), (None, None));
-    assert_eq!((table.bytes(), table.trail.len()), (empty, 0));
+    assert_eq!((table.bytes(), table.trail.pages()), (empty, 0));
 }

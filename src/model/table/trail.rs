@@ -1,30 +1,51 @@
-//! Which series came behind which: senders name their series in the same order again and again.
+//! The series by id, in pages, and which came behind which: senders name their series in the same order again and again.
 //!
 //! Whoever has just met a series expects the one that came behind it the last time. If the alias at hand is the one under
 //! which that was first seen, it is recognised by memory that lies side by side; the map of aliases, whose entries lie all over
 //! memory, is asked for the others, and the trail is corrected. A wrong trail costs time, never a wrong series.
 
 use super::hash::{AliasHash, ReadyMap};
-use crate::model::SeriesId;
+use crate::model::{Dialect, Labels, Metadata, SeriesId, SeriesName, Source};
+use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Series of a page.
 const PAGE: usize = 64;
 /// What [`Step::next`] says at the end of a trail: no id of the table.
 const NOWHERE: u32 = u32::MAX;
 
+/// What a series is: its parts, which it shares with others. The table makes a [`Series`](crate::model::Series) of them
+/// for those who ask, which is seldom.
+#[derive(Clone, Debug)]
+pub(super) struct Definition {
+    pub(super) metric: Arc<Metric>,
+    pub(super) labels: Labels,
+}
+
+/// What series are that differ by labels alone.
+#[derive(Debug)]
+pub(super) struct Metric {
+    /// The hash by which the table knows it.
+    pub(super) hash: AliasHash,
+    pub(super) dialect: Dialect,
+    pub(super) name: SeriesName,
+    pub(super) metadata: Option<Arc<Metadata>>,
+}
+
 /// One series of the trail. Each of its words is read and written alone: an alias that is torn meets no other.
 #[derive(Debug)]
 struct Step {
     /// The alias under which it was first seen, in two halves; zero when it left the table.
     alias: [AtomicU64; 2],
-    /// The sweep in which it was last met here.
+    /// The sweep in which it was last met.
     seen: AtomicU32,
     /// The series behind it.
     next: AtomicU32,
     /// Length of the bytes that name it; 0 while that is not known.
     named: AtomicU32,
+    /// Who sent it first.
+    source: AtomicU16,
 }
 
 impl Step {
@@ -38,6 +59,19 @@ impl Step {
             half.store(value, Ordering::Relaxed);
         }
     }
+
+    fn alias(&self) -> AliasHash {
+        let [low, high] = self.alias.each_ref().map(|half| u128::from(half.load(Ordering::Relaxed)));
+        AliasHash(high << 64 | low)
+    }
+
+    #[inline]
+    fn see(&self, sweep: u32) {
+        // Written only when it changes: a store in each lookup would make the line travel between cores.
+        if self.seen.load(Ordering::Relaxed) != sweep {
+            self.seen.store(sweep, Ordering::Relaxed);
+        }
+    }
 }
 
 fn halves(alias: AliasHash) -> [u64; 2] {
@@ -47,8 +81,8 @@ fn halves(alias: AliasHash) -> [u64; 2] {
 #[derive(Debug)]
 struct Page {
     steps: [Step; PAGE],
-    /// Series of the page that are not freed yet.
-    held: AtomicU32,
+    /// What the series are that are not freed yet.
+    definitions: RwLock<[Option<Definition>; PAGE]>,
 }
 
 impl Page {
@@ -58,14 +92,20 @@ impl Page {
             seen: AtomicU32::new(0),
             next: AtomicU32::new(NOWHERE),
             named: AtomicU32::new(0),
+            source: AtomicU16::new(0),
         };
-        Self { steps: std::array::from_fn(step), held: AtomicU32::new(0) }
+        Self { steps: std::array::from_fn(step), definitions: RwLock::new([const { None }; PAGE]) }
     }
 
     #[inline]
     fn step(&self, id: SeriesId) -> &Step {
-        &self.steps[id.0 as usize % PAGE]
+        &self.steps[place(id)]
     }
+}
+
+#[inline]
+fn place(id: SeriesId) -> usize {
+    id.0 as usize % PAGE
 }
 
 #[inline]
@@ -73,44 +113,120 @@ fn number(id: SeriesId) -> u32 {
     id.0 / PAGE as u32
 }
 
-/// The steps of all series of the table.
+/// All series of the table, those that are retired included.
 #[derive(Debug, Default)]
 pub(super) struct Trail {
     pages: ReadyMap<u32, Arc<Page>>,
+    series: AtomicUsize,
+    /// Series for which there are pages.
+    places: AtomicUsize,
 }
 
 impl Trail {
+    /// Memory of pages for series that are not there any more, or not yet.
+    pub(super) fn vacant_bytes(&self) -> usize {
+        let vacant = self.places.load(Ordering::Relaxed).saturating_sub(self.len());
+        vacant * (size_of::<Page>() / PAGE)
+    }
+
+    /// Series that are not freed yet.
+    pub(super) fn len(&self) -> usize {
+        self.series.load(Ordering::Relaxed)
+    }
+
     /// Adds a new series and the alias it came under.
-    pub(super) fn add(&self, id: SeriesId, alias: AliasHash, sweep: u32) {
-        let page = self.pages.entry(number(id)).or_insert_with(|| Arc::new(Page::new()));
-        page.held.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add(&self, id: SeriesId, alias: AliasHash, sweep: u32, source: Source, definition: Definition) {
+        let page = self.pages.entry(number(id)).or_insert_with(|| {
+            self.places.fetch_add(PAGE, Ordering::Relaxed);
+            Arc::new(Page::new())
+        });
+        page.definitions.write()[place(id)] = Some(definition);
+        self.series.fetch_add(1, Ordering::Relaxed);
         let step = page.step(id);
-        step.seen.store(sweep, Ordering::Relaxed);
+        step.see(sweep);
+        step.source.store(source.0, Ordering::Relaxed);
         step.name(alias);
     }
 
-    /// The sweep in which a series was last met under that alias, if the trail knows it by it.
-    pub(super) fn seen(&self, id: SeriesId, alias: AliasHash) -> Option<u32> {
-        let page = self.page(id)?;
+    /// What a series is, as long as it is not freed.
+    pub(super) fn definition(&self, id: SeriesId) -> Option<Definition> {
+        self.pages.get(&number(id))?.definitions.read()[place(id)].clone()
+    }
+
+    /// Who sent a series first.
+    pub(super) fn source(&self, id: SeriesId) -> Source {
+        self.pages.get(&number(id)).map_or(Source::OWN, |page| Source(page.step(id).source.load(Ordering::Relaxed)))
+    }
+
+    /// Whether a series has that alias; then it is seen.
+    #[inline]
+    pub(super) fn meet(&self, id: SeriesId, alias: AliasHash, sweep: u32) -> bool {
+        let Some(page) = self.pages.get(&number(id)) else { return false };
         let step = page.step(id);
-        step.is(alias).then(|| step.seen.load(Ordering::Relaxed))
+        let met = step.is(alias);
+        if met {
+            step.see(sweep);
+        }
+        met
+    }
+
+    /// Notes that a series was met, by whatever alias.
+    pub(super) fn see(&self, id: SeriesId, sweep: u32) {
+        if let Some(page) = self.pages.get(&number(id)) {
+            page.step(id).see(sweep);
+        }
+    }
+
+    /// The sweep in which a series was last met; none when it left the table.
+    pub(super) fn seen(&self, id: SeriesId) -> Option<u32> {
+        let page = self.pages.get(&number(id))?;
+        let step = page.step(id);
+        (step.alias() != AliasHash::default()).then(|| step.seen.load(Ordering::Relaxed))
+    }
+
+    /// The alias under which a series was first seen; zero when it left the table.
+    pub(super) fn alias(&self, id: SeriesId) -> AliasHash {
+        self.pages.get(&number(id)).map_or_else(AliasHash::default, |page| page.step(id).alias())
+    }
+
+    /// The series that were not met since a sweep.
+    pub(super) fn idle(&self, oldest: u32) -> Vec<SeriesId> {
+        let mut idle = Vec::new();
+        for page in &self.pages {
+            let first = page.key() * PAGE as u32;
+            let held = page.definitions.read();
+            let steps = page.steps.iter().zip(&*held).zip(first..);
+            idle.extend(steps.filter_map(|((step, held), id)| {
+                let is_idle = held.is_some() && step.seen.load(Ordering::Relaxed) < oldest;
+                (is_idle && step.alias() != AliasHash::default()).then_some(SeriesId(id))
+            }));
+        }
+        idle
     }
 
     /// Ends the recognition of a series.
     pub(super) fn retire(&self, id: SeriesId) {
         if let Some(page) = self.page(id) {
-            page.step(id).name(AliasHash(0));
+            page.step(id).name(AliasHash::default());
         }
     }
 
     /// Forgets a retired series.
     pub(super) fn free(&self, id: SeriesId) {
-        self.pages.remove_if(&number(id), |_, page| page.held.fetch_sub(1, Ordering::Relaxed) == 1);
+        let removed = self.pages.remove_if(&number(id), |_, page| {
+            let mut definitions = page.definitions.write();
+            definitions[place(id)] = None;
+            definitions.iter().all(Option::is_none)
+        });
+        self.series.fetch_sub(1, Ordering::Relaxed);
+        if removed.is_some() {
+            self.places.fetch_sub(PAGE, Ordering::Relaxed);
+        }
     }
 
     /// Pages in use.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn pages(&self) -> usize {
         self.pages.len()
     }
 
@@ -139,11 +255,7 @@ impl Walk {
             return None;
         }
         *here = next;
-        let seen = &page.step(next).seen;
-        // Written only when it changes: a store in each lookup would make the line travel between cores.
-        if seen.load(Ordering::Relaxed) != sweep {
-            seen.store(sweep, Ordering::Relaxed);
-        }
+        page.step(next).see(sweep);
         Some(next)
     }
 

@@ -16,6 +16,7 @@
 
 pub(crate) mod classic;
 pub mod compression;
+mod deflate;
 pub mod influx_line;
 pub mod metric_families;
 pub mod openmetrics;

@@ -17,7 +17,6 @@
 mod code;
 
 use code::{COPIES, END, LITERALS, Symbol};
-use memchr::{memchr3, memrchr3};
 
 /// Places that each table remembers.
 const SLOTS: usize = 1 << 11;
@@ -31,31 +30,25 @@ const COPY_MIN: usize = 3;
 const REPEAT_MIN: usize = 4;
 
 /// Appends the text as a stream of one block.
-pub(super) fn deflate(text: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn deflate(text: &[u8], out: &mut Vec<u8>) {
     let mut writer = Writer { out, bits: 0, filled: 0, distance: 0, copied: 0 };
-    code::write_header(|bits, len| writer.put(Symbol { bits, len }));
+    code::write_header(|bits, len| {
+        writer.put(Symbol { bits, len });
+        writer.flush();
+    });
     let (mut same, mut alike) = ([0_u32; SLOTS], [0_u32; SLOTS]);
-    // Where the text goes on behind the source of the open repeat.
-    let mut source = None;
+    // Where the same text stands, and how much of it: so far what the repeat before this token had beyond its end.
+    let mut repeat = (0, 0);
     let mut at = 0;
     while at < text.len() {
         let end = token_end(text, at + 1);
         let (first, last) = (word(text, at), word(text, end.saturating_sub(8)));
-        let hints = [
-            &mut same[slot(first ^ last.rotate_left(29) ^ ((end - at) as u64).rotate_right(7))],
-            &mut alike[slot(first)],
-        ]
-        .map(|place| std::mem::replace(place, at as u32) as usize);
-
-        let mut repeat = source.map_or((0, 0), |from| (from, common(text, from, at)));
-        let [same_len, alike_len] = [end - at, REPEAT_MIN];
-        for (from, wanted) in hints.into_iter().zip([same_len, alike_len]) {
-            if repeat.1 < wanted && from < at && at - from <= DISTANCE_MAX {
-                let len = common(text, from, at);
-                if len >= REPEAT_MIN && len > repeat.1 {
-                    repeat = (from, len);
-                }
-            }
+        let as_whole = &mut same[slot(first ^ last.rotate_left(29) ^ ((end - at) as u64).rotate_right(7))];
+        let as_whole = std::mem::replace(as_whole, at as u32) as usize;
+        let as_begun = std::mem::replace(&mut alike[slot(first)], at as u32) as usize;
+        repeat = longer(text, at, repeat, as_whole);
+        if repeat.1 < REPEAT_MIN {
+            repeat = longer(text, at, repeat, as_begun);
         }
         let (from, len) = repeat;
         let copied = match last_token(&text[at..], end - at, len) {
@@ -67,21 +60,59 @@ pub(super) fn deflate(text: &[u8], out: &mut Vec<u8>) {
         }
         if at + copied < end {
             writer.literals(&text[at + copied..end]);
-            (source, at) = (None, end);
+            (repeat, at) = ((0, 0), end);
         } else {
-            (source, at) = (Some(from + copied), at + copied);
+            (repeat, at) = ((from + copied, len - copied), at + copied);
         }
     }
     writer.finish();
 }
 
+/// The repeat, or that from the hint if it is longer.
+#[inline]
+fn longer(text: &[u8], at: usize, repeat: (usize, usize), hint: usize) -> (usize, usize) {
+    if hint < at && at - hint <= DISTANCE_MAX {
+        let len = common(text, hint, at);
+        if len >= REPEAT_MIN && len > repeat.1 {
+            return (hint, len);
+        }
+    }
+    repeat
+}
+
 /// Where the token ends that reaches at least to `at`.
 #[inline]
 fn token_end(text: &[u8], at: usize) -> usize {
-    match memchr3(b',', b' ', b'\n', &text[at..]) {
-        Some(len) => at + len + usize::from(text[at + len] == b'\n'),
+    let rest = &text[at..];
+    let mut len = 0;
+    for bytes in rest.as_chunks::<8>().0 {
+        let found = separators(u64::from_le_bytes(*bytes));
+        if found != 0 {
+            len += found.trailing_zeros() as usize / 8;
+            return at + len + usize::from(rest[len] == b'\n');
+        }
+        len += 8;
+    }
+    match rest[len..].iter().position(|byte| is_separator(*byte)) {
+        Some(more) => at + len + more + usize::from(rest[len + more] == b'\n'),
         None => text.len(),
     }
+}
+
+#[inline]
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b',' | b' ' | b'\n')
+}
+
+/// Non-zero if a byte is a separator; its lowest bit is in the first one.
+#[inline]
+fn separators(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    let is = |byte: u8| {
+        let other = word ^ ONES * u64::from(byte);
+        other.wrapping_sub(ONES) & !other
+    };
+    (is(b',') | is(b' ') | is(b'\n')) & ONES << 7
 }
 
 /// Where the last token begins that does so between these offsets, if one does so at `from`; otherwise `to`.
@@ -90,7 +121,7 @@ fn last_token(text: &[u8], from: usize, to: usize) -> usize {
     if to <= from || matches!(text.get(to), None | Some(b',' | b' ')) {
         return to;
     }
-    match memrchr3(b',', b' ', b'\n', &text[from..to]) {
+    match text[from..to].iter().rposition(|byte| is_separator(*byte)) {
         Some(at) => from + at + usize::from(text[from + at] == b'\n'),
         None => from,
     }
@@ -110,22 +141,25 @@ fn slot(word: u64) -> usize {
 /// How many bytes are the same from both offsets on, of which the second is the later one.
 #[inline]
 fn common(text: &[u8], from: usize, at: usize) -> usize {
-    let (source, here) = (&text[from..], &text[at..]);
-    let mut len = 0;
-    for (left, right) in source.as_chunks::<8>().0.iter().zip(here.as_chunks::<8>().0) {
+    let here = &text[at..];
+    let source = &text[from..from + here.len()];
+    let wide = source.as_chunks::<32>().0.iter().zip(here.as_chunks::<32>().0);
+    let mut len = 32 * wide.take_while(|(left, right)| left == right).count();
+    let (source, here) = (source[len..].as_chunks::<8>(), here[len..].as_chunks::<8>());
+    for (left, right) in source.0.iter().zip(here.0) {
         let differing = u64::from_le_bytes(*left) ^ u64::from_le_bytes(*right);
         if differing != 0 {
             return len + differing.trailing_zeros() as usize / 8;
         }
         len += 8;
     }
-    len + source[len..].iter().zip(&here[len..]).take_while(|(left, right)| left == right).count()
+    len + source.1.iter().zip(here.1).take_while(|(left, right)| left == right).count()
 }
 
 /// Writes the symbols of one block.
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
-    /// Bits that are not yet in `out`, less than 32 of them.
+    /// Bits that are not yet in `out`: after a flush, less than a byte.
     bits: u64,
     filled: u32,
     /// The open repeat.
@@ -138,19 +172,32 @@ impl Writer<'_> {
     fn put(&mut self, symbol: Symbol) {
         self.bits |= u64::from(symbol.bits) << self.filled;
         self.filled += symbol.len;
-        if self.filled >= u32::BITS {
-            self.out.extend_from_slice(&(self.bits as u32).to_le_bytes());
-            self.bits >>= u32::BITS;
-            self.filled -= u32::BITS;
-        }
+    }
+
+    /// Writes the whole bytes.
+    #[inline]
+    fn flush(&mut self) {
+        let len = self.out.len() + (self.filled / 8) as usize;
+        self.out.extend_from_slice(&self.bits.to_le_bytes());
+        self.out.truncate(len);
+        self.bits >>= self.filled & !7;
+        self.filled &= 7;
     }
 
     #[inline]
     fn literals(&mut self, bytes: &[u8]) {
         self.end_copy();
-        for byte in bytes {
+        let (fours, rest) = bytes.as_chunks::<4>();
+        for four in fours {
+            for byte in four {
+                self.put(LITERALS[usize::from(*byte)]);
+            }
+            self.flush();
+        }
+        for byte in rest {
             self.put(LITERALS[usize::from(*byte)]);
         }
+        self.flush();
     }
 
     /// Repeats that many bytes from so far back; one that goes on where the last one ended makes that longer.
@@ -185,11 +232,13 @@ impl Writer<'_> {
     fn put_copy(&mut self, len: usize, distance: Symbol) {
         self.put(COPIES[len - COPY_MIN]);
         self.put(distance);
+        self.flush();
     }
 
     fn finish(mut self) {
         self.end_copy();
         self.put(END);
+        self.flush();
         let bytes = self.filled.div_ceil(8) as usize;
         self.out.extend_from_slice(&self.bits.to_le_bytes()[..bytes]);
     }

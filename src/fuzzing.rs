@@ -5,6 +5,7 @@
 //! For the log, the bytes are a list of operations, faults and crashes, and the promise is that it stays the list that it was
 //! told to keep. Unit tests replay what once fell and what fuzzing collected (`fuzz/regressions`, `fuzz/corpus`).
 
+mod deflate;
 mod http;
 mod identity;
 mod influx_line;
@@ -18,6 +19,7 @@ mod snappy;
 mod translate;
 mod wavefront;
 
+pub use deflate::deflate;
 pub use http::http;
 pub use identity::identity;
 pub use influx_line::influx_line;
@@ -41,7 +43,7 @@ mod tests {
     type Body = fn(&[u8]);
 
     /// Every target by its name.
-    const TARGETS: [(&str, Body); 12] = [
+    const TARGETS: [(&str, Body); 13] = [
         ("prometheus_text", prometheus_text),
         ("openmetrics", openmetrics),
         ("remote_write", remote_write),
@@ -54,6 +56,7 @@ mod tests {
         ("http", http),
         ("log", log),
         ("snappy", snappy),
+        ("deflate", deflate),
     ];
 
     fn body_of(format: Format) -> Body {

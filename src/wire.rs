@@ -16,6 +16,8 @@
 
 pub(crate) mod classic;
 pub mod compression;
+pub(crate) mod deflate;
+mod digits;
 pub mod influx_line;
 pub mod metric_families;
 pub mod openmetrics;
@@ -24,6 +26,7 @@ pub mod prometheus_text;
 pub(crate) mod protobuf;
 pub mod remote_write;
 pub mod remote_write2;
+pub mod shared;
 pub mod snappy;
 pub mod style;
 pub mod wavefront;

@@ -28,12 +28,14 @@ use crate::model::{
     Counts, Distribution, Loss, LossSet, Losses, NativeHistogram, SampleFlags, TimestampNs, Value, is_stale_marker,
 };
 use crate::wire::classic::{count_and_sum, finite_buckets};
+use crate::wire::digits::Stamp;
+use crate::wire::shared::SharedTexts;
 use crate::wire::{Body, SampleRef};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// What an output's destination understands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Whether it has unsigned integers. InfluxDB 1 has none unless built for them: they are written as signed ones, and
     /// those beyond 2^63-1 as 2^63-1, as Telegraf does, since a float would conflict with the field's type.
@@ -45,19 +47,28 @@ pub struct Options {
     pub stamps: bool,
     /// How series of Prometheus become rows.
     pub style: Style,
+    /// The tags of renderings.
+    pub tags: SharedTexts,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { unsigned: true, line_bytes_max: usize::MAX, stamps: true, style: Style::default() }
+        Self {
+            unsigned: true,
+            line_bytes_max: usize::MAX,
+            stamps: true,
+            style: Style::default(),
+            tags: SharedTexts::default(),
+        }
     }
 }
 
 /// The line that further fields of its row may join: everything but its timestamp is in the body.
 #[derive(Debug)]
 struct OpenLine {
-    series: Arc<Rendered>,
     start: usize,
+    head_end: usize,
+    shares: Option<usize>,
     timestamp: Option<TimestampNs>,
     samples: u32,
 }
@@ -68,8 +79,11 @@ pub struct Encoder {
     options: Options,
     body: Body,
     open: Option<OpenLine>,
+    stamp: Stamp,
     samples: u64,
     buckets: Vec<(f64, f64)>,
+    /// Measurement and tags of a histogram.
+    head: Vec<u8>,
     /// Where the field keys of the open line stand, if it is one that samples share.
     keys: Vec<Range<usize>>,
 }
@@ -77,7 +91,16 @@ pub struct Encoder {
 impl Encoder {
     /// An empty encoder.
     pub fn new(options: Options) -> Self {
-        Self { options, body: Body::default(), open: None, samples: 0, buckets: Vec::new(), keys: Vec::new() }
+        Self {
+            options,
+            body: Body::default(),
+            open: None,
+            stamp: Stamp::default(),
+            samples: 0,
+            buckets: Vec::new(),
+            head: Vec::new(),
+            keys: Vec::new(),
+        }
     }
 
     /// Samples pushed since the last [`Encoder::finish`].
@@ -122,13 +145,12 @@ impl Encoder {
         (self.options.stamps || !sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT)).then_some(sample.timestamp)
     }
 
-    fn field(&mut self, rendered: &Arc<Rendered>, sample: &SampleRef<'_>) -> Result<LossSet, Loss> {
+    fn field(&mut self, rendered: &Rendered, sample: &SampleRef<'_>) -> Result<LossSet, Loss> {
         let timestamp = self.stamp(sample);
         let joins = (sample.flags.contains(SampleFlags::ROW_CONTINUES) || self.shares(rendered))
-            && self
-                .open
-                .as_ref()
-                .is_some_and(|open| open.timestamp == timestamp && open.series.head() == rendered.head());
+            && self.open.as_ref().is_some_and(|open| {
+                open.timestamp == timestamp && rendered.is_of(&self.body.bytes[open.start..open.head_end])
+            });
         if joins {
             let start = self.body.bytes.len();
             self.body.bytes.push(b',');
@@ -145,11 +167,13 @@ impl Encoder {
         }
         self.close();
         let start = self.body.bytes.len();
-        self.body.bytes.extend_from_slice(&rendered.text);
+        rendered.append_head(&mut self.body.bytes);
+        let head_end = self.body.bytes.len();
+        self.body.bytes.extend_from_slice(rendered.first_field());
         let written = self.value(&sample.value, start)?;
-        self.open = Some(OpenLine { series: Arc::clone(rendered), start, timestamp, samples: 1 });
+        self.open = Some(OpenLine { start, head_end, shares: rendered.shares, timestamp, samples: 1 });
         if self.fits() {
-            self.note_key(start + rendered.head_end + 1, rendered);
+            self.note_key(head_end + 1, rendered);
             return Ok(written);
         }
         self.open = None;
@@ -162,8 +186,8 @@ impl Encoder {
     fn shares(&self, rendered: &Rendered) -> bool {
         let Some(shared) = rendered.shares else { return false };
         self.open.as_ref().is_some_and(|open| {
-            let (field, other) = (rendered.field(), open.series.field());
-            open.series.shares == rendered.shares && field[..shared] == other[..shared]
+            let first = &self.body.bytes[open.head_end + 1..];
+            open.shares == rendered.shares && first.starts_with(&rendered.field()[..shared])
         }) && self.keys.iter().all(|key| self.body.bytes[key.clone()] != *rendered.field())
     }
 
@@ -213,7 +237,11 @@ impl Encoder {
     fn close(&mut self) {
         self.keys.clear();
         if let Some(open) = self.open.take() {
-            end_line(&mut self.body.bytes, open.timestamp);
+            let out = &mut self.body.bytes;
+            match open.timestamp {
+                Some(timestamp) => self.stamp.append(timestamp, out, |out| end_line(out, Some(timestamp))),
+                None => end_line(out, None),
+            }
             self.body.cut_as(open.samples, 1);
         }
     }
@@ -231,7 +259,7 @@ impl Encoder {
         }
         self.close();
         let start = self.body.bytes.len();
-        self.body.bytes.extend_from_slice(rendered.head());
+        rendered.append_head(&mut self.body.bytes);
         self.body.bytes.extend_from_slice(b" count=");
         write_integer(&mut self.body.bytes, count, b'i');
         self.body.bytes.extend_from_slice(b",sum=");
@@ -257,11 +285,14 @@ impl Encoder {
         let parts = Parts { histogram, count, buckets: &buckets };
         let unsigned = if self.options.unsigned { b'u' } else { b'i' };
         let field = rendered.field().strip_suffix(b"=").unwrap_or_default();
-        let (head, out) = (rendered.head(), &mut self.body.bytes);
+        let mut head = std::mem::take(&mut self.head);
+        head.clear();
+        rendered.append_head(&mut head);
+        let out = &mut self.body.bytes;
         match (self.options.style.native_histograms, self.options.style.schema) {
             (NativeHistograms::Fields, schema) => {
                 let prefix = if schema == Schema::Single { field } else { b"" };
-                parts.everything(out, head, prefix, unsigned);
+                parts.everything(out, &head, prefix, unsigned);
                 end_line(out, timestamp);
                 if matches!(histogram.counts, Counts::Integer { .. }) {
                     losses.insert(Loss::FieldType);
@@ -275,16 +306,16 @@ impl Encoder {
                 }
             }
             (NativeHistograms::Buckets, Schema::Family) => {
-                parts.classic(out, head);
+                parts.classic(out, &head);
                 end_line(out, timestamp);
                 losses.insert(Loss::NativeHistogram);
             }
             (NativeHistograms::Buckets, Schema::Single) => {
-                parts.single(out, head, field, |out| end_line(out, timestamp));
+                parts.single(out, &head, field, |out| end_line(out, timestamp));
                 losses.insert(Loss::NativeHistogram);
             }
         }
-        self.buckets = buckets;
+        (self.buckets, self.head) = (buckets, head);
         self.end_piece(start)?;
         Ok(losses)
     }
@@ -309,16 +340,15 @@ impl Encoder {
 
     /// One line of an expanded histogram.
     fn part(&mut self, rendered: &Rendered, suffix: &str, le: Option<f64>, value: f64, timestamp: Option<TimestampNs>) {
-        let (measurement, tags) = rendered.head().split_at(rendered.measurement_end);
         let out = &mut self.body.bytes;
-        out.extend_from_slice(measurement);
+        out.extend_from_slice(rendered.measurement());
         out.extend_from_slice(suffix.as_bytes());
         match (le, &rendered.le) {
             (Some(_), Some(own)) => {
-                out.extend_from_slice(&rendered.text[rendered.measurement_end..own.start]);
-                out.extend_from_slice(&rendered.text[own.end..rendered.head_end]);
+                out.extend_from_slice(&rendered.tags[..own.start]);
+                out.extend_from_slice(&rendered.tags[own.end..]);
             }
-            _ => out.extend_from_slice(tags),
+            _ => out.extend_from_slice(&rendered.tags),
         }
         if let Some(bound) = le {
             out.extend_from_slice(b",le=");

@@ -3,6 +3,7 @@
 //! Floats are the shortest digits that read back the same, with an exponent below 10^-4 and from 10^6, as Go prints them.
 
 use super::is_control;
+use crate::wire::digits::whole;
 use memchr::memchr2;
 
 /// Whether a measurement reads back as itself.
@@ -44,7 +45,11 @@ pub(super) fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer, suffix
 /// Writes a finite float: the shortest digits, with an exponent below 10^-4 and from 10^6.
 #[inline]
 pub(super) fn write_float(out: &mut Vec<u8>, value: f64) {
-    let mut buffer = ryu::Buffer::new();
+    // All their digits are the fewest that read back the same.
+    if let Some(whole) = whole(value) {
+        return write_whole(out, whole);
+    }
+    let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value).as_bytes();
     let magnitude = value.abs();
     if value == 0.0 || (1e-4..1e6).contains(&magnitude) && !text.contains(&b'e') {
@@ -52,6 +57,30 @@ pub(super) fn write_float(out: &mut Vec<u8>, value: f64) {
     } else {
         write_exponent(out, text);
     }
+}
+
+#[inline]
+fn write_whole(out: &mut Vec<u8>, value: i64) {
+    let mut buffer = itoa::Buffer::new();
+    let magnitude = value.unsigned_abs();
+    if value < 0 {
+        out.push(b'-');
+    }
+    let digits = buffer.format(magnitude).as_bytes();
+    if magnitude < 1_000_000 {
+        out.extend_from_slice(digits);
+        return;
+    }
+    let exponent = digits.len() as u8 - 1;
+    let zeros = digits.iter().rev().take_while(|digit| **digit == b'0').count();
+    out.push(digits[0]);
+    if let [_, fraction @ ..] = &digits[..digits.len() - zeros]
+        && !fraction.is_empty()
+    {
+        out.push(b'.');
+        out.extend_from_slice(fraction);
+    }
+    out.extend_from_slice(&[b'e', b'+', b'0' + exponent / 10, b'0' + exponent % 10]);
 }
 
 /// Rewrites a float's text as `d.ddde+XX`.
@@ -115,6 +144,11 @@ mod tests {
             (1e21, "1e+21"),
             (f64::MAX, "1.7976931348623157e+308"),
             (5e-324, "5e-324"),
+            (-2e15, "-2e+15"),
+            (9_007_199_254_740_991.0, "9.007199254740991e+15"),
+            (9_007_199_254_740_992.0, "9.007199254740992e+15"),
+            (1.5e16, "1.5e+16"),
+            (1_234_567.875, "1.234567875e+06"),
         ];
         for (value, expected) in cases {
             let mut out = Vec::new();

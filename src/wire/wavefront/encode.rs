@@ -33,6 +33,7 @@ use crate::model::{
     Distribution, Granularity, Loss, LossSet, Losses, NativeHistogram, SampleFlags, TimestampNs, Value, is_stale_marker,
 };
 use crate::wire::classic::finite_buckets;
+use crate::wire::digits::{Stamp, whole, write_shortest};
 use crate::wire::{Body, SampleRef};
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ pub struct Encoder {
     stamps: bool,
     histograms: Histograms,
     buckets: Vec<(f64, f64)>,
+    stamp: Stamp,
 }
 
 impl Encoder {
@@ -57,7 +59,15 @@ impl Encoder {
     pub fn new(options: Options) -> Self {
         let (points, distributions) = (Body::default(), Body::default());
         let histograms = options.style.histograms;
-        Self { points, distributions, samples: 0, stamps: options.stamps, histograms, buckets: Vec::new() }
+        Self {
+            points,
+            distributions,
+            samples: 0,
+            stamps: options.stamps,
+            histograms,
+            buckets: Vec::new(),
+            stamp: Stamp::default(),
+        }
     }
 
     /// Takes one sample of the rendered series, or says why it cannot be sent.
@@ -101,10 +111,12 @@ impl Encoder {
         let line = &mut self.points.bytes;
         line.extend_from_slice(name);
         line.push(b' ');
-        line.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+        write_value(line, value);
         if let Some(timestamp) = timestamp {
-            line.push(b' ');
-            timestamp.write(line);
+            self.stamp.append(timestamp.0, line, |line| {
+                line.push(b' ');
+                timestamp.write(line);
+            });
         }
         line.extend_from_slice(tags);
     }
@@ -136,10 +148,11 @@ impl Encoder {
             line.extend_from_slice(b" #");
             line.extend_from_slice(itoa::Buffer::new().format(centroid.count).as_bytes());
             line.push(b' ');
-            line.extend_from_slice(ryu::Buffer::new().format_finite(centroid.mean).as_bytes());
+            write_value(line, centroid.mean);
         }
         line.push(b' ');
-        line.extend_from_slice(rendered.identity());
+        line.extend_from_slice(rendered.name());
+        line.extend_from_slice(rendered.tags());
         if line.len() - start > LINE_BYTES_MAX {
             line.truncate(start);
             return Err(Loss::TooLong);
@@ -176,9 +189,13 @@ impl Encoder {
             self.push_line(name.as_bytes(), cumulative, timestamp, rendered.tags_before_bound());
             // Behind the other tags: of two `le` the proxy takes the last.
             self.points.bytes.extend_from_slice(b" \"le\"=\"");
-            let mut digits = ryu::Buffer::new();
-            let bound = if bound == f64::INFINITY { "+Inf" } else { digits.format(bound) };
-            self.points.bytes.extend_from_slice(bound.strip_suffix(".0").unwrap_or(bound).as_bytes());
+            let line = &mut self.points.bytes;
+            if bound == f64::INFINITY {
+                line.extend_from_slice(b"+Inf");
+            } else {
+                write_shortest(line, bound);
+                line.truncate(line.len() - if line.ends_with(b".0") { 2 } else { 0 });
+            }
             self.points.bytes.extend_from_slice(b"\"\n");
         }
         self.buckets = buckets;
@@ -247,6 +264,18 @@ fn number_of(value: Value<'_>, altered: &mut LossSet) -> Result<f64, Loss> {
             Ok(f64::from(u8::from(value)))
         }
         Value::Str(_) => Err(Loss::StringValue),
+    }
+}
+
+/// A value as it stands in a line: with a point or an exponent.
+#[inline]
+fn write_value(line: &mut Vec<u8>, value: f64) {
+    match whole(value) {
+        Some(whole) => {
+            line.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+            line.extend_from_slice(b".0");
+        }
+        None => write_shortest(line, value),
     }
 }
 

@@ -6,15 +6,17 @@ use crate::wire::influx_line::schema::shape;
 use crate::wire::influx_line::token::{escape, is_carried, is_measurement};
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A series as line protocol names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
-    /// `measurement,tags field=`, escaped.
-    pub(super) text: Box<[u8]>,
-    pub(super) measurement_end: usize,
-    pub(super) head_end: usize,
-    /// Where `,le=...` stands in `text`: buckets of native histograms bring their own.
+    /// Measurement and ` field=`, escaped.
+    names: Box<[u8]>,
+    measurement_end: usize,
+    /// `,key=value` again and again, escaped.
+    pub(super) tags: Arc<[u8]>,
+    /// Where `,le=...` stands in the tags: buckets of native histograms bring their own.
     pub(super) le: Option<Range<usize>>,
     /// Whether a sample joins the line before it when the tags are the same, and how many bytes of the field keys must be.
     pub(super) shares: Option<usize>,
@@ -23,8 +25,8 @@ pub struct Rendered {
 
 impl Rendered {
     /// Measurement, tags and field key: what the series is at the destination.
-    pub fn identity(&self) -> &[u8] {
-        &self.text
+    pub fn identity(&self) -> Vec<u8> {
+        [self.measurement(), &self.tags, self.first_field()].concat()
     }
 
     /// What every sample of the series loses.
@@ -34,19 +36,38 @@ impl Rendered {
     }
 
     /// Measurement and tags: what the fields of a row share.
-    pub fn row(&self) -> &[u8] {
-        self.head()
+    pub fn row(&self) -> Vec<u8> {
+        [self.measurement(), &self.tags].concat()
+    }
+
+    /// Appends measurement and tags.
+    #[inline]
+    pub(super) fn append_head(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.measurement());
+        out.extend_from_slice(&self.tags);
+    }
+
+    /// Whether these are its measurement and tags.
+    #[inline]
+    pub(super) fn is_of(&self, head: &[u8]) -> bool {
+        head.strip_prefix(self.measurement()) == Some(&*self.tags)
     }
 
     #[inline]
-    pub(super) fn head(&self) -> &[u8] {
-        &self.text[..self.head_end]
+    pub(super) fn measurement(&self) -> &[u8] {
+        &self.names[..self.measurement_end]
+    }
+
+    /// The field key with the space before and the `=` behind it.
+    #[inline]
+    pub(super) fn first_field(&self) -> &[u8] {
+        &self.names[self.measurement_end..]
     }
 
     /// The field key with its `=`.
     #[inline]
     pub(super) fn field(&self) -> &[u8] {
-        &self.text[self.head_end + 1..]
+        &self.names[self.measurement_end + 1..]
     }
 }
 
@@ -70,20 +91,20 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
     if !is_measurement(&shape.measurement) || !is_carried(&shape.field) {
         return Err(Loss::UnusableName);
     }
-    let mut text = Vec::new();
-    escape(&mut text, &shape.measurement, b", ");
-    let measurement_end = text.len();
-    let le = render_tags(series, shape.edge.as_ref(), &mut text, &mut losses);
-    let head_end = text.len();
-    text.push(b' ');
-    escape(&mut text, &shape.field, b",= ");
-    text.push(b'=');
+    let (mut names, mut tags) = (Vec::new(), Vec::new());
+    escape(&mut names, &shape.measurement, b", ");
+    let measurement_end = names.len();
+    let le = render_tags(series, shape.edge.as_ref(), &mut tags, &mut losses);
+    names.push(b' ');
+    escape(&mut names, &shape.field, b",= ");
+    names.push(b'=');
     let shares = shape.shares.map(|family| {
         let mut shared = Vec::new();
         escape(&mut shared, &shape.field[..family], b",= ");
         shared.len()
     });
-    Ok(Rendered { text: text.into(), measurement_end, head_end, le, shares, losses })
+    let tags = options.tags.share(&tags);
+    Ok(Rendered { names: names.into(), measurement_end, tags, le, shares, losses })
 }
 
 /// Writes the tags that can be written, `edge` otherwise or not at all; says where `le` stands.

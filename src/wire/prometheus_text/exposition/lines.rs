@@ -5,6 +5,7 @@ use super::names::put_series;
 use super::writer::non_finite;
 use super::{Families, Flavour, Options};
 use crate::model::{Loss, LossSet, Metadata, MetricType, Series};
+use crate::wire::digits::write_shortest;
 use crate::wire::prometheus_names::{PrometheusSeries, translate};
 use crate::wire::prometheus_text::families::sample_suffixes;
 use std::borrow::Cow;
@@ -295,5 +296,10 @@ impl<'a> Line<'a> {
 }
 
 fn bound_text(bound: f64) -> String {
-    if bound.is_finite() { ryu::Buffer::new().format_finite(bound).to_owned() } else { non_finite(bound).to_owned() }
+    if !bound.is_finite() {
+        return non_finite(bound).to_owned();
+    }
+    let mut text = Vec::new();
+    write_shortest(&mut text, bound);
+    String::from_utf8(text).unwrap_or_default()
 }

@@ -6,6 +6,7 @@ use super::{EXEMPLAR_CHARS_MAX, NANOSECONDS, NANOSECONDS_IN_MILLISECOND, Number,
 use crate::model::{
     Exemplar, Loss, LossSet, Losses, Metadata, MetricType, SampleFlags, TimestampNs, Value, has_nan_payload,
 };
+use crate::wire::digits::write_shortest;
 use crate::wire::prometheus_names::{Alphabet, is_plain};
 use crate::wire::prometheus_text::grammar::Flavour;
 use crate::wire::prometheus_text::number;
@@ -217,9 +218,9 @@ impl Writer<'_> {
             Number::I64(value) => self.put(itoa::Buffer::new().format(value)),
             Number::U64(value) => self.put(itoa::Buffer::new().format(value)),
             Number::F64(value) if value.is_finite() => {
-                let mut buffer = ryu::Buffer::new();
-                let text = buffer.format_finite(value);
-                self.put(text.strip_suffix(".0").unwrap_or(text));
+                write_shortest(self.out, value);
+                let point = if self.out.ends_with(b".0") { 2 } else { 0 };
+                self.out.truncate(self.out.len() - point);
             }
             Number::F64(value) => self.put(non_finite(value)),
         }
@@ -265,7 +266,9 @@ impl Family<'_> {
         match row.value {
             _ if self.lines[row.line].suffix != "_created" => None,
             Number::F64(value) if value.is_finite() => {
-                number::seconds(ryu::Buffer::new().format_finite(value).as_bytes())
+                let mut text = Vec::new();
+                write_shortest(&mut text, value);
+                number::seconds(&text)
             }
             Number::F64(_) => None,
             Number::I64(value) => value.checked_mul(NANOSECONDS as i64),

@@ -1,5 +1,6 @@
 //! What may be chosen of names, shapes and limits, from the words of a configuration.
 
+use crate::wire::shared::SharedTexts;
 use crate::wire::style::{self, Preset, one_of};
 use crate::wire::wavefront::decode::SOURCE_LABEL;
 use crate::wire::wavefront::validate::Limits;
@@ -21,6 +22,8 @@ pub struct Options {
     pub stamps: bool,
     /// How names and shapes are chosen.
     pub style: Style,
+    /// Sources and tags of renderings.
+    pub tags: SharedTexts,
 }
 
 impl Options {
@@ -32,6 +35,7 @@ impl Options {
             limits: Limits::SAAS,
             stamps: true,
             style: Style::default(),
+            tags: SharedTexts::default(),
         }
     }
 }

@@ -7,14 +7,15 @@ use crate::wire::wavefront::decode::SOURCE_LABEL;
 use crate::wire::wavefront::observed::Before;
 use crate::wire::wavefront::validate::{Limits, TAG_LENGTH_MAX, is_all_blank, is_delta_name, utf16_length};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A series as it stands in every one of its lines.
 #[derive(Debug)]
 pub struct Rendered {
-    /// `"name"`, then ` source="..." "key"="value"` and so on, without a line end.
-    text: Box<[u8]>,
-    /// Where the name ends.
-    name_end: usize,
+    /// `"name"`
+    name: Box<[u8]>,
+    /// ` source="..." "key"="value"` and so on, without a line end.
+    tags: Arc<[u8]>,
     /// Where the last tag begins, if there are as many as the destination takes: a bucket's `le` takes its place.
     last_tag: Option<usize>,
     name_length_max: usize,
@@ -26,8 +27,8 @@ pub struct Rendered {
 
 impl Rendered {
     /// What names the series at the destination.
-    pub fn identity(&self) -> &[u8] {
-        &self.text
+    pub fn identity(&self) -> Vec<u8> {
+        [self.name(), self.tags()].concat()
     }
 
     /// What every sample of the series loses.
@@ -38,22 +39,22 @@ impl Rendered {
 
     #[inline]
     pub(super) fn name(&self) -> &[u8] {
-        &self.text[..self.name_end]
+        &self.name
     }
 
     #[inline]
     pub(super) fn tags(&self) -> &[u8] {
-        &self.text[self.name_end..]
+        &self.tags
     }
 
     /// The tags, with room for one more.
     pub(super) fn tags_before_bound(&self) -> &[u8] {
-        &self.text[self.name_end..self.last_tag.unwrap_or(self.text.len())]
+        &self.tags[..self.last_tag.unwrap_or(self.tags.len())]
     }
 
     /// The name with something behind it, still within the limit.
     pub(super) fn name_with(&self, suffix: &str) -> String {
-        let name = String::from_utf8_lossy(&self.text[1..self.name_end - 1]);
+        let name = String::from_utf8_lossy(&self.name[1..self.name.len() - 1]);
         let room = self.name_length_max.saturating_sub(suffix.len());
         format!("\"{}{suffix}\"", fitted(&name, room).unwrap_or(name))
     }
@@ -70,9 +71,8 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
     let source = source_of(series, options, &mut losses)?;
     let tags = render_tags(series, source.used_up, &options.limits, &mut losses);
 
-    let mut text = Vec::with_capacity(64 + 32 * tags.len());
-    push_quoted(&mut text, &name);
-    let name_end = text.len();
+    let (mut quoted, mut text) = (Vec::new(), Vec::with_capacity(64 + 32 * tags.len()));
+    push_quoted(&mut quoted, &name);
     text.extend_from_slice(b" source=");
     push_quoted(&mut text, &source.text);
     let mut last_tag = None;
@@ -84,8 +84,8 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
         push_quoted(&mut text, value);
     }
     Ok(Rendered {
-        text: text.into(),
-        name_end,
+        name: quoted.into(),
+        tags: options.tags.share(&text),
         last_tag: last_tag.filter(|_| tags.len() >= options.limits.tags_max),
         name_length_max,
         is_delta: is_delta_name(&name),

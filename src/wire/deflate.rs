@@ -1,0 +1,306 @@
+//! DEFLATE of lines that resemble those before them: repeats are looked for where tokens begin and nowhere else, and all
+//! bodies share one Huffman [code], made for such lines.
+//!
+//! A token reaches from a comma, a space or the beginning of a line to the next of these. It may repeat
+//!
+//! * what stands behind the source of the repeat before it: so a run of tokens is one repeat, whatever its length;
+//! * a token of the same bytes, or one that begins the same. Where those stood last is known by their hashes, in two tables
+//!   of [`SLOTS`] places. A place is a hint: what stands there is compared before it is repeated.
+//!
+//! A repeat ends where a token does, so that the next can look for a better source, or within the token that differs; what is
+//! left of that is literal. So every byte is compared a few times at most, whatever the text is.
+//!
+//! Text that does not repeat itself gets longer, by up to a half: the caller looks at what came out.
+//!
+//! Format: <https://www.rfc-editor.org/rfc/rfc1951>.
+
+mod code;
+
+use code::{COPIES, END, LITERALS, Symbol};
+
+/// Places that each table remembers.
+const SLOTS: usize = 1 << 11;
+/// Furthest that a repeat reaches back.
+const DISTANCE_MAX: usize = 1 << 15;
+/// Longest repeat of one symbol.
+const COPY_MAX: usize = 258;
+/// Shortest repeat of one symbol.
+const COPY_MIN: usize = 3;
+/// Shorter ones are not worth a source of their own.
+const REPEAT_MIN: usize = 4;
+
+/// Appends the text as a stream of one block.
+pub(crate) fn deflate(text: &[u8], out: &mut Vec<u8>) {
+    let mut writer = Writer { out, bits: 0, filled: 0, distance: 0, copied: 0 };
+    code::write_header(|bits, len| {
+        writer.put(Symbol { bits, len });
+        writer.flush();
+    });
+    let (mut same, mut alike) = ([0_u32; SLOTS], [0_u32; SLOTS]);
+    // Where the same text stands, and how much of it: so far what the repeat before this token had beyond its end.
+    let mut repeat = (0, 0);
+    let mut at = 0;
+    while at < text.len() {
+        let end = token_end(text, at + 1);
+        let (first, last) = (word(text, at), word(text, end.saturating_sub(8)));
+        let as_whole = &mut same[slot(first ^ last.rotate_left(29) ^ ((end - at) as u64).rotate_right(7))];
+        let as_whole = std::mem::replace(as_whole, at as u32) as usize;
+        let as_begun = std::mem::replace(&mut alike[slot(first)], at as u32) as usize;
+        repeat = longer(text, at, repeat, as_whole);
+        if repeat.1 < REPEAT_MIN {
+            repeat = longer(text, at, repeat, as_begun);
+        }
+        let (from, len) = repeat;
+        let copied = match last_token(&text[at..], end - at, len) {
+            tokens if tokens >= REPEAT_MIN => tokens,
+            _ => len,
+        };
+        if copied > 0 {
+            writer.copy(at - from, copied);
+        }
+        if at + copied < end {
+            writer.literals(&text[at + copied..end]);
+            (repeat, at) = ((0, 0), end);
+        } else {
+            (repeat, at) = ((from + copied, len - copied), at + copied);
+        }
+    }
+    writer.finish();
+}
+
+/// The repeat, or that from the hint if it is longer.
+#[inline]
+fn longer(text: &[u8], at: usize, repeat: (usize, usize), hint: usize) -> (usize, usize) {
+    if hint < at && at - hint <= DISTANCE_MAX {
+        let len = common(text, hint, at);
+        if len >= REPEAT_MIN && len > repeat.1 {
+            return (hint, len);
+        }
+    }
+    repeat
+}
+
+/// Where the token ends that reaches at least to `at`.
+#[inline]
+fn token_end(text: &[u8], at: usize) -> usize {
+    let rest = &text[at..];
+    let mut len = 0;
+    for bytes in rest.as_chunks::<8>().0 {
+        let found = separators(u64::from_le_bytes(*bytes));
+        if found != 0 {
+            len += found.trailing_zeros() as usize / 8;
+            return at + len + usize::from(rest[len] == b'\n');
+        }
+        len += 8;
+    }
+    match rest[len..].iter().position(|byte| is_separator(*byte)) {
+        Some(more) => at + len + more + usize::from(rest[len + more] == b'\n'),
+        None => text.len(),
+    }
+}
+
+#[inline]
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b',' | b' ' | b'\n')
+}
+
+/// Non-zero if a byte is a separator; its lowest bit is in the first one.
+#[inline]
+fn separators(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    let is = |byte: u8| {
+        let other = word ^ ONES * u64::from(byte);
+        other.wrapping_sub(ONES) & !other
+    };
+    (is(b',') | is(b' ') | is(b'\n')) & ONES << 7
+}
+
+/// Where the last token begins that does so between these offsets, if one does so at `from`; otherwise `to`.
+#[inline]
+fn last_token(text: &[u8], from: usize, to: usize) -> usize {
+    if to <= from || matches!(text.get(to), None | Some(b',' | b' ')) {
+        return to;
+    }
+    match text[from..to].iter().rposition(|byte| is_separator(*byte)) {
+        Some(at) => from + at + usize::from(text[from + at] == b'\n'),
+        None => from,
+    }
+}
+
+/// Eight bytes; the same ones for all places near the end.
+#[inline]
+fn word(text: &[u8], at: usize) -> u64 {
+    text[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+#[inline]
+fn slot(word: u64) -> usize {
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOTS.ilog2())) as usize
+}
+
+/// How many bytes are the same from both offsets on, of which the second is the later one.
+#[inline]
+fn common(text: &[u8], from: usize, at: usize) -> usize {
+    let here = &text[at..];
+    let source = &text[from..from + here.len()];
+    let wide = source.as_chunks::<32>().0.iter().zip(here.as_chunks::<32>().0);
+    let mut len = 32 * wide.take_while(|(left, right)| left == right).count();
+    let (source, here) = (source[len..].as_chunks::<8>(), here[len..].as_chunks::<8>());
+    for (left, right) in source.0.iter().zip(here.0) {
+        let differing = u64::from_le_bytes(*left) ^ u64::from_le_bytes(*right);
+        if differing != 0 {
+            return len + differing.trailing_zeros() as usize / 8;
+        }
+        len += 8;
+    }
+    len + source.1.iter().zip(here.1).take_while(|(left, right)| left == right).count()
+}
+
+/// Writes the symbols of one block.
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    /// Bits that are not yet in `out`: after a flush, less than a byte.
+    bits: u64,
+    filled: u32,
+    /// The open repeat.
+    distance: usize,
+    copied: usize,
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn put(&mut self, symbol: Symbol) {
+        self.bits |= u64::from(symbol.bits) << self.filled;
+        self.filled += symbol.len;
+    }
+
+    /// Writes the whole bytes.
+    #[inline]
+    fn flush(&mut self) {
+        let len = self.out.len() + (self.filled / 8) as usize;
+        self.out.extend_from_slice(&self.bits.to_le_bytes());
+        self.out.truncate(len);
+        self.bits >>= self.filled & !7;
+        self.filled &= 7;
+    }
+
+    #[inline]
+    fn literals(&mut self, bytes: &[u8]) {
+        self.end_copy();
+        let (fours, rest) = bytes.as_chunks::<4>();
+        for four in fours {
+            for byte in four {
+                self.put(LITERALS[usize::from(*byte)]);
+            }
+            self.flush();
+        }
+        for byte in rest {
+            self.put(LITERALS[usize::from(*byte)]);
+        }
+        self.flush();
+    }
+
+    /// Repeats that many bytes from so far back; one that goes on where the last one ended makes that longer.
+    #[inline]
+    fn copy(&mut self, distance: usize, len: usize) {
+        if distance != self.distance {
+            self.end_copy();
+            self.distance = distance;
+        }
+        self.copied += len;
+    }
+
+    #[inline]
+    fn end_copy(&mut self) {
+        let mut left = std::mem::take(&mut self.copied);
+        if left == 0 {
+            return;
+        }
+        let distance = code::distance(self.distance);
+        while left >= COPY_MAX + COPY_MIN {
+            self.put_copy(COPY_MAX, distance);
+            left -= COPY_MAX;
+        }
+        if left > COPY_MAX {
+            self.put_copy(COPY_MAX - COPY_MIN, distance);
+            left -= COPY_MAX - COPY_MIN;
+        }
+        self.put_copy(left, distance);
+    }
+
+    #[inline]
+    fn put_copy(&mut self, len: usize, distance: Symbol) {
+        self.put(COPIES[len - COPY_MIN]);
+        self.put(distance);
+        self.flush();
+    }
+
+    fn finish(mut self) {
+        self.end_copy();
+        self.put(END);
+        self.flush();
+        let bytes = self.filled.div_ceil(8) as usize;
+        self.out.extend_from_slice(&self.bits.to_le_bytes()[..bytes]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Read;
+
+    fn round_trip(text: &[u8]) -> usize {
+        let (mut out, mut plain) = (Vec::new(), Vec::new());
+        deflate(text, &mut out);
+        flate2::read::DeflateDecoder::new(&*out).read_to_end(&mut plain).unwrap();
+        assert!(plain == text, "{:?}", String::from_utf8_lossy(text));
+        out.len()
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_as_it_was(
+            words in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 1..8),
+            picks in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(b", \n=a".to_vec()), 0_usize..3), 0..2000),
+            lone in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut text = Vec::new();
+            for (pick, end, cut) in picks {
+                let word = pick.get(&words);
+                text.extend_from_slice(&word[cut.min(word.len())..]);
+                text.push(end);
+            }
+            text.extend_from_slice(&lone);
+            let bytes = round_trip(&text);
+            prop_assert!(bytes <= 200 + text.len() * 3 / 2, "{bytes} of {}", text.len());
+        }
+    }
+
+    #[test]
+    fn repeats_of_every_length_are_read_as_they_were() {
+        let long = "x1".repeat(400);
+        for len in 0..long.len() {
+            let token = &long[..len];
+            let bytes = round_trip(format!(",{token},{token}\n,{token}y").as_bytes());
+            assert!(bytes < 200 + len, "{bytes} of {len}");
+        }
+    }
+
+    #[test]
+    fn repeats_reach_back_as_far_as_the_format_lets_them() {
+        let far = |distance: usize| {
+            let mut text = b"the_first_one,".to_vec();
+            // Tokens of one byte repeat nothing.
+            text.extend(b",x;".iter().cycle().take(distance - text.len()));
+            text[distance - 1] = b'\n';
+            text.extend_from_slice(b"the_first_one");
+            round_trip(&text)
+        };
+        let (within, beyond) = (far(DISTANCE_MAX), far(DISTANCE_MAX + 1));
+        assert!(within + 4 < beyond, "{within} and {beyond}");
+        for distance in [1, 2, 3, 4, 5, 24, 255, 256, 257, 1000, 4097, 20_000] {
+            far(distance + 14);
+        }
+    }
+}

@@ -195,9 +195,7 @@ fn the_series_table_occupies_about_what_it_says() {
         let (before, said) = (HELD.with(Cell::get), table.bytes());
         for number in 0..50_000 {
             let line = format!("{}{{job=\"api\",instance=\"{}\"}} 1\n", name(number), instance(number));
-            let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
-            let options = prometheus_text::decode::Options { now: NOW, timestamp: None };
-            assert_eq!(prometheus_text::decode::decode(line.as_bytes(), &options, &mut builder).refused(), 0);
+            decoded(&table, Format::PrometheusText, line.as_bytes());
         }
         assert_eq!(table.len(), 50_000);
         (table.bytes() - said) as f64 / (HELD.with(Cell::get) - before) as f64

@@ -1,7 +1,8 @@
 //! Every stage of a sample's walk, on the bodies of `bench load`: 4,000 series of ten labels, all known. Throughput in samples.
 //!
-//! `decompress/<encoding>`, `decode/<format>/load`, `recognise/*` (in the order of the last time, and in another), `log` has its
-//! own bench, `encode/<format>/load` as outputs do it (what the memo knows of a series, the body), `compress/<encoding>`.
+//! `decompress/<encoding>`, `decode/<format>/load`, `recognise/*` (in the order of the last time, and in another),
+//! `encode/<format>/load_of_<input>` as outputs do it (what the memo knows of a series, then the body), `compress/<encoding>`.
+//! The log has its own bench.
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

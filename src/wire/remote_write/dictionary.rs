@@ -179,8 +179,9 @@ impl Fields {
 
     /// All of them, one behind the other.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let known = self.dictionary.0.lock();
-        self.numbers.iter().flat_map(|number| known.fields[*number as usize].bytes.iter().copied()).collect()
+        let (mut bytes, known) = (Vec::with_capacity(self.len), self.dictionary.0.lock());
+        self.numbers.iter().for_each(|number| bytes.extend_from_slice(&known.fields[*number as usize].bytes));
+        bytes
     }
 }
 

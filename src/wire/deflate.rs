@@ -109,7 +109,7 @@ fn is_separator(byte: u8) -> bool {
 fn separators(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     let is = |byte: u8| {
-        let other = word ^ ONES * u64::from(byte);
+        let other = word ^ (ONES * u64::from(byte));
         other.wrapping_sub(ONES) & !other
     };
     (is(b',') | is(b' ') | is(b'\n')) & ONES << 7

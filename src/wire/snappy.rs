@@ -207,18 +207,22 @@ impl Template {
     pub fn new(message: &[u8], kinds: &[Kind]) -> Self {
         let mut last = vec![None; 1 << SEARCH_BITS];
         let mut writer = Writer::new(message.len() / 4);
-        let is_like = |at: usize, before: usize| {
-            message[at] == message[before] && kinds[at] == kinds[before] && kinds[at] != Kind::Hole
+        // Equal where a repeat is one.
+        let mark = |((at, byte), kind): ((usize, &u8), &Kind)| match kind {
+            Kind::Fixed => u32::from(*byte),
+            Kind::Same => 1 << 8 | u32::from(*byte),
+            Kind::Hole => 1 << 31 | at as u32,
         };
+        let marks: Vec<_> = message.iter().enumerate().zip(kinds).map(mark).collect();
         let like = |at: usize, before: usize| {
-            (at..message.len()).take_while(|next| is_like(*next, *next + before - at)).count()
+            marks[at..].iter().zip(&marks[before..]).take_while(|(next, earlier)| next == earlier).count()
         };
         let (mut copied_until, mut offset) = (0, usize::MAX);
         for at in 0..message.len() {
             let window = message[at..].first_chunk().map(|window| u32::from_le_bytes(*window));
             let before = window.and_then(|window| {
                 let place = window.wrapping_mul(0x9e37_79b1) >> (u32::BITS - SEARCH_BITS);
-                std::mem::replace(&mut last[place as usize], Some(at))
+                last[place as usize].replace(at)
             });
             if at < copied_until {
                 continue;

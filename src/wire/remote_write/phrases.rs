@@ -279,7 +279,9 @@ impl Phrases {
         let mut samples = Samples::new();
         if was_spoken {
             let spoken = self.spoken.extract_if(.., |spoken| spoken.number == number).collect::<Vec<_>>();
-            spoken.into_iter().for_each(|spoken| samples.extend(self.samples_of(spoken)));
+            for spoken in spoken {
+                samples.extend(self.samples_of(spoken));
+            }
             self.dissolved += samples.len();
             // They come between those of the run.
             self.run = None;
@@ -509,7 +511,9 @@ mod tests {
         let senders: Vec<Vec<_>> =
             [0..300, 1000..1300, 2000..2300].into_iter().map(|numbers| rendered(&options, numbers)).collect();
         for (round, order) in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1]].into_iter().enumerate() {
-            order.into_iter().for_each(|sender| push(&mut encoder, &senders[sender], NOW + round as i64));
+            for sender in order {
+                push(&mut encoder, &senders[sender], NOW + round as i64);
+            }
             assert_eq!(encoder.phrases.samples(), if round < 2 { 0 } else { 900 });
             encoder.finish(&mut Losses::default());
         }
@@ -537,7 +541,9 @@ mod tests {
         let series = rendered(&options, 0..100);
         for (times, expected) in [(&[0, 1, 2][..], 0), (&[3], 0), (&[4, 5, 6], 300), (&[7, 8, 8], 0), (&[9, 11, 10], 0)]
         {
-            times.iter().for_each(|time| push(&mut encoder, &series, NOW + time));
+            for time in times {
+                push(&mut encoder, &series, NOW + time);
+            }
             assert_eq!(encoder.phrases.samples(), expected, "{times:?}");
             let mut dropped = Losses::default();
             let body = encoder.finish(&mut dropped);
@@ -618,7 +624,9 @@ mod tests {
                     // Each series once, and at one time.
                     round.sort_unstable_by_key(|(series, ..)| *series);
                     round.dedup_by_key(|(series, ..)| *series);
-                    round.iter_mut().for_each(|step| (step.1, step.2) = (0, 50));
+                    for step in &mut round {
+                        (step.1, step.2) = (0, 50);
+                    }
                     round[0].1 = 1;
                 }
                 let from = from % round.len();
@@ -633,8 +641,10 @@ mod tests {
         })
     }
 
-    /// Samples and exemplars of each series, and what was counted.
-    fn said(options: &Options, bodies: &[Vec<Step>]) -> Vec<(HashMap<Vec<String>, Vec<String>>, u64, Vec<u64>)> {
+    /// What a body said: samples and exemplars by labels, how many samples, and what was counted.
+    type Said = (HashMap<Vec<String>, Vec<String>>, u64, Vec<u64>);
+
+    fn said(options: &Options, bodies: &[Vec<Step>]) -> Vec<Said> {
         let mut encoder = Encoder::new(options.clone());
         let series = rendered(options, 0..24);
         let mut time = NOW;

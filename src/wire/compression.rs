@@ -117,7 +117,7 @@ fn read(encoding: Encoding, decoder: impl Read, bytes_max: usize, out: &mut Vec<
 pub fn gzip(body: &[u8]) -> Vec<u8> {
     /// Magic number, method, no flags, no time, no hint, unknown system.
     const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    let mut out = Vec::with_capacity(HEADER.len() + body.len() / 4);
+    let mut out = Vec::with_capacity(HEADER.len() + body.len() / 8);
     out.extend_from_slice(&HEADER);
     deflate(body, &mut out);
     // Not lines that resemble each other, or few: who looks everywhere finds more.

@@ -1,7 +1,9 @@
 //! Content encodings of request bodies, bounded after decompression as well as before.
 
 use super::deflate::deflate;
+use bytes::Bytes;
 use std::io::Read;
+use std::sync::OnceLock;
 
 /// A `Content-Encoding` that requests may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +139,44 @@ fn gzip_of_anything(body: &[u8]) -> Vec<u8> {
     let written = encoder.write_all(body).and_then(|()| encoder.finish());
     written.unwrap_or_default()
 }
+
+/// A text that was compressed as soon as it was whole; decompressed once, if somebody wants to see a part of it.
+#[derive(Clone, Debug)]
+pub struct Gzip {
+    bytes: Bytes,
+    plain_len: usize,
+    plain: OnceLock<Vec<u8>>,
+}
+
+impl Gzip {
+    /// The text, compressed.
+    pub fn of(text: &[u8]) -> Self {
+        Self { bytes: gzip(text).into(), plain_len: text.len(), plain: OnceLock::new() }
+    }
+
+    /// As it is.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The text.
+    pub fn plain(&self) -> &[u8] {
+        self.plain.get_or_init(|| {
+            let mut plain = Vec::new();
+            let read = decompress(Encoding::Gzip, &self.bytes, self.plain_len, &mut plain);
+            debug_assert!(read.is_ok(), "it does not decompress: {read:?}");
+            plain
+        })
+    }
+}
+
+impl PartialEq for Gzip {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Gzip {}
 
 /// A body as one Snappy block.
 pub fn snappy(body: &[u8]) -> Vec<u8> {

@@ -113,10 +113,10 @@ fn is_separator(byte: u8) -> bool {
 fn separators(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     let is = |byte: u8| {
-        let other = word ^ ONES * u64::from(byte);
+        let other = word ^ (ONES * u64::from(byte));
         other.wrapping_sub(ONES) & !other
     };
-    (is(b',') | is(b' ') | is(b'\n')) & ONES << 7
+    (is(b',') | is(b' ') | is(b'\n')) & (ONES << 7)
 }
 
 /// Where the last token begins that does so between these offsets, if one does so at `from`; otherwise `to`.

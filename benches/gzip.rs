@@ -1,6 +1,6 @@
 //! Bodies of lines as gzip: 10,000 series of ten labels, one sample each. Throughput in samples; sizes are shown beside those of
 //! `flate2` at its fastest. In `shuffled` the series come in no order, so that what repeats is far apart.
-#![expect(clippy::unwrap_used, reason = "a bench may panic")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may panic, and tells sizes")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluicegate::wire::compression::gzip;
@@ -12,9 +12,9 @@ const SAMPLES: usize = 10_000;
 const BYTES_A_SAMPLE_MAX: usize = 40;
 
 /// Labels as an application with a few hundred instances has them.
-fn labels(number: usize) -> Vec<(&'static str, String)> {
+fn labels(number: usize) -> [(&'static str, String); 10] {
     let (instance, route) = (number / 50, number % 50);
-    vec![
+    [
         ("cluster", "eu-central-1-production".to_owned()),
         ("instance", format!("10.20.{}.{}:9090", instance / 250, instance % 250)),
         ("job", "checkout-service".to_owned()),
@@ -29,12 +29,12 @@ fn labels(number: usize) -> Vec<(&'static str, String)> {
 }
 
 fn influx_line(number: usize) -> String {
-    let tags: String = labels(number).iter().map(|(key, value)| format!(",{key}={value}")).collect();
+    let tags = labels(number).map(|(key, value)| format!(",{key}={value}")).concat();
     format!("http_server_requests_total{tags} value={} 1700000000000000000\n", number * number % 99_991)
 }
 
 fn wavefront(number: usize) -> String {
-    let tags: String = labels(number).iter().map(|(key, value)| format!(" \"{key}\"=\"{value}\"")).collect();
+    let tags = labels(number).map(|(key, value)| format!(" \"{key}\"=\"{value}\"")).concat();
     let value = number * number % 99_991;
     format!("\"http_server_requests_total\" {value}.0 1700000000000 source=\"gateway\"{tags}\n")
 }

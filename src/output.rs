@@ -160,8 +160,9 @@ impl Output {
                 // Version 1 has no unsigned integers.
                 let unsigned = !matches!(influx.api, config::InfluxApi::V1 { .. });
                 let style = influx.style.clone();
+                let gzip = influx.gzip;
                 let options =
-                    influx_line::encode::Options { unsigned, style, ..influx_line::encode::Options::default() };
+                    influx_line::encode::Options { unsigned, style, gzip, ..influx_line::encode::Options::default() };
                 self.forward::<influx_line::encode::Encoder>(&options, destination, log, table, drain).await
             }
             (config::Destination::Wavefront(wavefront), _) => {
@@ -169,6 +170,7 @@ impl Output {
                 let mut options = wavefront_lines::encode::Options::new(source);
                 options.source_labels.clone_from(&wavefront.source_labels);
                 options.style = wavefront.style;
+                options.gzip = matches!(wavefront.target, config::WavefrontTarget::Http { .. });
                 self.forward::<wavefront_lines::encode::Encoder>(&options, destination, log, table, drain).await
             }
             (config::Destination::RemoteWrite(_), _) => End::Drained,

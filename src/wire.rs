@@ -147,6 +147,8 @@ pub struct Body {
     pub bytes: Vec<u8>,
     /// The pieces as an encoder wrote them that compresses as it goes. It has no prefix.
     pub block: Option<snappy::Block>,
+    /// The pieces as they were compressed when they were whole. It has no prefix.
+    pub gzip: Option<compression::Gzip>,
     /// Where each piece ends in the pieces, ascending.
     pub cuts: Vec<Cut>,
 }
@@ -199,7 +201,11 @@ impl Body {
     /// The bytes of these pieces. A block is decompressed for them, once.
     pub fn run(&self, pieces: Range<usize>) -> &[u8] {
         let end = |pieces: usize| pieces.checked_sub(1).map_or(0, |last| self.cuts[last].end);
-        let bytes = self.block.as_ref().map_or(&*self.bytes, snappy::Block::plain);
+        let bytes = match (&self.block, &self.gzip) {
+            (Some(block), _) => block.plain(),
+            (None, Some(gzip)) => gzip.plain(),
+            (None, None) => &self.bytes,
+        };
         &bytes[end(pieces.start)..end(pieces.end)]
     }
 
@@ -217,10 +223,32 @@ impl Body {
         }
     }
 
+    /// All of it as gzip.
+    pub fn gzip(&self) -> Bytes {
+        match &self.gzip {
+            Some(gzip) => gzip.bytes().clone(),
+            None => compression::gzip(&self.part(0, self.cuts.len())).into(),
+        }
+    }
+
+    /// Takes the pieces and leaves a body with memory for as many: compressed where that is asked for, so that the same memory
+    /// serves all bodies and those on their way are small.
+    pub(crate) fn take(&mut self, gzip: bool) -> Self {
+        let cuts = Vec::with_capacity(self.cuts.len());
+        if gzip && !self.bytes.is_empty() {
+            let gzip = Some(compression::Gzip::of(&self.bytes));
+            self.bytes.clear();
+            return Self { gzip, cuts: std::mem::replace(&mut self.cuts, cuts), ..Self::default() };
+        }
+        let bytes = Vec::with_capacity(self.bytes.len());
+        std::mem::replace(self, Self { bytes, cuts, ..Self::default() })
+    }
+
     /// Empties the body and keeps its memory.
     pub fn clear(&mut self) {
         self.prefix.clear();
         self.block = None;
+        self.gzip = None;
         self.bytes.clear();
         self.cuts.clear();
     }

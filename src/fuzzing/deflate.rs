@@ -30,3 +30,15 @@ fn comes_back(text: &[u8]) {
     assert!(ending.is_ok(), "flate2 does not read it: {ending:?}");
     assert!(read == text, "flate2 reads something else");
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn holds_for_any_bytes(data in prop::collection::vec(any::<u8>(), 0..800)) {
+            super::deflate(&data);
+        }
+    }
+}

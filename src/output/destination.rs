@@ -116,6 +116,7 @@ impl Destination {
         match self {
             Self::RemoteWrite { .. } if pieces.len() == body.cuts.len() => body.snappy(),
             Self::RemoteWrite { .. } => compression::snappy(&bytes()).into(),
+            Self::Influx { gzip: true, .. } | Self::Wavefront { .. } if pieces.len() == body.cuts.len() => body.gzip(),
             Self::Influx { gzip: true, .. } | Self::Wavefront { .. } => compression::gzip(&bytes()).into(),
             Self::Influx { gzip: false, .. } | Self::WavefrontLines(_) => bytes().into_owned().into(),
         }

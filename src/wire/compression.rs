@@ -1,7 +1,9 @@
 //! Content encodings of request bodies, bounded after decompression as well as before.
 
 use super::deflate::deflate;
+use bytes::Bytes;
 use std::io::Read;
+use std::sync::OnceLock;
 
 /// A `Content-Encoding` that requests may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +119,7 @@ fn read(encoding: Encoding, decoder: impl Read, bytes_max: usize, out: &mut Vec<
 pub fn gzip(body: &[u8]) -> Vec<u8> {
     /// Magic number, method, no flags, no time, no hint, unknown system.
     const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    let mut out = Vec::with_capacity(HEADER.len() + body.len() / 4);
+    let mut out = Vec::with_capacity(HEADER.len() + body.len() / 8);
     out.extend_from_slice(&HEADER);
     deflate(body, &mut out);
     // Not lines that resemble each other, or few: who looks everywhere finds more.
@@ -137,6 +139,44 @@ fn gzip_of_anything(body: &[u8]) -> Vec<u8> {
     let written = encoder.write_all(body).and_then(|()| encoder.finish());
     written.unwrap_or_default()
 }
+
+/// A text that was compressed as soon as it was whole; decompressed once, if somebody wants to see a part of it.
+#[derive(Clone, Debug)]
+pub struct Gzip {
+    bytes: Bytes,
+    plain_len: usize,
+    plain: OnceLock<Vec<u8>>,
+}
+
+impl Gzip {
+    /// The text, compressed.
+    pub fn of(text: &[u8]) -> Self {
+        Self { bytes: gzip(text).into(), plain_len: text.len(), plain: OnceLock::new() }
+    }
+
+    /// As it is.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The text.
+    pub fn plain(&self) -> &[u8] {
+        self.plain.get_or_init(|| {
+            let mut plain = Vec::new();
+            let read = decompress(Encoding::Gzip, &self.bytes, self.plain_len, &mut plain);
+            debug_assert!(read.is_ok(), "it does not decompress: {read:?}");
+            plain
+        })
+    }
+}
+
+impl PartialEq for Gzip {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Gzip {}
 
 /// A body as one Snappy block.
 pub fn snappy(body: &[u8]) -> Vec<u8> {

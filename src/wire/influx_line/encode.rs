@@ -47,6 +47,8 @@ pub struct Options {
     pub stamps: bool,
     /// How series of Prometheus become rows.
     pub style: Style,
+    /// Whether bodies are compressed when they end.
+    pub gzip: bool,
     /// The tags of renderings.
     pub tags: SharedTexts,
 }
@@ -58,6 +60,7 @@ impl Default for Options {
             line_bytes_max: usize::MAX,
             stamps: true,
             style: Style::default(),
+            gzip: false,
             tags: SharedTexts::default(),
         }
     }
@@ -133,10 +136,7 @@ impl Encoder {
     pub fn finish(&mut self, _dropped: &mut Losses) -> Body {
         self.close();
         self.samples = 0;
-        // The next body will be about as large as this one.
-        let bytes = Vec::with_capacity(self.body.bytes.len());
-        let cuts = Vec::with_capacity(self.body.cuts.len());
-        std::mem::replace(&mut self.body, Body { bytes, cuts, ..Body::default() })
+        self.body.take(self.options.gzip)
     }
 
     /// The timestamp to be written.

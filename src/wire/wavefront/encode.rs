@@ -48,6 +48,8 @@ pub struct Encoder {
     distributions: Body,
     samples: u64,
     stamps: bool,
+    /// Whether bodies are compressed when they end.
+    gzip: bool,
     histograms: Histograms,
     buckets: Vec<(f64, f64)>,
     stamp: Stamp,
@@ -58,13 +60,14 @@ impl Encoder {
     #[expect(clippy::needless_pass_by_value, reason = "the same shape for every format")]
     pub fn new(options: Options) -> Self {
         let (points, distributions) = (Body::default(), Body::default());
-        let histograms = options.style.histograms;
+        let Options { stamps, gzip, style, .. } = options;
         Self {
             points,
             distributions,
             samples: 0,
-            stamps: options.stamps,
-            histograms,
+            stamps,
+            gzip,
+            histograms: style.histograms,
             buckets: Vec::new(),
             stamp: Stamp::default(),
         }
@@ -221,27 +224,17 @@ impl Encoder {
 
     /// Ends the body of points: a request with `f=wavefront`. Nothing is dropped here.
     pub fn finish(&mut self, _dropped: &mut Losses) -> Body {
-        let body = renewed(&mut self.points);
+        let body = self.points.take(self.gzip);
         self.samples -= body.samples();
         body
     }
 
     /// Ends the body of distributions, if there are any: a request with `f=histogram`.
     pub fn finish_distributions(&mut self) -> Option<Body> {
-        let body = renewed(&mut self.distributions);
+        let body = self.distributions.take(self.gzip);
         self.samples -= body.samples();
-        (!body.bytes.is_empty()).then_some(body)
+        (!body.cuts.is_empty()).then_some(body)
     }
-}
-
-/// Takes the body and leaves one of the same capacity in its place.
-fn renewed(body: &mut Body) -> Body {
-    let empty = Body {
-        bytes: Vec::with_capacity(body.bytes.len()),
-        cuts: Vec::with_capacity(body.cuts.len()),
-        ..Body::default()
-    };
-    std::mem::replace(body, empty)
 }
 
 /// The double that stands for a value.

@@ -107,6 +107,29 @@ fn fields_of_a_row_share_a_line_and_a_cut() {
 }
 
 #[test]
+fn a_body_that_is_compressed_at_its_end_has_the_pieces_of_one_that_is_not() {
+    let bodies = [false, true].map(|gzip| {
+        let mut encoder = Encoder::new(Options { gzip, ..Options::default() });
+        let mut losses = Losses::default();
+        // The second body is made in the memory of the first.
+        [3, 2].map(|samples| {
+            for number in 0..samples {
+                let series = series(Format::InfluxLine, &format!("m{number}"), Some("f"), &[]).unwrap();
+                encoder.push(&series, &sample(Value::I64(samples), SampleFlags::NONE), &mut losses).unwrap();
+            }
+            encoder.finish(&mut losses)
+        })
+    });
+    for (plain, gzip) in bodies[0].iter().zip(&bodies[1]) {
+        assert!(plain.gzip.is_none() && gzip.gzip.is_some() && gzip.bytes.is_empty());
+        assert_eq!((&plain.cuts, plain.gzip()), (&gzip.cuts, gzip.gzip()));
+        for from in 0..plain.cuts.len() {
+            assert_eq!(plain.run(from..plain.cuts.len()), gzip.run(from..gzip.cuts.len()));
+        }
+    }
+}
+
+#[test]
 fn long_rows_are_split_and_long_fields_dropped() {
     let field = |key| series(Format::InfluxLine, "m", Some(key), &[]).unwrap();
     let mut encoder = Encoder::new(Options { line_bytes_max: 12, ..Options::default() });

@@ -22,6 +22,8 @@ pub struct Options {
     pub stamps: bool,
     /// How names and shapes are chosen.
     pub style: Style,
+    /// Whether bodies are compressed when they end.
+    pub gzip: bool,
     /// Sources and tags of renderings.
     pub tags: SharedTexts,
 }
@@ -35,6 +37,7 @@ impl Options {
             limits: Limits::SAAS,
             stamps: true,
             style: Style::default(),
+            gzip: false,
             tags: SharedTexts::default(),
         }
     }

@@ -11,7 +11,7 @@ use super::bytes::{Malformed, Take};
 use super::pack::{PACK_BYTES, Pack};
 use super::record::{Header, Kind};
 use super::storage::{StorageFile, is_unreadable};
-use crate::model::{AliasHash, Epoch, IdMap, Pin, Recalled, SeriesId, SeriesTable};
+use crate::model::{AliasHash, Epoch, IdTable, Pin, Recalled, SeriesId, SeriesTable};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Weak};
@@ -136,13 +136,14 @@ struct Known {
 
 #[derive(Debug)]
 struct Generation {
-    known: IdMap<u32, Known>,
+    /// By local id.
+    known: IdTable<Known>,
     recalled: Arc<Recalled>,
 }
 
 impl Generation {
     fn new(table: &Arc<SeriesTable>) -> Self {
-        Self { known: IdMap::default(), recalled: Recalled::new(table) }
+        Self { known: IdTable::default(), recalled: Recalled::new(table) }
     }
 }
 
@@ -229,7 +230,7 @@ impl Definitions {
     /// The series of a local id.
     #[inline]
     pub(super) fn series(&mut self, local: u32) -> Result<SeriesId, Unread> {
-        match self.now.known.get(&local) {
+        match self.now.known.get(SeriesId(local)) {
             Some(known) if known.pin == self.pins || known.series.is_recalled() => Ok(known.series),
             _ => self.look_up(local),
         }
@@ -237,14 +238,14 @@ impl Definitions {
 
     #[cold]
     fn look_up(&mut self, local: u32) -> Result<SeriesId, Unread> {
-        let again = self.now.known.get(&local).map(|known| known.identity);
+        let again = self.now.known.get(SeriesId(local)).map(|known| known.identity);
         let again = again.and_then(|identity| Some((self.table.find(identity)?, identity)));
-        let kept = again.or_else(|| self.before.known.remove(&local).and_then(|before| self.keep(before)));
+        let kept = again.or_else(|| self.before.known.remove(SeriesId(local)).and_then(|before| self.keep(before)));
         let (series, identity) = match kept {
             Some(kept) => kept,
             None => self.read(local)?,
         };
-        self.now.known.insert(local, Known { identity, series, pin: self.pins });
+        self.now.known.insert(SeriesId(local), Known { identity, series, pin: self.pins });
         Ok(series)
     }
 

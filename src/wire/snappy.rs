@@ -32,6 +32,8 @@ const COPY_BYTES_MIN: usize = 4;
 const FAR_COPY_BYTES_MIN: usize = 6;
 /// A search remembers the last place of as many windows of four bytes, as a power of two.
 const SEARCH_BITS: u32 = 14;
+/// How far back it looks.
+const SEARCH_REACH: usize = 1 << 15;
 
 /// Writes one block.
 #[derive(Debug)]
@@ -205,31 +207,31 @@ impl Template {
     /// Compresses a message of bytes of these kinds, by search. What is another each time becomes a literal, or a copy of its
     /// like. The message has less than 4 GiB.
     pub fn new(message: &[u8], kinds: &[Kind]) -> Self {
-        let mut last = vec![None; 1 << SEARCH_BITS];
+        // Where each window stood last, less one.
+        let mut last = vec![0_u32; 1 << SEARCH_BITS];
         let mut writer = Writer::new(message.len() / 4);
-        // Equal where a repeat is one.
+        // Equal where a repeat within reach is one.
         let mark = |((at, byte), kind): ((usize, &u8), &Kind)| match kind {
-            Kind::Fixed => u32::from(*byte),
-            Kind::Same => 1 << 8 | u32::from(*byte),
-            Kind::Hole => 1 << 31 | at as u32,
+            Kind::Fixed => u16::from(*byte),
+            Kind::Same => 1 << 8 | u16::from(*byte),
+            Kind::Hole => 1 << 15 | (at % SEARCH_REACH) as u16,
         };
         let marks: Vec<_> = message.iter().enumerate().zip(kinds).map(mark).collect();
-        let like = |at: usize, before: usize| {
-            marks[at..].iter().zip(&marks[before..]).take_while(|(next, earlier)| next == earlier).count()
-        };
         let (mut copied_until, mut offset) = (0, usize::MAX);
         for at in 0..message.len() {
             let window = message[at..].first_chunk().map(|window| u32::from_le_bytes(*window));
             let before = window.and_then(|window| {
                 let place = window.wrapping_mul(0x9e37_79b1) >> (u32::BITS - SEARCH_BITS);
-                last[place as usize].replace(at)
+                (std::mem::replace(&mut last[place as usize], at as u32 + 1) as usize).checked_sub(1)
             });
             if at < copied_until {
                 continue;
             }
             // Where these bytes stood last, or where the copy before would go on.
-            let places = [before, at.checked_sub(offset)].into_iter().flatten().filter(|before| at - before < FAR);
-            let (len, before) = places.map(|before| (like(at, before), before)).max().unwrap_or_default();
+            let places = [before, at.checked_sub(offset)].into_iter().flatten();
+            let places = places.filter(|before| at - before < SEARCH_REACH);
+            let copies = places.map(|before| (common(&marks[at..], &marks[before..]), before));
+            let (len, before) = copies.max().unwrap_or_default();
             if len >= COPY_BYTES_MIN && (len >= FAR_COPY_BYTES_MIN || at - before < NEAR) {
                 writer.copy(before, len);
                 (copied_until, offset) = (at + len, at - before);
@@ -270,6 +272,13 @@ impl Template {
         }
         Literals(literals)
     }
+}
+
+/// How many marks are the same in both from the beginning on.
+fn common(left: &[u16], right: &[u16]) -> usize {
+    let chunks = left.as_chunks::<16>().0.iter().zip(right.as_chunks().0);
+    let same = 16 * chunks.take_while(|(left, right)| left == right).count();
+    same + left[same..].iter().zip(&right[same..]).take_while(|(left, right)| left == right).count()
 }
 
 /// The literals of a [`Template`]: which bytes of the message they are, and where in the elements these begin.

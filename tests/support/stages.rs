@@ -84,6 +84,7 @@ pub(crate) fn encoder_of<'a, E: Encoding + 'a>(
             let Ok((rendered, _)) = memo.slot(sample.series) else { panic!("a series that is not sent") };
             assert!(encoder.push(rendered, &sample_ref(batch, sample), &mut losses).is_ok());
         }
+        encoder.end_request();
         let bodies: Vec<_> = encoder.finish(&mut losses).into_iter().map(|(_, body)| body).collect();
         assert_eq!(bodies.iter().map(Body::samples).sum::<u64>(), batch.samples.len() as u64);
         bodies

@@ -8,6 +8,7 @@
 //! * A series is in one phrase at most, the youngest that has it.
 //! * In a body the samples of a phrase's series stand either there or among the gathered ones. A phrase that is spoken again
 //!   in a body has later times, so samples of a series are in order, though not in one `TimeSeries`.
+//! * A run of long labels becomes none, so that what its phrase occupies is bounded by the series in it.
 //! * What a phrase cannot hold (exemplars, histograms, times that go back or are of unusual length) is gathered as if there
 //!   were no phrases, and so are the other series of the phrase in that body.
 //! * A phrase with a series that nobody else has any more is forgotten. With each body some are looked at, more of them than
@@ -34,6 +35,9 @@ const ENDS: u64 = 64;
 const HEARD_MAX: usize = 1 << 14;
 /// Phrases looked at with each body whether they are still needed, and as many again for each that it brought.
 const SWEPT: usize = 4;
+/// Bytes of labels that the series of a run have on average, at most. What they share lies further apart in longer ones than a
+/// template's copies reach, so each would have all of it.
+const LABELS_BYTES_MAX: usize = 1 << 10;
 /// Times in milliseconds that take six bytes: 1971 to 2109.
 const TIMES: Range<i64> = 1 << 35..1 << 42;
 const TIME_BYTES: usize = 6;
@@ -328,6 +332,9 @@ impl Phrases {
     fn learn(&mut self, gathered: &Gathered<Rendered>, start: usize) {
         let Some(run) = gathered.plain(start).collect::<Option<Vec<_>>>() else { return };
         let (Some((_, time)), true) = (run.first(), run.iter().all(|(_, time)| TIMES.contains(time))) else { return };
+        if run.iter().map(|(series, _)| series.labels.len()).sum::<usize>() > LABELS_BYTES_MAX * run.len() {
+            return;
+        }
         let one_time = run.iter().all(|(_, other)| other == time);
         let addresses: Vec<_> = run.iter().map(|(series, _)| Arc::as_ptr(series)).collect();
         if self.heard.len() >= HEARD_MAX {
@@ -439,12 +446,17 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn rendered(options: &Options, numbers: Range<usize>) -> Vec<Arc<Rendered>> {
+        of_node(options, numbers, "a")
+    }
+
+    fn of_node(options: &Options, numbers: Range<usize>, node: &str) -> Vec<Arc<Rendered>> {
         let table = SeriesTable::default();
         let builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
         let of = |number: usize| {
             let labels = vec![
                 (Cow::from("instance"), Cow::from(format!("10.0.0.{}:9100", number / 7))),
                 (Cow::from("mode"), Cow::from("x".repeat(number % 7))),
+                (Cow::from("node"), Cow::from(node)),
             ];
             let spec = SeriesSpec { measurement: "node_cpu_seconds_total", field: None, labels, metadata: None };
             let id = builder.define(builder.alias(&number.to_le_bytes()), spec).unwrap();
@@ -594,6 +606,21 @@ mod tests {
         }
         let known = encoder.phrases.known.iter().flatten().count();
         assert!((25..=75).contains(&known), "{known} phrases of 25 runs");
+    }
+
+    #[test]
+    fn what_series_share_makes_no_phrase_large() {
+        let options = Options::default();
+        for (node_bytes, expected) in [(LABELS_BYTES_MAX / 2, 80), (LABELS_BYTES_MAX, 0)] {
+            let mut encoder = Encoder::new(options.clone());
+            let series = of_node(&options, 0..80, &"x".repeat(node_bytes));
+            for round in 0..3 {
+                push(&mut encoder, &series, NOW + round);
+                let spoken = encoder.phrases.samples();
+                assert_eq!(spoken, if round < 2 { 0 } else { expected }, "{node_bytes} bytes, round {round}");
+                encoder.finish(&mut Losses::default());
+            }
+        }
     }
 
     #[test]

@@ -18,8 +18,6 @@ use std::sync::{Arc, Weak};
 
 /// Memory of unpacked records that are held beside the one read last.
 const HELD_BYTES_MAX: usize = 1 << 20;
-/// Estimated cost of remembering which series a definition is.
-const KNOWN_BYTES: usize = 64;
 
 /// Why a batch is not read.
 #[derive(Debug)]
@@ -208,7 +206,7 @@ impl Definitions {
 
     /// Whether this generation has no room for more: the next chunk should begin another.
     pub(super) fn is_full(&self) -> bool {
-        self.now.recalled.bytes() + self.now.known.len() * KNOWN_BYTES > self.table.recalled_bytes_max()
+        self.now.recalled.bytes() + self.now.known.bytes() > self.table.recalled_bytes_max()
     }
 
     /// Begins another generation if this one is full.

@@ -44,6 +44,11 @@ impl<T> IdTable<T> {
         self.len == 0
     }
 
+    /// Memory of its pages, whether they are full or not.
+    pub fn bytes(&self) -> usize {
+        self.pages.len() * (size_of::<Page<T>>() + size_of::<[Option<T>; PAGE]>())
+    }
+
     /// The entry of a series.
     #[inline]
     pub fn get(&mut self, id: SeriesId) -> Option<&T> {
@@ -163,6 +168,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
+
+    #[test]
+    fn a_page_costs_the_same_however_few_entries_it_has() {
+        let bytes = |apart: u32| {
+            let mut table = IdTable::default();
+            for number in 0..100 {
+                table.insert(SeriesId(number * apart), [0_u64; 4]);
+            }
+            table.bytes()
+        };
+        assert!((100 * 32..400 * 32).contains(&bytes(1)), "{}", bytes(1));
+        assert!(bytes(PAGE as u32) >= 100 * PAGE * 32, "{}", bytes(PAGE as u32));
+    }
 
     proptest! {
         #[test]

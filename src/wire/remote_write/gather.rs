@@ -1,4 +1,4 @@
-//! Gathers the samples of a body by series: remote write wants one `TimeSeries` for each, its samples in time order.
+//! Gathers the samples of a body by series: one `TimeSeries` for each, its samples in time order.
 //!
 //! A series' place in the body under construction is remembered in its rendering ([`Gathered::place`] checks it), so no
 //! sample is looked up by anything. Where each series has one sample, which is the rule, nothing is moved or sorted at the

@@ -143,12 +143,10 @@ pub struct SampleRef<'a> {
 pub struct Body {
     /// What every part needs (the symbol table of remote write 2.0), or empty.
     pub prefix: Vec<u8>,
-    /// The pieces, one behind the other; empty where they are a block.
+    /// The pieces, one behind the other; empty where they are packed.
     pub bytes: Vec<u8>,
-    /// The pieces as an encoder wrote them that compresses as it goes. It has no prefix.
-    pub block: Option<snappy::Block>,
-    /// The pieces as they were compressed when they were whole. It has no prefix.
-    pub gzip: Option<compression::Gzip>,
+    /// The pieces as an encoder left them that compresses. There is no prefix then.
+    pub packed: Option<compression::Packed>,
     /// Where each piece ends in the pieces, ascending.
     pub cuts: Vec<Cut>,
 }
@@ -198,14 +196,10 @@ impl Body {
         self.cuts.iter().map(|cut| u64::from(cut.samples)).sum()
     }
 
-    /// The bytes of these pieces. A block is decompressed for them, once.
+    /// The bytes of these pieces. What is packed is decompressed for them, once.
     pub fn run(&self, pieces: Range<usize>) -> &[u8] {
         let end = |pieces: usize| pieces.checked_sub(1).map_or(0, |last| self.cuts[last].end);
-        let bytes = match (&self.block, &self.gzip) {
-            (Some(block), _) => block.plain(),
-            (None, Some(gzip)) => gzip.plain(),
-            (None, None) => &self.bytes,
-        };
+        let bytes = self.packed.as_ref().map_or(&*self.bytes, compression::Packed::plain);
         &bytes[end(pieces.start)..end(pieces.end)]
     }
 
@@ -217,17 +211,18 @@ impl Body {
 
     /// All of it as one Snappy block.
     pub fn snappy(&self) -> Bytes {
-        match &self.block {
-            Some(block) => block.snappy().clone(),
-            None => compression::snappy(&self.part(0, self.cuts.len())).into(),
-        }
+        self.packed_as(compression::Encoding::Snappy, compression::snappy)
     }
 
     /// All of it as gzip.
     pub fn gzip(&self) -> Bytes {
-        match &self.gzip {
-            Some(gzip) => gzip.bytes().clone(),
-            None => compression::gzip(&self.part(0, self.cuts.len())).into(),
+        self.packed_as(compression::Encoding::Gzip, compression::gzip)
+    }
+
+    fn packed_as(&self, encoding: compression::Encoding, compress: fn(&[u8]) -> Vec<u8>) -> Bytes {
+        match &self.packed {
+            Some(packed) if packed.encoding() == encoding => packed.bytes().clone(),
+            _ => compress(&self.part(0, self.cuts.len())).into(),
         }
     }
 
@@ -236,9 +231,10 @@ impl Body {
     pub(crate) fn take(&mut self, gzip: bool) -> Self {
         let cuts = Vec::with_capacity(self.cuts.len());
         if gzip && !self.bytes.is_empty() {
-            let gzip = Some(compression::Gzip::of(&self.bytes));
+            let bytes = compression::gzip(&self.bytes).into();
+            let packed = Some(compression::Packed::new(compression::Encoding::Gzip, bytes, self.bytes.len()));
             self.bytes.clear();
-            return Self { gzip, cuts: std::mem::replace(&mut self.cuts, cuts), ..Self::default() };
+            return Self { packed, cuts: std::mem::replace(&mut self.cuts, cuts), ..Self::default() };
         }
         let bytes = Vec::with_capacity(self.bytes.len());
         std::mem::replace(self, Self { bytes, cuts, ..Self::default() })
@@ -247,8 +243,7 @@ impl Body {
     /// Empties the body and keeps its memory.
     pub fn clear(&mut self) {
         self.prefix.clear();
-        self.block = None;
-        self.gzip = None;
+        self.packed = None;
         self.bytes.clear();
         self.cuts.clear();
     }

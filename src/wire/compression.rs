@@ -140,18 +140,24 @@ fn gzip_of_anything(body: &[u8]) -> Vec<u8> {
     written.unwrap_or_default()
 }
 
-/// A text that was compressed as soon as it was whole; decompressed once, if somebody wants to see a part of it.
+/// A body that is kept compressed; decompressed once, if somebody wants to see a part of it.
 #[derive(Clone, Debug)]
-pub struct Gzip {
+pub struct Packed {
+    encoding: Encoding,
     bytes: Bytes,
     plain_len: usize,
     plain: OnceLock<Vec<u8>>,
 }
 
-impl Gzip {
-    /// The text, compressed.
-    pub fn of(text: &[u8]) -> Self {
-        Self { bytes: gzip(text).into(), plain_len: text.len(), plain: OnceLock::new() }
+impl Packed {
+    /// A body of `plain_len` bytes in that encoding.
+    pub fn new(encoding: Encoding, bytes: Bytes, plain_len: usize) -> Self {
+        Self { encoding, bytes, plain_len, plain: OnceLock::new() }
+    }
+
+    /// How it is compressed.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// As it is.
@@ -159,24 +165,24 @@ impl Gzip {
         &self.bytes
     }
 
-    /// The text.
+    /// As it was.
     pub fn plain(&self) -> &[u8] {
         self.plain.get_or_init(|| {
             let mut plain = Vec::new();
-            let read = decompress(Encoding::Gzip, &self.bytes, self.plain_len, &mut plain);
+            let read = decompress(self.encoding, &self.bytes, self.plain_len, &mut plain);
             debug_assert!(read.is_ok(), "it does not decompress: {read:?}");
             plain
         })
     }
 }
 
-impl PartialEq for Gzip {
+impl PartialEq for Packed {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        (self.encoding, &self.bytes) == (other.encoding, &other.bytes)
     }
 }
 
-impl Eq for Gzip {}
+impl Eq for Packed {}
 
 /// A body as one Snappy block.
 pub fn snappy(body: &[u8]) -> Vec<u8> {

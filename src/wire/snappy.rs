@@ -11,11 +11,10 @@
 //!
 //! Format: <https://github.com/google/snappy/blob/main/format_description.txt>.
 
-use super::compression::{Encoding, decompress};
+use super::compression::{Encoding, Packed};
 use super::protobuf::{put_varint, varint_len};
 use bytes::Bytes;
 use std::ops::Range;
-use std::sync::OnceLock;
 
 /// Room for the length in front of the block: a varint of 32 bits.
 const PREAMBLE_BYTES_MAX: usize = 5;
@@ -174,14 +173,14 @@ impl Writer {
     }
 
     /// Ends the block.
-    pub fn finish(mut self) -> Block {
+    pub fn finish(mut self) -> Packed {
         self.end_literal();
         self.end_copy();
         let start = PREAMBLE_BYTES_MAX - varint_len(self.len as u64);
         let mut preamble = Vec::with_capacity(PREAMBLE_BYTES_MAX);
         put_varint(&mut preamble, self.len as u64);
         self.out[start..PREAMBLE_BYTES_MAX].copy_from_slice(&preamble);
-        Block { snappy: Bytes::from(self.out).slice(start..), plain: OnceLock::new() }
+        Packed::new(Encoding::Snappy, Bytes::from(self.out).slice(start..), self.len)
     }
 }
 
@@ -304,38 +303,6 @@ impl Literals {
     }
 }
 
-/// A message that never was anything but a Snappy block; decompressed once, if somebody wants to see a part of it.
-#[derive(Clone, Debug)]
-pub struct Block {
-    snappy: Bytes,
-    plain: OnceLock<Vec<u8>>,
-}
-
-impl Block {
-    /// As it is.
-    pub fn snappy(&self) -> &Bytes {
-        &self.snappy
-    }
-
-    /// The message.
-    pub fn plain(&self) -> &[u8] {
-        self.plain.get_or_init(|| {
-            let mut plain = Vec::new();
-            let read = decompress(Encoding::Snappy, &self.snappy, u32::MAX as usize, &mut plain);
-            debug_assert!(read.is_ok(), "the block does not decompress: {read:?}");
-            plain
-        })
-    }
-}
-
-impl PartialEq for Block {
-    fn eq(&self, other: &Self) -> bool {
-        self.snappy == other.snappy
-    }
-}
-
-impl Eq for Block {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,10 +356,10 @@ mod tests {
                 prop_assert_eq!(writer.len(), plain.len());
             }
             let block = writer.finish();
-            prop_assert_eq!(&snap::raw::Decoder::new().decompress_vec(block.snappy()).unwrap(), &plain);
+            prop_assert_eq!(&snap::raw::Decoder::new().decompress_vec(block.bytes()).unwrap(), &plain);
             prop_assert_eq!(block.plain(), &plain);
             let bytes_max = PREAMBLE_BYTES_MAX + plain.len() + plain.len() / 60;
-            prop_assert!(block.snappy().len() <= bytes_max, "{} of {}", block.snappy().len(), plain.len());
+            prop_assert!(block.bytes().len() <= bytes_max, "{} of {}", block.bytes().len(), plain.len());
         }
     }
 
@@ -401,7 +368,7 @@ mod tests {
         let block = |write: &dyn Fn(&mut Writer)| {
             let mut writer = Writer::new(0);
             write(&mut writer);
-            writer.finish().snappy().to_vec()
+            writer.finish().bytes().to_vec()
         };
         assert_eq!(block(&|_| {}), [0]);
         assert_eq!(block(&|writer| writer.literal(|_| {})), [0]);

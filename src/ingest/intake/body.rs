@@ -31,6 +31,7 @@ pub(super) async fn read(
     }
     let mut buffer = if announced < BUFFERED_BYTES_MIN { Buffer::default() } else { gate.bodies.take() };
     let bytes = &mut buffer.bytes;
+    bytes.clear();
     bytes.reserve_exact(announced.min(ANNOUNCED_BYTES_MAX));
     while let Some(frame) = timeout(gap_max, body.frame()).await.map_err(|_| IntakeError::Slow(gap_max))? {
         let frame = frame.map_err(|_| IntakeError::Cut)?;

@@ -11,8 +11,9 @@
 //!
 //! Tokens are remembered for [`TOKENS_MAX`] of them; then the message forgets what it has and repeats itself once.
 
+use crate::wire::compression::Packed;
 use crate::wire::protobuf::{put_varint, read_varint, varint_len};
-use crate::wire::snappy::{Block, Template, Writer};
+use crate::wire::snappy::{Template, Writer};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -306,7 +307,7 @@ impl Message<'_> {
     }
 
     /// Ends the message.
-    pub(crate) fn finish(self) -> Block {
+    pub(crate) fn finish(self) -> Packed {
         self.out.finish()
     }
 }
@@ -340,7 +341,7 @@ mod tests {
     }
 
     /// A message of series that differ in the second of three labels, and the same by hand.
-    fn message(dictionary: &Dictionary, series: usize) -> (Block, Vec<u8>) {
+    fn message(dictionary: &Dictionary, series: usize) -> (Packed, Vec<u8>) {
         let mut plain = Vec::new();
         let fields = |number: usize| {
             let job = label(b'j', &format!("checkout-service-{}", number % 7));
@@ -387,7 +388,7 @@ mod tests {
     #[test]
     fn series_of_one_length_take_less_than_by_search() {
         let (block, plain) = message(&Dictionary::default(), 10_000);
-        let (ours, theirs) = (block.snappy().len(), compression::snappy(&plain).len());
+        let (ours, theirs) = (block.bytes().len(), compression::snappy(&plain).len());
         assert!(ours < theirs, "{ours} bytes, by search {theirs}");
     }
 

@@ -316,8 +316,8 @@ impl Encoder {
         self.gathered.clear();
         self.phrases.clear();
         if !body.cuts.is_empty() {
-            self.block_bytes = block.snappy().len();
-            body.block = Some(block);
+            self.block_bytes = block.bytes().len();
+            body.packed = Some(block);
         }
         body
     }

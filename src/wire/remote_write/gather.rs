@@ -89,7 +89,7 @@ impl Facts {
         let timestamp = sample.timestamp.div_euclid(NANOSECONDS);
         // The precision of a time that the gateway's clock gave is nobody's.
         let is_implicit = sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT);
-        if timestamp * NANOSECONDS != sample.timestamp && !is_implicit {
+        if sample.timestamp.rem_euclid(NANOSECONDS) != 0 && !is_implicit {
             altered.insert(Loss::TimestampTruncated);
         }
         if sample.flags.contains(SampleFlags::ROW_CONTINUES) {
@@ -399,7 +399,7 @@ fn start_milliseconds<R: Rendering>(start: i64, altered: &mut LossSet) -> i64 {
         return 0;
     }
     let milliseconds = start.div_euclid(NANOSECONDS);
-    if milliseconds * NANOSECONDS != start {
+    if start.rem_euclid(NANOSECONDS) != 0 {
         altered.insert(Loss::TimestampTruncated);
     }
     // 0 says that it is unset; the specification asks for 1 or -1 in its place.

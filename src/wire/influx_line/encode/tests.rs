@@ -121,7 +121,7 @@ fn a_body_that_is_compressed_at_its_end_has_the_pieces_of_one_that_is_not() {
         })
     });
     for (plain, gzip) in bodies[0].iter().zip(&bodies[1]) {
-        assert!(plain.gzip.is_none() && gzip.gzip.is_some() && gzip.bytes.is_empty());
+        assert!(plain.packed.is_none() && gzip.packed.is_some() && gzip.bytes.is_empty());
         assert_eq!((&plain.cuts, plain.gzip()), (&gzip.cuts, gzip.gzip()));
         for from in 0..plain.cuts.len() {
             assert_eq!(plain.run(from..plain.cuts.len()), gzip.run(from..gzip.cuts.len()));

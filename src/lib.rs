@@ -14,6 +14,7 @@ pub mod ingest;
 pub mod ledger;
 pub mod log;
 pub mod memory;
+pub mod micrometer;
 pub mod model;
 pub mod open_files;
 pub mod output;

@@ -19,7 +19,7 @@ mod sources;
 mod table;
 mod value;
 
-pub use batch::{Batch, BatchBuilder, Exemplar, FamilyMetadata, Mark, Sample, SampleFlags};
+pub use batch::{Batch, BatchBuilder, Exemplar, FamilyMetadata, Mark, Restated, Sample, SampleFlags};
 pub use denied::{Denied, SeriesLimits};
 pub use families::{FAMILIES_BYTES_MAX, FamilyChanges, FamilyCounts};
 pub use id_table::IdTable;

@@ -78,6 +78,16 @@ impl Sample {
     }
 }
 
+/// A value of a counter in the other temporality: of a delta, the sum of all so far; of a cumulative value, what was added
+/// since the last step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Restated {
+    /// That value.
+    pub value: f64,
+    /// Since when it counts.
+    pub start: TimestampNs,
+}
+
 /// A reference to an observation, as OpenMetrics and remote write carry it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exemplar {
@@ -120,6 +130,8 @@ pub struct Batch {
     pub metadata: Vec<FamilyMetadata>,
     /// Start timestamps: (index into `samples`, ascending; start).
     pub starts: Vec<(u32, TimestampNs)>,
+    /// What samples of counters say in the other temporality: (index into `samples`, ascending; that).
+    pub restated: Vec<(u32, Restated)>,
     strings: String,
     histograms: Vec<NativeHistogram>,
     distributions: Vec<Distribution>,
@@ -136,6 +148,7 @@ impl Batch {
             exemplars: Vec::new(),
             metadata: Vec::new(),
             starts: Vec::new(),
+            restated: Vec::new(),
             strings: String::new(),
             histograms: Vec::new(),
             distributions: Vec::new(),
@@ -245,6 +258,7 @@ impl Batch {
             + self.samples.capacity() * size_of::<Sample>()
             + self.strings.capacity()
             + self.starts.capacity() * 16
+            + self.restated.capacity() * size_of::<(u32, Restated)>()
             + self.exemplars.iter().map(Exemplar::bytes).sum::<usize>()
             + self.metadata.iter().map(|metadata| metadata.bytes()).sum::<usize>()
             + self.histograms.iter().map(NativeHistogram::bytes).sum::<usize>()

@@ -61,6 +61,12 @@ losses! {
     /// It stood before the oldest record kept when the output's cursor file was found damaged: whether it was delivered is not
     /// known.
     CursorDamaged = "cursor_damaged",
+    /// A value that follows from others which are sent (a mean, of a sum and a count), and that the dialect does not have.
+    Derived = "derived",
+    /// A cumulative value between the steps at which the destination's dialect tells what was added.
+    WithinStep = "within_step",
+    /// A delta that came after a later one, or again: what it adds is, or may be, counted already.
+    LateDelta = "late_delta",
     // The sample arrives, but not as it was.
     /// Characters of the name were replaced.
     NameSanitised = "name_sanitised",
@@ -92,6 +98,10 @@ losses! {
     Distribution = "distribution",
     /// A delta counter is carried as a plain value.
     DeltaTemporality = "delta_temporality",
+    /// A value was converted to the unit of the destination's dialect (milliseconds, seconds).
+    UnitConverted = "unit_converted",
+    /// Deltas were added up, or what was cumulative was told by its steps, as the destination's dialect has it.
+    TemporalityConverted = "temporality_converted",
     /// A further field of a row became a series of its own.
     RowSplit = "row_split",
 }

@@ -1,6 +1,6 @@
 //! How the samples of a series change on their way into another dialect.
 
-use crate::micrometer::{Conversion, Temporality, Unit};
+use crate::micrometer::{Conversion, Temporality, Translated, Unit};
 use crate::model::{Batch, Loss, Losses, Restated, Sample, SeriesId, TimestampNs, Value, is_stale_marker};
 use crate::wire::SampleRef;
 use std::collections::HashMap;
@@ -13,19 +13,24 @@ pub struct Change {
     restated: Option<Loss>,
     /// Whether the format has a place for start timestamps.
     starts: bool,
+    /// What every sample loses by its tags.
+    losses: [Option<Loss>; 2],
 }
 
 impl Change {
-    /// What a conversion means for samples of that temporality.
-    pub fn new(conversion: Conversion, temporality: Temporality, starts: bool) -> Self {
+    /// What becomes of samples of that temporality.
+    pub fn new(translated: &Translated, temporality: Temporality, starts: bool) -> Self {
+        let Conversion { unit, restated } = translated.conversion;
         let missing = if temporality == Temporality::Delta { Loss::LateDelta } else { Loss::WithinStep };
-        Self { unit: conversion.unit, restated: conversion.restated.then_some(missing), starts }
+        let mut losses = translated.losses.iter();
+        let losses = [losses.next(), losses.next()];
+        Self { unit, restated: restated.then_some(missing), starts, losses }
     }
 
     /// Whether there is nothing to do.
     #[inline]
     pub fn is_none(self) -> bool {
-        self.unit == Unit::Same && self.restated.is_none()
+        self == Self { starts: self.starts, ..Self::default() }
     }
 
     /// Whether samples become sums since a start, of which nothing new is told between two steps of the sender.
@@ -42,6 +47,7 @@ impl Change {
         losses: &mut Losses,
     ) -> Result<SampleRef<'a>, Loss> {
         let mut sample = sample;
+        self.losses.into_iter().flatten().for_each(|loss| losses.count(loss));
         if let Some(missing) = self.restated {
             match (restated, &sample.value) {
                 (Some(Restated { value, start }), _) => {
@@ -60,14 +66,11 @@ impl Change {
             Value::U64(value) => value as f64,
             _ => return Ok(sample),
         };
-        let converted = match self.unit {
-            Unit::Same => return Ok(sample),
-            _ if is_stale_marker(number) => return Ok(sample),
-            Unit::Seconds => number / 1e3,
-            Unit::Milliseconds => number * 1e3,
-        };
+        if self.unit == Unit::Same || is_stale_marker(number) {
+            return Ok(sample);
+        }
         losses.count(Loss::UnitConverted);
-        Ok(SampleRef { value: Value::F64(converted), ..sample })
+        Ok(SampleRef { value: Value::F64(self.unit.convert(number)), ..sample })
     }
 }
 
@@ -125,7 +128,8 @@ mod tests {
             (Unit::Seconds, false, same, stale, None, Ok((stale, None))),
         ];
         for (unit, needs, temporality, value, restated, expected) in table {
-            let change = Change::new(Conversion { unit, restated: needs }, temporality, true);
+            let missing = if temporality == deltas { Loss::LateDelta } else { Loss::WithinStep };
+            let change = Change { unit, restated: needs.then_some(missing), starts: true, losses: [None; 2] };
             let sample = SampleRef { timestamp: 1, value: Value::F64(value), start: None, flags: SampleFlags::NONE };
             let mut losses = Losses::default();
             let changed = change.apply(sample, restated, &mut losses).map(|sample| match sample.value {
@@ -136,6 +140,6 @@ mod tests {
             let converted = needs && restated.is_some();
             assert_eq!(losses.get(Loss::TemporalityConverted), u64::from(converted), "{change:?}");
         }
-        assert_eq!(size_of::<Change>(), 3);
+        assert_eq!(size_of::<Change>(), 5);
     }
 }

@@ -25,6 +25,7 @@ mod support {
 
 mod bad_input;
 mod clients;
+mod counters;
 mod main_job;
 mod micrometer;
 mod poison;

@@ -171,7 +171,8 @@ impl<E: Encoding> Memo<E> {
         let series = series.ok_or(Loss::LogDamaged)?;
         let (series, change) = match self.profile.translate(&series, E::DIALECT)? {
             Some(meter) => {
-                let change = Change::new(meter.conversion, self.profile.temporality(&series), E::STARTS);
+                let temporality = self.profile.temporality(&series);
+                let change = Change::new(meter.conversion, meter.losses, temporality, E::STARTS);
                 (meter.series, change)
             }
             None => (series, Change::default()),

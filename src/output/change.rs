@@ -1,7 +1,7 @@
 //! How the samples of a series change on their way into another dialect.
 
-use crate::micrometer::{Conversion, Temporality, Translated, Unit};
-use crate::model::{Batch, Loss, Losses, Restated, Sample, SeriesId, TimestampNs, Value, is_stale_marker};
+use crate::micrometer::{Conversion, Temporality, Unit};
+use crate::model::{Batch, Loss, LossSet, Losses, Restated, Sample, SeriesId, TimestampNs, Value, is_stale_marker};
 use crate::wire::SampleRef;
 use std::collections::HashMap;
 
@@ -11,26 +11,28 @@ pub struct Change {
     unit: Unit,
     /// Why a sample falls away that was not restated, where only the restated value is sent.
     restated: Option<Loss>,
-    /// Whether the format has a place for start timestamps.
-    starts: bool,
-    /// What every sample loses by its tags.
-    losses: [Option<Loss>; 2],
+    /// What else holds, as bits: there are as many as series.
+    facts: u8,
 }
 
+/// The format has a place for start timestamps.
+const STARTS: u8 = 1;
+/// Losses of tags, with their bits.
+const OF_TAGS: [(u8, Loss); 2] = [(2, Loss::LabelDropped), (4, Loss::ValueSanitised)];
+
 impl Change {
-    /// What becomes of samples of that temporality.
-    pub fn new(translated: &Translated, temporality: Temporality, starts: bool) -> Self {
-        let Conversion { unit, restated } = translated.conversion;
+    /// What becoming another series means for samples of that temporality.
+    pub fn new(conversion: Conversion, of_tags: LossSet, temporality: Temporality, starts: bool) -> Self {
         let missing = if temporality == Temporality::Delta { Loss::LateDelta } else { Loss::WithinStep };
-        let mut losses = translated.losses.iter();
-        let losses = [losses.next(), losses.next()];
-        Self { unit, restated: restated.then_some(missing), starts, losses }
+        let lost = OF_TAGS.iter().filter(|(_, loss)| of_tags.contains(*loss));
+        let facts = lost.fold(if starts { STARTS } else { 0 }, |facts, (bit, _)| facts | bit);
+        Self { unit: conversion.unit, restated: conversion.restated.then_some(missing), facts }
     }
 
     /// Whether there is nothing to do.
     #[inline]
     pub fn is_none(self) -> bool {
-        self == Self { starts: self.starts, ..Self::default() }
+        self.unit == Unit::Same && self.restated.is_none() && self.facts & !STARTS == 0
     }
 
     /// Whether samples become sums since a start, of which nothing new is told between two steps of the sender.
@@ -47,18 +49,20 @@ impl Change {
         losses: &mut Losses,
     ) -> Result<SampleRef<'a>, Loss> {
         let mut sample = sample;
-        self.losses.into_iter().flatten().for_each(|loss| losses.count(loss));
         if let Some(missing) = self.restated {
             match (restated, &sample.value) {
                 (Some(Restated { value, start }), _) => {
                     sample.value = Value::F64(value);
-                    sample.start = Some(start).filter(|_| self.starts);
+                    sample.start = Some(start).filter(|_| self.facts & STARTS != 0);
                     losses.count(Loss::TemporalityConverted);
                 }
                 // The format knows what to make of it.
                 (None, Value::F64(value)) if is_stale_marker(*value) => return Ok(sample),
                 (None, _) => return Err(missing),
             }
+        }
+        for (_, loss) in OF_TAGS.iter().filter(|(bit, _)| self.facts & bit != 0) {
+            losses.count(*loss);
         }
         let number = match sample.value {
             Value::F64(value) => value,
@@ -128,8 +132,8 @@ mod tests {
             (Unit::Seconds, false, same, stale, None, Ok((stale, None))),
         ];
         for (unit, needs, temporality, value, restated, expected) in table {
-            let missing = if temporality == deltas { Loss::LateDelta } else { Loss::WithinStep };
-            let change = Change { unit, restated: needs.then_some(missing), starts: true, losses: [None; 2] };
+            let lost = LossSet::of(Loss::LabelDropped);
+            let change = Change::new(Conversion { unit, restated: needs }, lost, temporality, true);
             let sample = SampleRef { timestamp: 1, value: Value::F64(value), start: None, flags: SampleFlags::NONE };
             let mut losses = Losses::default();
             let changed = change.apply(sample, restated, &mut losses).map(|sample| match sample.value {
@@ -137,9 +141,10 @@ mod tests {
                 other => panic!("{other:?}"),
             });
             assert_eq!(changed, expected.map(|(value, start)| (value.to_bits(), start)), "{change:?} of {value}");
+            assert_eq!(losses.get(Loss::LabelDropped), u64::from(!needs || restated.is_some()), "{change:?}");
             let converted = needs && restated.is_some();
             assert_eq!(losses.get(Loss::TemporalityConverted), u64::from(converted), "{change:?}");
         }
-        assert_eq!(size_of::<Change>(), 5);
+        assert_eq!(size_of::<Change>(), 3);
     }
 }

@@ -30,7 +30,7 @@ pub struct Sent<R> {
     pub rendered: Arc<R>,
     /// What becomes of its samples.
     pub change: Change,
-    lane: u16,
+    lane: u32,
 }
 
 impl<R> Sent<R> {
@@ -171,7 +171,8 @@ impl<E: Encoding> Memo<E> {
         let series = series.ok_or(Loss::LogDamaged)?;
         let (series, change) = match self.profile.translate(&series, E::DIALECT)? {
             Some(meter) => {
-                let change = Change::new(&meter, self.profile.temporality(&series), E::STARTS);
+                let temporality = self.profile.temporality(&series);
+                let change = Change::new(meter.conversion, meter.losses, temporality, E::STARTS);
                 (meter.series, change)
             }
             None => (series, Change::default()),
@@ -186,7 +187,7 @@ impl<E: Encoding> Memo<E> {
         }
         let rendered = E::render(series, &self.options, &self.table)?;
         self.claim(series, &E::identity(&rendered), E::losses(&rendered))?;
-        let lane = (hash(&*E::order(&rendered)) % self.lanes as u64) as u16;
+        let lane = (hash(&*E::order(&rendered)) % self.lanes as u64) as u32;
         Ok(Sent { rendered: Arc::new(rendered), change, lane })
     }
 

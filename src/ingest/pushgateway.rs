@@ -28,6 +28,7 @@ use super::decoder::Decoder;
 use super::intake::{Collected, Decoded, Delivery, IntakeError};
 use super::parameters::{MediaType, text_of};
 use super::prometheus::{is_label_name, series_limit, text_decoder, text_encoding};
+use super::temporality::Origin;
 use crate::clock;
 use crate::model::{
     AliasHash, Batch, Denied, Dialect, Metadata, MetricType, Refusal, STALE_MARKER_BITS, SampleFlags, SeriesSpec,
@@ -178,6 +179,7 @@ fn delivery(method: &Method, headers: &HeaderMap, grouping: &Grouping) -> Result
     };
     delivery.extra_labels.clone_from(grouping);
     delivery.all_or_nothing = true;
+    delivery.origin = Origin::Pushed;
     Ok(delivery)
 }
 

@@ -30,6 +30,7 @@ mod main_job;
 mod micrometer;
 mod poison;
 mod presets;
+mod pushgateway;
 mod restart;
 mod servers;
 mod translation;

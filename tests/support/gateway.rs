@@ -316,7 +316,13 @@ struct Line {
 }
 
 impl Exposition {
-    fn read(url: &str) -> Self {
+    /// Each sample's name, labels and value.
+    #[allow(dead_code, reason = "not every test program looks at all of a page")]
+    pub(crate) fn samples(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>, f64)> {
+        self.0.iter().map(|line| (line.name.as_str(), &line.labels, line.value))
+    }
+
+    pub(crate) fn read(url: &str) -> Self {
         let text = http::get(url).text();
         let samples = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self(samples.map(|line| Line::parse(line).unwrap_or_else(|| panic!("{line:?} in {text}"))).collect())

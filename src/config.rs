@@ -25,6 +25,7 @@ mod walk;
 pub use budget::MEMORY_LIMIT_MIN;
 pub use mistakes::{Mistake, Mistakes};
 
+use crate::micrometer::Profile;
 use crate::model::TimestampNs;
 use crate::relabel;
 use crate::wire::influx_line::schema;
@@ -49,6 +50,8 @@ pub struct Config {
     pub series: SeriesSettings,
     /// Bounds of requests and connections.
     pub limits: Limits,
+    /// What is taken for meters of Micrometer, and what they become in other dialects.
+    pub micrometer: Profile,
     /// Where to send; names are distinct.
     pub outputs: Vec<Output>,
     /// What is worth knowing and no mistake: keys accepted that have no effect.

@@ -26,6 +26,7 @@ mod prometheus;
 mod pushgateway;
 mod remote_write;
 mod routes;
+pub mod temporality;
 #[cfg(test)]
 mod tests;
 mod wavefront;
@@ -42,10 +43,12 @@ use crate::config::Limits;
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::memory::Memory;
+use crate::micrometer::{Mode, Profile};
 use crate::model::{SeriesId, SeriesTable};
 use connections::Connections;
 use intake::{Buffers, Flight};
 use std::sync::Arc;
+use temporality::Tallies;
 use tokio::sync::Semaphore;
 
 /// What every input needs: where series are interned, where batches go, where refusals are counted, how large things may be.
@@ -69,6 +72,7 @@ pub struct Gate {
     page_turns: routes::Turns,
     databases: influx_query::Databases,
     groups: pushgateway::Groups,
+    tallies: Arc<Tallies>,
     warnings: answer::Seldom,
     shelf: Arc<dyn Shelf>,
 }
@@ -106,6 +110,7 @@ impl Gate {
             turns: Arc::new(Semaphore::new(1)),
             page_turns: routes::Turns::default(),
             databases: influx_query::Databases::default(),
+            tallies: Arc::new(Tallies::new(Arc::new(Profile { mode: Mode::Never, ..Profile::default() }))),
             warnings: answer::Seldom::default(),
             shelf: Arc::new(()),
         }
@@ -115,6 +120,12 @@ impl Gate {
     #[must_use]
     pub fn with_shelf(self, shelf: Arc<dyn Shelf>) -> Self {
         Self { shelf, ..self }
+    }
+
+    /// The same gate, which restates counters.
+    #[must_use]
+    pub fn with_tallies(self, tallies: Arc<Tallies>) -> Self {
+        Self { tallies, ..self }
     }
 
     /// The same gate, which heeds the limit of that memory.

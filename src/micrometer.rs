@@ -24,7 +24,7 @@ pub enum Mode {
 }
 
 /// See the module's documentation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Profile {
     /// When series are taken for meters.
     pub mode: Mode,
@@ -73,6 +73,12 @@ pub enum Temporality {
     Cumulative,
     /// Each stands for itself, and belongs to a row of counters: where those go once a step, so does it.
     Companion,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self { mode: Mode::default(), step: Duration::from_secs(60) }
+    }
 }
 
 impl Profile {

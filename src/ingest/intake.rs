@@ -21,6 +21,7 @@ pub(super) use flight::{Charge, Flight};
 
 use super::Gate;
 use super::decoder::{Decoder, Written};
+use super::temporality::Origin;
 use crate::clock;
 use crate::log::AppendError;
 use crate::model::{Batch, BatchBuilder, Format, Metadata, Refusal, SeriesLimits, Source};
@@ -66,12 +67,15 @@ pub(super) struct Delivery {
     pub(super) all_or_nothing: bool,
     /// Whether the answer quotes refused lines as they were.
     pub(super) quote: bool,
+    /// How its counters came.
+    pub(super) origin: Origin,
 }
 
 impl Delivery {
     /// Good lines are kept and nothing is added.
     pub(super) fn new(encoding: Encoding, decoder: Decoder) -> Self {
-        Self { encoding, decoder, extra_labels: Vec::new(), all_or_nothing: false, quote: false }
+        let origin = Origin::default();
+        Self { encoding, decoder, extra_labels: Vec::new(), all_or_nothing: false, quote: false, origin }
     }
 }
 
@@ -118,6 +122,7 @@ impl Collected {
 pub(super) struct Decoded {
     pub(super) batch: Batch,
     pub(super) taken: Taken,
+    origin: Origin,
     charge: Charge,
 }
 
@@ -182,7 +187,7 @@ impl Gate {
         delivery: Delivery,
     ) -> Result<Decoded, IntakeError> {
         let Collected { body, mut charge, turn } = collected;
-        let format = delivery.decoder.format();
+        let (format, origin) = (delivery.decoder.format(), delivery.origin);
         let turn = if turn.is_some() { Ok(turn) } else { self.turn().await };
         let _turn = turn.inspect_err(|error| self.ledger.reject(format, error.refusal(), 1))?;
         let inline_max = match delivery.encoding {
@@ -204,7 +209,7 @@ impl Gate {
         };
         let (error, samples) = match result {
             Ok((batch, taken)) => match charge.raise(batch.bytes()).await {
-                Ok(()) => return Ok(Decoded { batch, taken, charge }),
+                Ok(()) => return Ok(Decoded { batch, taken, origin, charge }),
                 Err(error) => (error, batch.samples.len() as u64),
             },
             Err(error) => (error, 1),
@@ -267,11 +272,16 @@ impl Gate {
 
     /// Gives a batch to the log; returns once the log vouches for it.
     pub(super) async fn append(&self, peer: IpAddr, decoded: Decoded) -> Result<Taken, IntakeError> {
-        let Decoded { batch, taken, charge } = decoded;
+        let Decoded { mut batch, taken, origin, charge } = decoded;
         if !batch.is_empty() {
             let (format, samples) = (batch.format, batch.samples.len() as u64);
-            let appended = self.append_batch(self.table.source(peer), &Arc::new(batch)).await;
-            appended.inspect_err(|_| self.ledger.reject(format, Refusal::Log, samples))?;
+            self.tallies.restate(&mut batch, &self.table, origin, clock::now());
+            let batch = Arc::new(batch);
+            let appended = self.append_batch(self.table.source(peer), &batch).await;
+            appended.inspect_err(|_| {
+                self.tallies.take_back(&batch);
+                self.ledger.reject(format, Refusal::Log, samples);
+            })?;
             self.note_source(peer, format, samples);
         }
         drop(charge);
@@ -285,12 +295,14 @@ impl Gate {
         decoded: Decoded,
         give_up: impl Future<Output = ()>,
     ) -> Result<Taken, IntakeError> {
-        let Decoded { batch, taken, charge } = decoded;
+        let Decoded { mut batch, taken, origin, charge } = decoded;
         if batch.is_empty() {
             return Ok(taken);
         }
         let (format, samples) = (batch.format, batch.samples.len() as u64);
-        let appended = self.append_batch_until(self.table.source(peer), batch, give_up).await;
+        self.tallies.restate(&mut batch, &self.table, origin, clock::now());
+        let batch = Arc::new(batch);
+        let appended = self.append_batch_until(self.table.source(peer), &batch, give_up).await;
         drop(charge);
         match appended {
             Ok(()) => {
@@ -298,6 +310,7 @@ impl Gate {
                 Ok(taken)
             }
             Err(error) => {
+                self.tallies.take_back(&batch);
                 self.ledger.reject(format, Refusal::Log, samples);
                 Err(error.into())
             }
@@ -316,12 +329,12 @@ impl Gate {
     async fn append_batch_until(
         &self,
         source: Source,
-        batch: Batch,
+        batch: &Arc<Batch>,
         give_up: impl Future<Output = ()>,
     ) -> Result<(), AppendError> {
-        let (batch, mut give_up) = (Arc::new(batch), pin!(give_up));
+        let mut give_up = pin!(give_up);
         loop {
-            let Err(error) = self.append_batch(source, &batch).await else { return Ok(()) };
+            let Err(error) = self.append_batch(source, batch).await else { return Ok(()) };
             let AppendError::Full { .. } = error else { return Err(error) };
             tokio::select! {
                 biased;

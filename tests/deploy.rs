@@ -47,6 +47,9 @@ fn files(folder: &str, ending: &str) -> Vec<String> {
 fn the_dockerfile_has_no_fault_that_hadolint_finds() {
     needs!("the_dockerfile_has_no_fault_that_hadolint_finds", "python");
     assert_eq!(tool("hadolint", &["--no-color", "Dockerfile"]), (String::new(), true));
+    let dockerfile = fs::read_to_string(root("Dockerfile")).expect("it is there");
+    let user = dockerfile.lines().filter_map(|line| line.strip_prefix("USER ")).next_back();
+    assert_eq!(user, Some("1000:1000"), "no process of it runs as root");
 }
 
 #[test]

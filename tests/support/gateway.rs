@@ -316,12 +316,6 @@ struct Line {
 }
 
 impl Exposition {
-    /// Each sample's name, labels and value.
-    #[allow(dead_code, reason = "not every test program looks at all of a page")]
-    pub(crate) fn samples(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>, f64)> {
-        self.0.iter().map(|line| (line.name.as_str(), &line.labels, line.value))
-    }
-
     pub(crate) fn read(url: &str) -> Self {
         Self::parse(&http::get(url).text())
     }

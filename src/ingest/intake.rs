@@ -107,6 +107,11 @@ impl Collected {
         Self { body: Buffer::from(bytes), charge, turn }
     }
 
+    /// Bytes that are charged for already.
+    pub(super) fn held(bytes: Vec<u8>, charge: Charge) -> Self {
+        Self { body: Buffer::from(bytes), charge, turn: None }
+    }
+
     /// The bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.body.bytes
@@ -119,6 +124,13 @@ pub(super) struct Decoded {
     pub(super) batch: Batch,
     pub(super) taken: Taken,
     charge: Charge,
+}
+
+impl Decoded {
+    /// The batch for several readers, what was taken, and the memory it is charged for.
+    pub(super) fn share(self) -> (Arc<Batch>, Taken, Charge) {
+        (Arc::new(self.batch), self.taken, self.charge)
+    }
 }
 
 /// What became of a request.
@@ -267,15 +279,7 @@ impl Gate {
 
     /// Gives a batch to the log; returns once the log vouches for it.
     pub(super) async fn append(&self, peer: IpAddr, decoded: Decoded) -> Result<Taken, IntakeError> {
-        let Decoded { batch, taken, charge } = decoded;
-        if !batch.is_empty() {
-            let (format, samples) = (batch.format, batch.samples.len() as u64);
-            let appended = self.append_batch(self.table.source(peer), &Arc::new(batch)).await;
-            appended.inspect_err(|_| self.ledger.reject(format, Refusal::Log, samples))?;
-            self.note_source(peer, format, samples);
-        }
-        drop(charge);
-        Ok(taken)
+        self.append_until(peer, decoded, std::future::ready(())).await
     }
 
     /// The same; while the log is full, tries again until `give_up`.
@@ -285,23 +289,27 @@ impl Gate {
         decoded: Decoded,
         give_up: impl Future<Output = ()>,
     ) -> Result<Taken, IntakeError> {
-        let Decoded { batch, taken, charge } = decoded;
+        let (batch, taken, charge) = decoded.share();
+        let appended = self.append_shared(peer, &batch, give_up).await;
+        drop(charge);
+        appended.map(|()| taken)
+    }
+
+    /// The same for a batch that others read as well.
+    pub(super) async fn append_shared(
+        &self,
+        peer: IpAddr,
+        batch: &Arc<Batch>,
+        give_up: impl Future<Output = ()>,
+    ) -> Result<(), IntakeError> {
         if batch.is_empty() {
-            return Ok(taken);
+            return Ok(());
         }
         let (format, samples) = (batch.format, batch.samples.len() as u64);
         let appended = self.append_batch_until(self.table.source(peer), batch, give_up).await;
-        drop(charge);
-        match appended {
-            Ok(()) => {
-                self.note_source(peer, format, samples);
-                Ok(taken)
-            }
-            Err(error) => {
-                self.ledger.reject(format, Refusal::Log, samples);
-                Err(error.into())
-            }
-        }
+        appended.inspect_err(|_| self.ledger.reject(format, Refusal::Log, samples))?;
+        self.note_source(peer, format, samples);
+        Ok(())
     }
 
     /// What a batch tells of families is learned once the log has it; before, a sender that repeats it would not be heard.
@@ -316,12 +324,12 @@ impl Gate {
     async fn append_batch_until(
         &self,
         source: Source,
-        batch: Batch,
+        batch: &Arc<Batch>,
         give_up: impl Future<Output = ()>,
     ) -> Result<(), AppendError> {
-        let (batch, mut give_up) = (Arc::new(batch), pin!(give_up));
+        let mut give_up = pin!(give_up);
         loop {
-            let Err(error) = self.append_batch(source, &batch).await else { return Ok(()) };
+            let Err(error) = self.append_batch(source, batch).await else { return Ok(()) };
             let AppendError::Full { .. } = error else { return Err(error) };
             tokio::select! {
                 biased;

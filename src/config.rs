@@ -27,6 +27,7 @@ pub use budget::MEMORY_LIMIT_MIN;
 pub use mistakes::{Mistake, Mistakes};
 pub use server_tls::{ServerTls, ServerTlsError};
 
+use crate::micrometer::Profile;
 use crate::model::TimestampNs;
 use crate::relabel;
 use crate::wire::influx_line::schema;
@@ -53,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// Applications that are scraped over the connection they made.
     pub rsocket: Rsocket,
+    /// What is taken for meters of Micrometer, and what they become in other dialects.
+    pub micrometer: Profile,
     /// Where to send; names are distinct.
     pub outputs: Vec<Output>,
     /// What is worth knowing and no mistake: keys accepted that have no effect.

@@ -5,6 +5,7 @@
 
 use crate::clock;
 use crate::config::{self, Config, ServerTls, ServerTlsError};
+use crate::ingest::temporality::{CURSOR, StoreError, Tallies};
 use crate::ingest::{self, Applications, Datagrams, Gate, RsocketListeners, Shelf};
 use crate::ledger::Ledger;
 use crate::log::{self, Log, LogError};
@@ -50,6 +51,9 @@ pub enum GatewayError {
     /// The certificate of RSocket cannot be used.
     #[error("rsocket.tls: {0}")]
     Tls(#[from] ServerTlsError),
+    /// What is known of counters cannot be taken up.
+    #[error("cannot take up the sums of counters (log.dir): {0}")]
+    Counters(#[from] StoreError),
     /// An output cannot be set up.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -71,6 +75,7 @@ pub struct Gateway {
     gate: Arc<Gate>,
     memory: Arc<Memory>,
     pages: Arc<Pages>,
+    tallies: Arc<Tallies>,
     sweep_interval: Duration,
 }
 
@@ -78,7 +83,7 @@ impl Gateway {
     /// Binds the sockets, recovers the log, sets the outputs up. `config_file` is the file the configuration came from and
     /// its text.
     pub async fn build(config: Config, config_file: Option<(PathBuf, String)>) -> Result<Self, GatewayError> {
-        let Config { listen, log, series, mut limits, rsocket, outputs, .. } = config;
+        let Config { listen, log, series, mut limits, rsocket, micrometer, outputs, .. } = config;
         let connections_max = open_files::connections_max(outputs.iter().map(|output| output.queue.lanes));
         if connections_max < limits.connections_max {
             let wanted = limits.connections_max;
@@ -110,8 +115,12 @@ impl Gateway {
         let log = Arc::new(Log::open(log_config(log), Arc::clone(&table))?);
 
         let host = host_name();
-        let outputs =
-            outputs.into_iter().map(|output| Output::try_new(output, &log, &host)).collect::<Result<Vec<_>, _>>()?;
+        let profile = Arc::new(micrometer);
+        let tallies = Arc::new(Tallies::open(Arc::clone(&profile), &log, &table).await?);
+        let outputs = outputs
+            .into_iter()
+            .map(|output| Output::try_new(output, &log, &host, &profile))
+            .collect::<Result<Vec<_>, _>>()?;
         let abandoned = abandoned(&log, &outputs)?;
         let ledger = Arc::new(Ledger::new(outputs.iter().map(Output::account).collect()));
 
@@ -133,7 +142,7 @@ impl Gateway {
         let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file));
         let gate = Gate::new(Arc::clone(&table), Arc::clone(&log), ledger, limits);
         let gate = gate.with_shelf(Arc::<Latest>::clone(&latest)).with_memory(Arc::clone(&memory));
-        let gate = Arc::new(gate.with_applications(applications));
+        let gate = Arc::new(gate.with_tallies(Arc::clone(&tallies)).with_applications(applications));
         let sweep_interval = (series.idle / IDLE_SWEEPS).max(Duration::from_secs(1));
         Ok(Self {
             http,
@@ -149,6 +158,7 @@ impl Gateway {
             gate,
             memory,
             pages,
+            tallies,
             sweep_interval,
         })
     }
@@ -179,6 +189,7 @@ impl Gateway {
             gate,
             memory,
             pages,
+            tallies,
             sweep_interval,
         } = self;
 
@@ -212,18 +223,24 @@ impl Gateway {
         background.spawn(sweep(Arc::clone(&table), Arc::clone(&memory), sweep_interval));
         background.spawn(async move { memory.watch().await });
 
+        let inputs_done = CancellationToken::new();
+        let keeping = tokio::spawn(tallies.keep(Arc::clone(&log), inputs_done.clone()));
+
         stop.cancelled().await;
         pages.drain();
         if tokio::time::timeout(REQUESTS_DRAIN_MAX, finished(&mut inputs)).await.is_err() {
             tracing::warn!("some requests did not finish in time");
             inputs.shutdown().await;
         }
+        inputs_done.cancel();
         drain.cancel();
         if tokio::time::timeout(OUTPUTS_DRAIN_MAX, finished(&mut forwarding)).await.is_err() {
             tracing::warn!("some outputs could not send everything in time; the rest stays in the log");
             forwarding.shutdown().await;
         }
         background.shutdown().await;
+        // Fails only by a panic, which was told.
+        let _ = keeping.await;
         log.close().await;
         telemetry.status()
     }
@@ -304,7 +321,7 @@ fn log_config(settings: config::LogSettings) -> log::LogConfig {
 fn abandoned(log: &Log, outputs: &[Output]) -> Result<Vec<(String, log::CursorState)>, LogError> {
     let files = log::cursors(log.dir())?.into_iter();
     let mut cursors: Vec<_> = files.filter_map(|file| Some((file.name, file.state.ok()?))).collect();
-    cursors.retain(|(name, _)| outputs.iter().all(|output| output.name() != name));
+    cursors.retain(|(name, _)| name != CURSOR && outputs.iter().all(|output| output.name() != name));
     let stats = log.stats();
     for (name, cursor) in &cursors {
         if let Err(error) = log.abandon(name, cursor) {

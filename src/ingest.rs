@@ -28,6 +28,7 @@ mod pushgateway;
 mod remote_write;
 mod routes;
 mod rsocket;
+pub mod temporality;
 #[cfg(test)]
 mod tests;
 mod wavefront;
@@ -45,10 +46,12 @@ use crate::config::{Limits, Rsocket};
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::memory::Memory;
+use crate::micrometer::{Mode, Profile};
 use crate::model::{SeriesId, SeriesTable};
 use connections::Connections;
 use intake::{Buffers, Flight};
 use std::sync::Arc;
+use temporality::Tallies;
 use tokio::sync::Semaphore;
 
 /// What every input needs: where series are interned, where batches go, where refusals are counted, how large things may be.
@@ -72,6 +75,7 @@ pub struct Gate {
     page_turns: routes::Turns,
     databases: influx_query::Databases,
     groups: pushgateway::Groups,
+    tallies: Arc<Tallies>,
     warnings: answer::Seldom,
     shelf: Arc<dyn Shelf>,
     applications: Arc<Applications>,
@@ -110,6 +114,7 @@ impl Gate {
             turns: Arc::new(Semaphore::new(1)),
             page_turns: routes::Turns::default(),
             databases: influx_query::Databases::default(),
+            tallies: Arc::new(Tallies::new(Arc::new(Profile { mode: Mode::Never, ..Profile::default() }))),
             warnings: answer::Seldom::default(),
             shelf: Arc::new(()),
             applications: Arc::new(Applications::new(Rsocket::default())),
@@ -120,6 +125,12 @@ impl Gate {
     #[must_use]
     pub fn with_shelf(self, shelf: Arc<dyn Shelf>) -> Self {
         Self { shelf, ..self }
+    }
+
+    /// The same gate, which restates counters.
+    #[must_use]
+    pub fn with_tallies(self, tallies: Arc<Tallies>) -> Self {
+        Self { tallies, ..self }
     }
 
     /// The same gate, which heeds the limit of that memory.

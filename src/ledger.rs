@@ -165,6 +165,7 @@ struct Counts {
     /// Samples of requests that wait for their answer.
     unanswered: u64,
     resent: u64,
+    repeated: u64,
     dead_letter_samples: u64,
     dead_letters_discarded: u64,
     dead_letters_replayed: u64,
@@ -210,6 +211,8 @@ pub struct OutputSnapshot {
     pub retries: u64,
     /// Samples sent again although the destination may have them, since the start of the process.
     pub resent: u64,
+    /// Sums said again while their senders were silent, beside the samples of the log, since the start of the process.
+    pub repeated: u64,
     /// Samples in the dead letters.
     pub dead_letter_samples: u64,
     /// Samples that fell out of the dead letters, since the start of the process.
@@ -328,6 +331,11 @@ impl OutputAccount {
         counts.retries += u64::from(retry);
     }
 
+    /// Sums were said again, beside the samples of the log.
+    pub fn note_repeated(&self, samples: u64) {
+        self.counts.lock().repeated += samples;
+    }
+
     /// Samples were sent again, and nobody knows whether the destination has them from the first time.
     pub fn note_resent(&self, samples: u64) {
         self.counts.lock().resent += samples;
@@ -386,6 +394,7 @@ impl OutputAccount {
             requests: counts.requests,
             retries: counts.retries,
             resent: counts.resent,
+            repeated: counts.repeated,
             dead_letter_samples: counts.dead_letter_samples,
             dead_letters_discarded: counts.dead_letters_discarded,
             dead_letters_replayed: counts.dead_letters_replayed,

@@ -71,6 +71,7 @@ pub use inspect::{Inspected, inspect};
 pub use reader::{Entry, LostWhy, ReadError, Reader};
 pub use recovery::{Repaired, repair};
 pub use replay::{ReplayError, replay};
+pub(crate) use storage::is_full;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use storage::memory;
 pub use storage::{Disk, Storage, StorageFile};

@@ -1,20 +1,43 @@
 //! The Micrometer profile: what a meter of Micrometer is called, and measured in, in each dialect that Micrometer writes.
 //!
 //! A series of one dialect becomes one of another under the name, labels, unit and temporality that Micrometer's own registry
-//! for that other dialect would have used. Three questions, each answered from the series alone, once a series:
+//! for that other dialect would have used. Two questions, each answered from the series alone, once a series:
 //!
 //! * [`Profile::translate`]: which series it is in another dialect, and how its values change on the way.
 //! * [`Profile::temporality`]: how its values run over time. The intake restates counters by it
 //!   ([`Restated`](crate::model::Restated)), so that outputs need no memory of what came before.
-//! * Series of a dialect that go to the same dialect stay as they are, and so do all that are not of Micrometer.
+//!
+//! ```text
+//! series --read--> (meter, statistic, tags) --write--> series of the other dialect
+//! ```
+//!
+//! How each dialect spells each statistic of a meter is one table (`statistics.rs`); what a series does not say itself, units
+//! above all, is another (`meters.tsv`), to which users add their own meters. Series that go to their own dialect stay as they
+//! are, and so do all that are not of Micrometer ([`Mode`]).
+//!
+//! What cannot be known and is guessed: a histogram of line protocol or Wavefront is a timer unless the table or the end of its
+//! name (`bytes`) says otherwise; dots that line protocol and Prometheus have as `_` come back where the table or a namespace
+//! in it knows them; in Prometheus, what ends in `_seconds` is measured in time.
 
-use crate::model::{Dialect, Loss, Series};
+mod meters;
+mod read;
+mod statistics;
+mod text;
+mod write;
+
+pub use meters::{Kind, Meter, Meters};
+
+use crate::model::{Dialect, Loss, LossSet, Series};
+use read::{Reading, read};
+use statistics::Runs;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// When series are taken for meters of Micrometer.
+/// When series are taken for meters of Micrometer. A meter that the user added to the table is one unless none is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Where a tag says so: `metric_type`, `statistic`, or one of Spring Cloud Data Flow's.
+    /// Where a tag says so: `metric_type` in line protocol; `statistic` in Wavefront, or the end of a name that is known or
+    /// has one of Spring Cloud Data Flow's tags; one of those in Prometheus.
     #[default]
     Auto,
     /// All are.
@@ -23,13 +46,67 @@ pub enum Mode {
     Never,
 }
 
-/// See the module's documentation.
-#[derive(Clone, Debug, Default)]
+impl Mode {
+    /// All of them with their spelling.
+    pub const SPELLINGS: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("always", Self::Always), ("never", Self::Never)];
+}
+
+/// What long task timers are called in Prometheus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LongTaskTimers {
+    /// `_active_count` and `_duration_sum`, by the registry of the older client, which Data Flow's boards ask for.
+    #[default]
+    ActiveCount,
+    /// `_count` and `_sum`, by the registry of client 1.x.
+    Count,
+}
+
+impl LongTaskTimers {
+    /// Both with their spelling.
+    pub const SPELLINGS: [(&'static str, Self); 2] = [("active_count", Self::ActiveCount), ("count", Self::Count)];
+}
+
+/// What becomes of names towards Wavefront whose dots are not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownNames {
+    /// They keep their `_`.
+    #[default]
+    Kept,
+    /// Each `_` is a dot.
+    Dotted,
+}
+
+impl UnknownNames {
+    /// Both with their spelling.
+    pub const SPELLINGS: [(&'static str, Self); 2] = [("kept", Self::Kept), ("dotted", Self::Dotted)];
+}
+
+/// See the module's documentation. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Profile {
     /// When series are taken for meters.
     pub mode: Mode,
     /// The step of the rows that cumulative meters become.
     pub step: Duration,
+    /// What long task timers are called in Prometheus.
+    pub long_task_timers: LongTaskTimers,
+    /// What becomes of names towards Wavefront whose dots are not known.
+    pub unknown_names: UnknownNames,
+    /// The meters that are known.
+    pub meters: Arc<Meters>,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            step: Duration::from_secs(60),
+            long_task_timers: LongTaskTimers::default(),
+            unknown_names: UnknownNames::default(),
+            meters: Arc::new(Meters::new(Vec::new())),
+        }
+    }
 }
 
 /// A series in another dialect.
@@ -39,6 +116,8 @@ pub struct Translated {
     pub series: Series,
     /// How its values change.
     pub conversion: Conversion,
+    /// What every sample of it loses by its tags.
+    pub losses: LossSet,
 }
 
 /// How values change between dialects.
@@ -62,6 +141,19 @@ pub enum Unit {
     Milliseconds,
 }
 
+impl Unit {
+    /// A value in the other unit.
+    #[inline]
+    pub fn convert(self, value: f64) -> f64 {
+        const MILLISECONDS: f64 = 1000.0;
+        match self {
+            Self::Same => value,
+            Self::Seconds => value / MILLISECONDS,
+            Self::Milliseconds => value * MILLISECONDS,
+        }
+    }
+}
+
 /// How the values of a series run over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Temporality {
@@ -78,12 +170,52 @@ pub enum Temporality {
 impl Profile {
     /// Which series it is in another dialect; none where it stays as it is (its own dialect, or not of Micrometer). An error
     /// where the other dialect has no place for it, or makes it of other series.
-    pub fn translate(&self, _series: &Series, _to: Dialect) -> Result<Option<Translated>, Loss> {
-        Ok(None)
+    pub fn translate(&self, series: &Series, to: Dialect) -> Result<Option<Translated>, Loss> {
+        if series.dialect == to {
+            return Ok(None);
+        }
+        let Some(reading) = read(self, series) else { return Ok(None) };
+        let written = write::write(self, &reading, series, to)?;
+        let conversion = Conversion { unit: unit(&reading, series.dialect, to), restated: restates(&reading, to) };
+        Ok(Some(Translated { series: written.series, conversion, losses: written.losses }))
     }
 
     /// How its values run over time; [`Temporality::Instant`] where it is not of Micrometer.
-    pub fn temporality(&self, _series: &Series) -> Temporality {
-        Temporality::Instant
+    pub fn temporality(&self, series: &Series) -> Temporality {
+        read(self, series).map_or(Temporality::Instant, |reading| reading.temporality())
     }
 }
+
+fn unit(reading: &Reading<'_>, from: Dialect, to: Dialect) -> Unit {
+    match (from, to) {
+        _ if !(reading.timed && reading.statistic.timed) => Unit::Same,
+        (Dialect::Influx, _) => Unit::Seconds,
+        (_, Dialect::Influx) => Unit::Milliseconds,
+        _ => Unit::Same,
+    }
+}
+
+fn restates(reading: &Reading<'_>, to: Dialect) -> bool {
+    match reading.temporality() {
+        Temporality::Instant => false,
+        Temporality::Delta => to != Dialect::Influx,
+        Temporality::Cumulative | Temporality::Companion => to == Dialect::Influx,
+    }
+}
+
+impl Reading<'_> {
+    fn temporality(&self) -> Temporality {
+        match self.statistic.runs {
+            Runs::Counting if self.counts_deltas => Temporality::Delta,
+            Runs::Counting => Temporality::Cumulative,
+            // Rows of line protocol have their steps already.
+            Runs::Beside if self.dialect != Dialect::Influx => Temporality::Companion,
+            Runs::Beside | Runs::Derived | Runs::Instant => Temporality::Instant,
+        }
+    }
+}
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;

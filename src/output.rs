@@ -16,6 +16,7 @@
 //! Outputs share nothing but the log: a slow or dead destination makes its own output lag and no other.
 
 pub mod backoff;
+pub mod change;
 pub mod dead_letters;
 pub mod destination;
 pub mod dispatch;
@@ -38,6 +39,7 @@ use crate::clock;
 use crate::config::{self, Version as Wanted};
 use crate::ledger::{OutputAccount, State};
 use crate::log::{Cursor, Log, LogError};
+use crate::micrometer::Profile;
 use crate::model::SeriesTable;
 use crate::wire::{influx_line, remote_write as remote_write1, remote_write2, wavefront as wavefront_lines};
 use dead_letters::DeadLetters;
@@ -91,12 +93,13 @@ pub struct Output {
     account: Arc<OutputAccount>,
     dead_letters: Arc<DeadLetters>,
     host: String,
+    profile: Arc<Profile>,
 }
 
 impl Output {
     /// Sets an output up: its client, its cursor, its account. `host` is the name of this machine, the last resort for a
     /// Wavefront source.
-    pub fn try_new(config: config::Output, log: &Log, host: &str) -> Result<Self, OutputError> {
+    pub fn try_new(config: config::Output, log: &Log, host: &str, profile: &Arc<Profile>) -> Result<Self, OutputError> {
         let name = config.name.clone();
         let (kind, address, destinations) =
             destinations(&config.destination).map_err(|source| OutputError::Client { name: name.clone(), source })?;
@@ -104,8 +107,8 @@ impl Output {
         let state = cursor.state();
         let account = Arc::new(OutputAccount::new(name, kind, address, state.delivered, state.dropped));
         let dead_letters = DeadLetters::new(log.dir(), config.dead_letters_bytes_max, Arc::clone(&account));
-        let (dead_letters, host) = (Arc::new(dead_letters), host.to_owned());
-        Ok(Self { config, destinations, cursor, account, dead_letters, host })
+        let (dead_letters, host, profile) = (Arc::new(dead_letters), host.to_owned(), Arc::clone(profile));
+        Ok(Self { config, destinations, cursor, account, dead_letters, host, profile })
     }
 
     /// The name it is known by.
@@ -206,6 +209,7 @@ impl Output {
             cursor: &self.cursor,
             account: &self.account,
             table,
+            profile: &self.profile,
             queue: &self.config.queue,
             relabel: &self.config.relabel,
         };

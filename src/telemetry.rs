@@ -115,6 +115,8 @@ pub struct Output {
     pub retries: u64,
     /// Samples sent again although the destination may have them, since the start.
     pub resent: u64,
+    /// Sums said again between the steps of their senders, since the start of the process.
+    pub repeated: u64,
     /// What the destination refused and is kept.
     pub dead_letters: DeadLetters,
     /// Age of the oldest pending sample.
@@ -286,6 +288,7 @@ impl Telemetry {
                 requests: snapshot.requests,
                 retries: snapshot.retries,
                 resent: snapshot.resent,
+                repeated: snapshot.repeated,
                 dead_letters: DeadLetters {
                     samples: snapshot.dead_letter_samples,
                     discarded: snapshot.dead_letters_discarded,

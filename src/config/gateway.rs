@@ -49,6 +49,7 @@ pub(super) fn read(root: Section<'_>) -> Config {
         output.queue.body_bytes_max = budget.sent_bytes_max;
     }
     let config = Config {
+        micrometer: crate::micrometer::Profile::default(),
         listen: listen_key.section().map(listen).unwrap_or_default(),
         log: log_key.section().map_or(budget.log.clone(), |section| log(section, budget.log)),
         series: series_key.section().map_or(budget.series.clone(), |section| series(section, &budget.series)),

@@ -21,6 +21,7 @@ pub(super) use flight::{Charge, Flight};
 
 use super::Gate;
 use super::decoder::{Decoder, Written};
+use super::temporality::Origin;
 use crate::clock;
 use crate::log::AppendError;
 use crate::model::{Batch, BatchBuilder, Format, Metadata, Refusal, SeriesLimits, Source};
@@ -66,12 +67,15 @@ pub(super) struct Delivery {
     pub(super) all_or_nothing: bool,
     /// Whether the answer quotes refused lines as they were.
     pub(super) quote: bool,
+    /// How its counters came.
+    pub(super) origin: Origin,
 }
 
 impl Delivery {
     /// Good lines are kept and nothing is added.
     pub(super) fn new(encoding: Encoding, decoder: Decoder) -> Self {
-        Self { encoding, decoder, extra_labels: Vec::new(), all_or_nothing: false, quote: false }
+        let origin = Origin::default();
+        Self { encoding, decoder, extra_labels: Vec::new(), all_or_nothing: false, quote: false, origin }
     }
 }
 
@@ -123,13 +127,22 @@ impl Collected {
 pub(super) struct Decoded {
     pub(super) batch: Batch,
     pub(super) taken: Taken,
+    origin: Origin,
     charge: Charge,
 }
 
+/// A batch that others read beside the log, and the memory it is charged for.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) batch: Arc<Batch>,
+    pub(super) taken: Taken,
+    _charge: Charge,
+}
+
 impl Decoded {
-    /// The batch for several readers, what was taken, and the memory it is charged for.
-    pub(super) fn share(self) -> (Arc<Batch>, Taken, Charge) {
-        (Arc::new(self.batch), self.taken, self.charge)
+    /// The same for several readers, of which the log is none.
+    pub(super) fn share(self) -> Shared {
+        Shared { batch: Arc::new(self.batch), taken: self.taken, _charge: self.charge }
     }
 }
 
@@ -194,7 +207,7 @@ impl Gate {
         delivery: Delivery,
     ) -> Result<Decoded, IntakeError> {
         let Collected { body, mut charge, turn } = collected;
-        let format = delivery.decoder.format();
+        let (format, origin) = (delivery.decoder.format(), delivery.origin);
         let turn = if turn.is_some() { Ok(turn) } else { self.turn().await };
         let _turn = turn.inspect_err(|error| self.ledger.reject(format, error.refusal(), 1))?;
         let inline_max = match delivery.encoding {
@@ -216,7 +229,7 @@ impl Gate {
         };
         let (error, samples) = match result {
             Ok((batch, taken)) => match charge.raise(batch.bytes()).await {
-                Ok(()) => return Ok(Decoded { batch, taken, charge }),
+                Ok(()) => return Ok(Decoded { batch, taken, origin, charge }),
                 Err(error) => (error, batch.samples.len() as u64),
             },
             Err(error) => (error, 1),
@@ -289,27 +302,49 @@ impl Gate {
         decoded: Decoded,
         give_up: impl Future<Output = ()>,
     ) -> Result<Taken, IntakeError> {
-        let (batch, taken, charge) = decoded.share();
-        let appended = self.append_shared(peer, &batch, give_up).await;
-        drop(charge);
-        appended.map(|()| taken)
+        let (shared, appended) = self.append_shared(peer, decoded, give_up).await;
+        appended.map(|()| shared.taken)
     }
 
-    /// The same for a batch that others read as well.
+    /// The same for a batch that others read as well, whatever the log says.
     pub(super) async fn append_shared(
         &self,
         peer: IpAddr,
-        batch: &Arc<Batch>,
+        decoded: Decoded,
         give_up: impl Future<Output = ()>,
-    ) -> Result<(), IntakeError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
+    ) -> (Shared, Result<(), IntakeError>) {
+        let Decoded { batch, taken, origin, charge } = decoded;
         let (format, samples) = (batch.format, batch.samples.len() as u64);
-        let appended = self.append_batch_until(self.table.source(peer), batch, give_up).await;
-        appended.inspect_err(|_| self.ledger.reject(format, Refusal::Log, samples))?;
-        self.note_source(peer, format, samples);
-        Ok(())
+        let (batch, appended) = self.append_restated(self.table.source(peer), batch, origin, give_up).await;
+        match appended {
+            Ok(()) => self.note_source(peer, format, samples),
+            Err(_) => self.ledger.reject(format, Refusal::Log, samples),
+        }
+        (Shared { batch, taken, _charge: charge }, appended.map_err(IntakeError::from))
+    }
+
+    /// Gives the log a batch of the gateway's own.
+    pub(super) async fn append_own(&self, batch: Batch) -> (Arc<Batch>, Result<(), AppendError>) {
+        self.append_restated(Source::OWN, batch, Origin::default(), std::future::ready(())).await
+    }
+
+    async fn append_restated(
+        &self,
+        source: Source,
+        mut batch: Batch,
+        origin: Origin,
+        give_up: impl Future<Output = ()>,
+    ) -> (Arc<Batch>, Result<(), AppendError>) {
+        if batch.is_empty() {
+            return (Arc::new(batch), Ok(()));
+        }
+        self.tallies.restate(&mut batch, &self.table, origin, clock::now());
+        let batch = Arc::new(batch);
+        let appended = self.append_batch_until(source, &batch, give_up).await;
+        if appended.is_err() {
+            self.tallies.take_back(&batch);
+        }
+        (batch, appended)
     }
 
     /// What a batch tells of families is learned once the log has it; before, a sender that repeats it would not be heard.

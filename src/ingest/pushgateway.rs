@@ -15,6 +15,7 @@ use super::decoder::Decoder;
 use super::intake::{Collected, Decoded, Delivery, IntakeError};
 use super::parameters::MediaType;
 use super::prometheus::{is_label_name, series_limit, text_decoder, text_encoding};
+use super::temporality::Origin;
 use crate::clock;
 use crate::model::{
     AliasHash, Batch, STALE_MARKER_BITS, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Source, TimestampNs,
@@ -213,6 +214,7 @@ fn delivery(head: &Parts, grouping: Grouping) -> Result<(Delivery, Grouping), In
     };
     delivery.extra_labels.clone_from(&grouping);
     delivery.all_or_nothing = true;
+    delivery.origin = Origin::Pushed;
     Ok((delivery, grouping))
 }
 

@@ -11,6 +11,7 @@
 //!              starts        { index delta, zigzag(timestamp - start) }*
 //!              exemplars     { local id, labels {name, value}*, value 8, bits 1 (1 timestamp, 2 sample), [timestamp 8], [index] }*
 //!              metadata*
+//!              restated      { index delta, value 8, zigzag(timestamp - start) }*      absent where there is none
 //! checkpoint   samples accepted, 8 bytes a format
 //! ```
 //!
@@ -21,7 +22,7 @@ use super::bytes::{Malformed, Put, Take};
 use super::pack::{HAS_FIELD, HAS_METADATA};
 use crate::model::{
     Batch, Centroid, Counts, Dialect, Distribution, Exemplar, Format, Granularity, IdTable, Metadata, MetricType,
-    NativeHistogram, ResetHint, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Span, Value,
+    NativeHistogram, ResetHint, Restated, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Span, Value,
 };
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -198,6 +199,21 @@ pub(super) fn encode_batch(batch: &Batch, locals: &mut Locals, out: &mut Vec<u8>
     for metadata in &batch.metadata {
         encode_metadata(metadata, out);
     }
+    if !batch.restated.is_empty() {
+        encode_restated(batch, out);
+    }
+}
+
+fn encode_restated(batch: &Batch, out: &mut Vec<u8>) {
+    out.put_varint(batch.restated.len() as u64);
+    let mut before = 0;
+    for (index, restated) in &batch.restated {
+        out.put_varint(u64::from(index - before));
+        out.put_float(restated.value);
+        let timestamp = batch.samples.get(*index as usize).map_or(0, |sample| sample.timestamp);
+        out.put_signed(timestamp.wrapping_sub(restated.start));
+        before = *index;
+    }
 }
 
 fn encode_shapes(batch: &Batch, out: &mut Vec<u8>) {
@@ -281,7 +297,22 @@ pub(super) fn decode_batch<E: From<Malformed>>(
         batch.exemplars.push(decode_exemplar(&mut take, series)?);
     }
     batch.metadata = take.list(|take| decode_metadata(take).map(Arc::new))?;
+    if !take.is_empty() {
+        decode_restated(&mut take, batch)?;
+    }
     if take.is_empty() { Ok(()) } else { Err(Malformed.into()) }
+}
+
+fn decode_restated(take: &mut Take<'_>, batch: &mut Batch) -> Result<(), Malformed> {
+    let mut index = 0_u32;
+    for _ in 0..take.count()? {
+        index = index.checked_add(take.number()?).ok_or(Malformed)?;
+        let sample = batch.samples.get(index as usize).ok_or(Malformed)?;
+        let value = take.float()?;
+        let start = sample.timestamp.wrapping_sub(take.signed()?);
+        batch.restated.push((index, Restated { value, start }));
+    }
+    Ok(())
 }
 
 fn decode_value(kind: ValueKind, take: &mut Take<'_>, push: impl FnOnce(Value<'_>)) -> Result<(), Malformed> {

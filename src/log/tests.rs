@@ -6,7 +6,7 @@ use super::*;
 use crate::clock;
 use crate::model::{
     BatchBuilder, Centroid, Counts, Distribution, Exemplar, Granularity, Metadata, MetricType, NativeHistogram,
-    ResetHint, STALE_MARKER_BITS, SampleFlags, SeriesSpec, Span, TableBounds, Value,
+    ResetHint, Restated, STALE_MARKER_BITS, SampleFlags, SeriesSpec, Span, TableBounds, Value,
 };
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -137,7 +137,10 @@ fn every_kind_of_value(log: &Log, format: Format) -> Batch {
         builder.exemplar(Exemplar { series: ids[1], sample, labels, value: 0.25, timestamp });
     }
     builder.metadata(metadata.clone());
-    builder.finish()
+    let mut batch = builder.finish();
+    let restated = |value, start| Restated { value, start };
+    batch.restated = vec![(0, restated(-0.0, i64::MAX)), (1, restated(f64::MAX, 5)), (10, restated(2.5, i64::MIN))];
+    batch
 }
 
 /// Everything a batch holds, in words.
@@ -160,7 +163,8 @@ fn text(log: &Log, batch: &Batch) -> String {
         let sample = sample.map_or_else(String::new, |index| format!(" of sample {index}"));
         writeln!(text, "{} {labels:?} {value} {timestamp:?}{sample}", series(exemplar.series)).unwrap();
     }
-    text + &format!("{:?}", batch.metadata)
+    let restated = if batch.restated.is_empty() { String::new() } else { format!(" {:?}", batch.restated) };
+    text + &format!("{:?}{restated}", batch.metadata)
 }
 
 /// What a reader gets from there to the end of the log: (seq, text) and losses as (first, next, samples).

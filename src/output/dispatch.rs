@@ -1,18 +1,25 @@
 //! The task that reads the log for one output, encodes, and keeps its cursor.
 
 mod ahead;
+mod repeats;
 
+use super::change::Restatements;
 use super::encoding::Encoding;
-use super::memo::Memo;
+use super::memo::{Memo, Sent};
 use super::progress::{Finished, Progress};
 use super::shipment::{Settlement, Shipment};
 use crate::clock;
 use crate::config;
 use crate::ledger::OutputAccount;
 use crate::log::{Cursor, CursorState, Entry, Gap, Log, MEMORY_AGE_MAX, Position, Record};
-use crate::model::{Batch, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, Source, TimestampNs};
+use crate::micrometer::Profile;
+use crate::model::{
+    Batch, Dialect, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, Source, TimestampNs, Value,
+};
 use crate::wire::SampleRef;
 use ahead::{Ahead, next};
+use repeats::Repeats;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
@@ -63,6 +70,8 @@ pub struct Parts<'a> {
     pub account: &'a Arc<OutputAccount>,
     /// The series.
     pub table: &'a Arc<SeriesTable>,
+    /// What meters are in other dialects.
+    pub profile: &'a Arc<Profile>,
     /// Lanes, batching.
     pub queue: &'a config::Queue,
     /// Relabel rules.
@@ -97,6 +106,7 @@ pub struct Dispatch<'a, E: Encoding> {
     /// Metadata that came with series or apart from them, to be repeated.
     families: HashMap<Box<str>, Arc<Metadata>>,
     families_bytes: usize,
+    repeats: Repeats,
     older_version: bool,
 }
 
@@ -109,7 +119,10 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         events: mpsc::UnboundedReceiver<Event>,
     ) -> Self {
         let state = parts.cursor.state();
-        let memo = Memo::new(options.clone(), Arc::clone(parts.table), parts.relabel.to_vec(), lanes.len());
+        let memo = {
+            let (table, profile) = (Arc::clone(parts.table), Arc::clone(parts.profile));
+            Memo::new(options.clone(), table, profile, parts.relabel.to_vec(), lanes.len())
+        };
         let open = |lane| OpenBody {
             encoder: E::new(options),
             parts: Vec::new(),
@@ -135,6 +148,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             live_seq,
             families,
             families_bytes: 0,
+            repeats: Repeats::default(),
             older_version: false,
         }
     }
@@ -145,6 +159,8 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         let mut target = None;
         let mut metadata = tokio::time::interval_at(Instant::now() + METADATA_INTERVAL, METADATA_INTERVAL);
         metadata.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(repeats::LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if self.older_version {
                 return End::OlderVersion;
@@ -178,6 +194,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 }
                 () = drain.cancelled(), if target.is_none() => target = Some(self.parts.log.end().seq),
                 _ = metadata.tick() => self.repeat_metadata().await,
+                _ = look.tick(), if wanted && !self.repeats.is_empty() => self.repeat_sums().await,
             }
         }
     }
@@ -228,10 +245,14 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             self.remember_families(batch);
         }
         self.memo.refresh(batch);
-        for (index, sample) in self.memo.samples(batch).iter().enumerate() {
+        let samples = self.memo.samples(batch);
+        let step = self.parts.profile.step;
+        let mut restated = Restatements::of(batch, matches!(samples, Cow::Borrowed(_)));
+        for (index, sample) in samples.iter().enumerate() {
             let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
-            let (rendered, lane) = match self.memo.slot(sample.series) {
-                Ok((rendered, lane)) => (rendered, *lane),
+            let restated = restated.next(index, sample);
+            let (Sent { rendered, change, .. }, lane) = match self.memo.slot(sample.series) {
+                Ok(sent) => (sent, sent.lane()),
                 Err(loss) => {
                     dropped.count(*loss);
                     continue;
@@ -241,6 +262,26 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 dropped.count(Loss::TooOld);
                 continue;
             }
+            let mut out =
+                SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags };
+            if !change.is_none() {
+                if E::DIALECT == Dialect::Prometheus
+                    && change.adds_up()
+                    && !sample.series.is_recalled()
+                    && let Some(sum) = restated
+                    && !self.repeats.note(sample.series, sample.timestamp, record.appended_at, step, sum)
+                {
+                    dropped.count(Loss::LateDelta);
+                    continue;
+                }
+                match change.apply(out, restated, &mut losses) {
+                    Ok(changed) => out = changed,
+                    Err(loss) => {
+                        dropped.count(loss);
+                        continue;
+                    }
+                }
+            }
             let body = &mut self.bodies[lane];
             let full = body.encoder.samples() >= samples_max || body.encoder.bytes() >= bytes_max;
             // A row is not torn: its further fields follow into the body that has the first.
@@ -248,7 +289,6 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 body.note_part(record.seq, std::mem::take(&mut taken[lane]));
                 ready.extend(body.close().map(|shipment| (lane, shipment)));
             }
-            let out = SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags };
             match body.encoder.push(rendered, &out, &mut losses) {
                 Ok(()) => {
                     taken[lane] += 1;
@@ -263,9 +303,9 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         self.bodies.iter_mut().for_each(|body| body.encoder.end_request());
         for exemplar in exemplars.rest() {
             match self.memo.slot(exemplar.series) {
-                Ok((rendered, lane)) => {
-                    let body = &mut self.bodies[*lane];
-                    body.encoder.exemplar(rendered, exemplar, &mut losses);
+                Ok(sent) => {
+                    let body = &mut self.bodies[sent.lane()];
+                    body.encoder.exemplar(&sent.rendered, exemplar, &mut losses);
                     body.since.get_or_insert_with(Instant::now);
                 }
                 // As its series: what a rule drops is wanted, and no loss.
@@ -330,6 +370,37 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         }
     }
 
+    /// Says sums again whose senders are silent; in bodies of their own, since no record of the log has these samples.
+    async fn repeat_sums(&mut self) {
+        let mut lanes = vec![Vec::new(); self.bodies.len()];
+        for (id, timestamp, sum) in self.repeats.due(clock::now()) {
+            if let Ok(sent) = self.memo.slot(id) {
+                lanes[sent.lane()].push((Arc::clone(&sent.rendered), sent.change, timestamp, sum));
+            }
+        }
+        for (lane, sums) in lanes.into_iter().enumerate().filter(|(_, sums)| !sums.is_empty()) {
+            if let Some(shipment) = self.bodies[lane].close() {
+                self.ship(lane, shipment).await;
+            }
+            for chunk in sums.chunks(self.parts.queue.samples_per_send) {
+                let body = &mut self.bodies[lane];
+                let mut losses = Losses::default();
+                for (rendered, change, timestamp, sum) in chunk {
+                    let value = Value::F64(sum.value);
+                    let sample = SampleRef { timestamp: *timestamp, value, start: None, flags: SampleFlags::NONE };
+                    // What the series loses is counted with the samples of its sender.
+                    if let Ok(sample) = change.apply(sample, Some(*sum), &mut losses) {
+                        let _ = body.encoder.push(rendered, &sample, &mut losses);
+                    }
+                }
+                body.since.get_or_insert_with(Instant::now);
+                if let Some(shipment) = body.close() {
+                    self.ship(lane, Shipment { repeats: true, ..shipment }).await;
+                }
+            }
+        }
+    }
+
     /// Ships the open bodies that began at a time the condition holds for.
     async fn ship_open(&mut self, due: impl Fn(Instant) -> bool) {
         for lane in 0..self.bodies.len() {
@@ -365,6 +436,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
 
     fn on_event(&mut self, event: Event) {
         match event {
+            Event::Settled(settlement) if settlement.repeats => self.parts.account.note_repeated(settlement.delivered),
             Event::Settled(settlement) => {
                 self.parts.account.deliver(settlement.delivered);
                 self.parts.account.drop_samples(&settlement.dropped);
@@ -405,7 +477,7 @@ impl<E: Encoding> OpenBody<E> {
         let mut dropped = Losses::default();
         let bodies = self.encoder.finish(&mut dropped);
         let newest = std::mem::replace(&mut self.newest, TimestampNs::MIN);
-        Some(Shipment { bodies, parts: std::mem::take(&mut self.parts), newest, dropped })
+        Some(Shipment { bodies, parts: std::mem::take(&mut self.parts), newest, dropped, repeats: false })
     }
 }
 

@@ -3,7 +3,7 @@
 //! A trait with one implementation a format, so that the loop over samples is compiled for each and has no `dyn` in it.
 
 use super::shipment::Purpose;
-use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series, SeriesTable};
+use crate::model::{Dialect, Exemplar, Loss, LossSet, Losses, Metadata, Series, SeriesTable};
 use crate::wire::prometheus_names::{self, NameCharacters, Strings, ValueField};
 use crate::wire::{Body, SampleRef, influx_line, remote_write, remote_write2, wavefront};
 use std::borrow::Cow;
@@ -15,6 +15,10 @@ pub trait Encoding: Send + 'static {
     type Options: Clone + Send + Sync + 'static;
     /// A series as the format writes it, made once.
     type Rendered: Send + Sync + 'static;
+    /// Whose naming rules it follows.
+    const DIALECT: Dialect;
+    /// Whether it has a place for start timestamps.
+    const STARTS: bool = false;
 
     /// How the output names series in Prometheus's terms, to which relabelling and strings keep.
     fn names(_options: &Self::Options) -> &prometheus_names::Style {
@@ -98,6 +102,8 @@ macro_rules! encoder_calls {
 impl Encoding for influx_line::encode::Encoder {
     encoder_calls!(influx_line);
 
+    const DIALECT: Dialect = Dialect::Influx;
+
     fn joins_families(options: &Self::Options) -> bool {
         options.style.needs_types()
     }
@@ -120,6 +126,8 @@ impl Encoding for influx_line::encode::Encoder {
 impl Encoding for wavefront::encode::Encoder {
     encoder_calls!(wavefront);
 
+    const DIALECT: Dialect = Dialect::Wavefront;
+
     fn render(series: &Series, options: &Self::Options, _table: &SeriesTable) -> Result<Self::Rendered, Loss> {
         wavefront::encode::render(series, options)
     }
@@ -134,6 +142,8 @@ impl Encoding for wavefront::encode::Encoder {
 
 impl Encoding for remote_write::encode::Encoder {
     encoder_calls!(remote_write);
+
+    const DIALECT: Dialect = Dialect::Prometheus;
 
     fn names(options: &Self::Options) -> &prometheus_names::Style {
         &options.style
@@ -158,6 +168,9 @@ impl Encoding for remote_write::encode::Encoder {
 
 impl Encoding for remote_write2::encode::Encoder {
     encoder_calls!(remote_write2);
+
+    const DIALECT: Dialect = Dialect::Prometheus;
+    const STARTS: bool = true;
 
     fn joins_families(_options: &Self::Options) -> bool {
         true

@@ -66,24 +66,25 @@ impl Lane {
     }
 
     async fn deliver(&self, shipment: Shipment) -> Result<Settlement, OlderVersion> {
-        let Shipment { bodies, parts, newest, mut dropped } = shipment;
+        let Shipment { bodies, parts, newest, mut dropped, repeats } = shipment;
         let mut delivered = 0;
         let samples = bodies.iter().map(|(_, body)| body.samples()).sum();
         if samples > 0 && newest < self.queue.oldest_wanted(clock::now()) {
             // It grew old behind one that could not be sent.
             dropped.add(Loss::TooOld, samples);
-            return Ok(Settlement { parts, delivered, dropped });
+            return Ok(Settlement { parts, delivered, dropped, repeats });
         }
         for (purpose, body) in &bodies {
             let sent = self.deliver_body(*purpose, body).await?;
             delivered += sent.delivered;
-            if sent.refused > 0 {
+            // What is refused of repeats was refused as it came first.
+            if sent.refused > 0 && !repeats {
                 dropped.add(Loss::RefusedByDestination, sent.refused);
                 self.report(&sent);
                 self.keep(sent.letters).await;
             }
         }
-        Ok(Settlement { parts, delivered, dropped })
+        Ok(Settlement { parts, delivered, dropped, repeats })
     }
 
     /// Sends one body, in parts where it must be.

@@ -1,12 +1,14 @@
 //! What an output knows of a series after its first sight: its rendering, its lane, or why it is not sent.
 //!
-//! Relabelling, sanitising, escaping and loss decisions happen here, once a series. The memo is a cache bounded by the
+//! Translation between the dialects of Micrometer, relabelling, sanitising, escaping and loss decisions happen here, once a series. The memo is a cache bounded by the
 //! series table, whose dead series it forgets: it may be emptied at any time and fills again. Of recalled series it knows one
 //! generation. The lane comes from what the series is at the destination, so that sources which meet there, by relabelling
 //! or under new metadata, keep their order.
 
+use super::change::Change;
 use super::encoding::Encoding;
 use super::strings;
+use crate::micrometer::Profile;
 use crate::model::{
     Batch, Dialect, FamilyChanges, IdTable, LabelPair, Loss, LossSet, Metadata, Recalled, Sample, Series, SeriesId,
     SeriesName, SeriesTable,
@@ -19,7 +21,25 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 
 /// A series on its way out, or the reason why none of its samples is sent.
-pub type Slot<R> = Result<(Arc<R>, usize), Loss>;
+pub type Slot<R> = Result<Sent<R>, Loss>;
+
+/// A series on its way out.
+#[derive(Debug)]
+pub struct Sent<R> {
+    /// As the format writes it.
+    pub rendered: Arc<R>,
+    /// What becomes of its samples.
+    pub change: Change,
+    lane: u32,
+}
+
+impl<R> Sent<R> {
+    /// The lane it goes by.
+    #[inline]
+    pub fn lane(&self) -> usize {
+        self.lane as usize
+    }
+}
 
 /// Slots kept beyond a quarter more than there are live series, before those of dead ones are looked for.
 const SLOTS_SPARE: usize = 4096;
@@ -39,6 +59,7 @@ pub struct Memo<E: Encoding> {
     collisions: u64,
     options: E::Options,
     table: Arc<SeriesTable>,
+    profile: Arc<Profile>,
     families_version: u64,
     rules: Vec<relabel::Rule>,
     lanes: usize,
@@ -48,7 +69,13 @@ pub struct Memo<E: Encoding> {
 
 impl<E: Encoding> Memo<E> {
     /// An empty memo of an output with that many lanes.
-    pub fn new(options: E::Options, table: Arc<SeriesTable>, rules: Vec<relabel::Rule>, lanes: usize) -> Self {
+    pub fn new(
+        options: E::Options,
+        table: Arc<SeriesTable>,
+        profile: Arc<Profile>,
+        rules: Vec<relabel::Rule>,
+        lanes: usize,
+    ) -> Self {
         let families_version = table.families_version();
         Self {
             slots: IdTable::default(),
@@ -58,6 +85,7 @@ impl<E: Encoding> Memo<E> {
             collisions: 0,
             options,
             table,
+            profile,
             families_version,
             rules,
             lanes,
@@ -141,6 +169,13 @@ impl<E: Encoding> Memo<E> {
             self.table.series(id)
         };
         let series = series.ok_or(Loss::LogDamaged)?;
+        let (series, change) = match self.profile.translate(&series, E::DIALECT)? {
+            Some(meter) => {
+                let change = Change::new(meter.conversion, self.profile.temporality(&series), E::STARTS);
+                (meter.series, change)
+            }
+            None => (series, Change::default()),
+        };
         let relabelled =
             if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules, E::names(&self.options))?) };
         let series = relabelled.as_deref().unwrap_or(&series);
@@ -151,8 +186,8 @@ impl<E: Encoding> Memo<E> {
         }
         let rendered = E::render(series, &self.options, &self.table)?;
         self.claim(series, &E::identity(&rendered), E::losses(&rendered))?;
-        let lane = hash(&*E::order(&rendered)) % self.lanes as u64;
-        Ok((Arc::new(rendered), lane as usize))
+        let lane = (hash(&*E::order(&rendered)) % self.lanes as u64) as u32;
+        Ok(Sent { rendered: Arc::new(rendered), change, lane })
     }
 
     /// Two series that meet under one name at the destination because names were altered, or because measurement and field
@@ -232,10 +267,10 @@ mod tests {
         };
         let ids = ["x_total", "x", "y"].map(define);
         let batch = builder.finish();
-        let mut memo = Memo::<E>::new(options, Arc::clone(&table), rules, 1);
+        let mut memo = Memo::<E>::new(options, Arc::clone(&table), Arc::default(), rules, 1);
         let mut places = || {
             memo.refresh(&batch);
-            ids.map(|id| Arc::clone(&memo.slot(id).as_ref().unwrap().0))
+            ids.map(|id| Arc::clone(&memo.slot(id).as_ref().unwrap().rendered))
         };
         let before = places();
         let (metric_type, family) = (MetricType::Counter, "x".into());
@@ -250,6 +285,7 @@ mod tests {
         let mut memo = Memo::<remote_write::encode::Encoder>::new(
             remote_write::encode::Options::default(),
             Arc::clone(&table),
+            Arc::default(),
             Vec::new(),
             1,
         );
@@ -285,7 +321,8 @@ mod tests {
         let first = define(Format::InfluxLine, "a", Some("b_c"));
         let second = define(Format::InfluxLine, "a_b", Some("c"));
         let options = remote_write::encode::Options::default();
-        let mut memo = Memo::<remote_write::encode::Encoder>::new(options, Arc::clone(&table), Vec::new(), 1);
+        let mut memo =
+            Memo::<remote_write::encode::Encoder>::new(options, Arc::clone(&table), Arc::default(), Vec::new(), 1);
         let refused = [by_itself, first, second].map(|id| memo.slot(id).as_ref().err().copied());
         assert_eq!(refused, [None, None, Some(Loss::NameCollision)]);
     }

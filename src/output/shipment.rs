@@ -23,6 +23,8 @@ pub struct Shipment {
     pub newest: TimestampNs,
     /// Samples of `parts` that fell away while the body was finished.
     pub dropped: Losses,
+    /// Whether it says again what was said, and has no parts.
+    pub repeats: bool,
 }
 
 /// How a shipment ended. `delivered + dropped.total()` is the number of samples in `parts`.
@@ -34,4 +36,6 @@ pub struct Settlement {
     pub delivered: u64,
     /// Samples given up.
     pub dropped: Losses,
+    /// As in the shipment; then the samples are none of the log's.
+    pub repeats: bool,
 }

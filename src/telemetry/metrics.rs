@@ -99,6 +99,13 @@ pub fn metrics(status: &Status) -> String {
     );
     page.outputs(
         status,
+        "sluicegate_samples_repeated_total",
+        "counter",
+        "Sums of Micrometer's deltas, said again between the steps of their sender. Not part of the ledger.",
+        |output| output.repeated,
+    );
+    page.outputs(
+        status,
         "sluicegate_dead_letter_samples",
         "gauge",
         "Samples in the dead letters: refused by the destination, or among those of which it refused some unnamed ones.",

@@ -252,6 +252,13 @@ impl Gateway {
         Stopped { dir: self.server.crash(), port, outputs: self.outputs }
     }
 
+    /// Ends it in good order; [`Stopped::start`] starts another on the same log and ports.
+    pub(crate) fn stop(mut self) -> Stopped {
+        let status = self.server.terminate();
+        assert!(status.success(), "{status}: {}", self.server.output());
+        self.crash()
+    }
+
     /// Whether it calls itself healthy, and its words.
     pub(crate) fn health(&self) -> (u16, String) {
         let answer = http::send("GET", &self.url("/-/healthy"), &[], b"");

@@ -4,7 +4,7 @@ use sluicegate::bench::request::{Plan, Request};
 use sluicegate::bench::shape::Shape;
 use sluicegate::model::{Batch, BatchBuilder, Format, Losses, Sample, SeriesTable};
 use sluicegate::output::encoding::Encoding;
-use sluicegate::output::memo::Memo;
+use sluicegate::output::memo::{Memo, Sent};
 use sluicegate::wire::prometheus_names::{Alphabet, Style};
 use sluicegate::wire::prometheus_text::encode::{Exposed, Options};
 use sluicegate::wire::{
@@ -76,12 +76,12 @@ pub(crate) fn encoder_of<'a, E: Encoding + 'a>(
     options: E::Options,
 ) -> Stage<'a, Vec<Body>> {
     let mut encoder = E::new(&options);
-    let mut memo = Memo::<E>::new(options, Arc::clone(table), Vec::new(), 1);
+    let mut memo = Memo::<E>::new(options, Arc::clone(table), Arc::default(), Vec::new(), 1);
     Box::new(move || {
         let mut losses = Losses::default();
         memo.refresh(batch);
         for sample in memo.samples(batch).iter() {
-            let Ok((rendered, _)) = memo.slot(sample.series) else { panic!("a series that is not sent") };
+            let Ok(Sent { rendered, .. }) = memo.slot(sample.series) else { panic!("a series that is not sent") };
             assert!(encoder.push(rendered, &sample_ref(batch, sample), &mut losses).is_ok());
         }
         encoder.end_request();

@@ -106,7 +106,7 @@ impl<E: Encoding> Streamed<E> {
         let (batch, table) = (&input.batch, &input.table);
         let known = self.memo.take().filter(|(_, known)| Arc::ptr_eq(known, table));
         let (memo, _) = self.memo.insert(known.unwrap_or_else(|| {
-            let memo = Memo::new(self.options.clone(), Arc::clone(table), Vec::new(), 1);
+            let memo = Memo::new(self.options.clone(), Arc::clone(table), Arc::default(), Vec::new(), 1);
             (memo, Arc::clone(table))
         }));
         let Account { taken, dropped, altered, .. } = &mut self.account;
@@ -120,7 +120,7 @@ impl<E: Encoding> Streamed<E> {
             let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
             let out = SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags };
             let pushed = match memo.slot(sample.series) {
-                Ok((rendered, _)) => self.encoder.push(rendered, &out, altered),
+                Ok(sent) => self.encoder.push(&sent.rendered, &out, altered),
                 Err(loss) => Err(*loss),
             };
             if let Err(loss) = pushed {
@@ -129,7 +129,7 @@ impl<E: Encoding> Streamed<E> {
         }
         for exemplar in &batch.exemplars {
             match memo.slot(exemplar.series) {
-                Ok((rendered, _)) => self.encoder.exemplar(rendered, exemplar, altered),
+                Ok(sent) => self.encoder.exemplar(&sent.rendered, exemplar, altered),
                 Err(_) => altered.count(Loss::Exemplar),
             }
         }

@@ -13,6 +13,7 @@ use super::text;
 use crate::config::Encryption;
 use crate::ingest::Gate;
 use crate::ingest::intake::Charge;
+use crate::ingest::temporality::Origin;
 use bytes::BytesMut;
 use std::io;
 use std::net::SocketAddr;
@@ -273,9 +274,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
 /// Takes what an application pushes before it ends: to the log at once, and for scrapers once it is gone.
 async fn push(gate: &Arc<Gate>, application: Option<Arc<Application>>, sealed: Sealed) -> Result<(), Failure> {
     let application = application.ok_or(Failure::Closed)?;
-    let text = text::take(gate, &application, sealed).await?;
-    application.says_last(Arc::clone(&text.batch));
-    let appended = gate.append_shared(application.peer.ip(), &text.batch, sleep(PUSHED_WITHIN)).await;
+    let text = text::take(gate, &application, sealed, Origin::Pushed).await?;
+    let (words, appended) = gate.append_shared(application.peer.ip(), text.decoded, sleep(PUSHED_WITHIN)).await;
+    application.says_last(words.batch);
     appended.map_err(Failure::Text)
 }
 

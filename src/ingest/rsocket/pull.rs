@@ -7,10 +7,11 @@
 
 use super::applications::Application;
 use super::ends::{ends, series_of};
-use super::text::{self, Text};
+use super::text;
 use crate::clock;
 use crate::ingest::Gate;
-use crate::ingest::intake::Charge;
+use crate::ingest::intake::{Decoded, Shared};
+use crate::ingest::temporality::Origin;
 use crate::model::Batch;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ impl Pace {
 #[derive(Debug)]
 pub(super) struct Round {
     /// In the order of the applications.
-    answers: Mutex<Vec<Option<(Arc<Batch>, Charge)>>>,
+    answers: Mutex<Vec<Option<Shared>>>,
     over: CancellationToken,
 }
 
@@ -73,7 +74,7 @@ impl Round {
 
     /// What it brought so far.
     fn answers(&self) -> Vec<Arc<Batch>> {
-        self.answers.lock().iter().flatten().map(|(batch, _)| Arc::clone(batch)).collect()
+        self.answers.lock().iter().flatten().map(|text| Arc::clone(&text.batch)).collect()
     }
 }
 
@@ -142,11 +143,9 @@ async fn run(over: Over, connected: Vec<Arc<Application>>, feeds: bool) {
     for (number, application) in connected.into_iter().enumerate() {
         let (gate, round) = (Arc::clone(gate), Arc::clone(round));
         pulls.spawn(async move {
-            if let Some(Text { batch, charge, .. }) = pull(&gate, &application).await {
-                if feeds {
-                    feed(&gate, &application, &batch).await;
-                }
-                round.answers.lock()[number] = Some((batch, charge));
+            if let Some(text) = pull(&gate, &application).await {
+                let text = if feeds { feed(&gate, &application, text).await } else { text.share() };
+                round.answers.lock()[number] = Some(text);
             }
         });
     }
@@ -157,26 +156,27 @@ async fn run(over: Over, connected: Vec<Arc<Application>>, feeds: bool) {
 }
 
 /// Asks one application for its text; none, told and counted, where it does not give one.
-async fn pull(gate: &Arc<Gate>, application: &Arc<Application>) -> Option<Text> {
+async fn pull(gate: &Arc<Gate>, application: &Arc<Application>) -> Option<Decoded> {
     let applications = &gate.applications;
     let began = clock::monotonic();
     let text = async {
         let sealed = application.ask(applications.settings.scrape_timeout).await?;
-        text::take(gate, application, sealed).await
+        text::take(gate, application, sealed, Origin::Connected).await
     };
     let text = text.await;
     applications.counts.scrape(text.as_ref().map(|text| text.bytes), began.elapsed());
     application.note(text.as_ref().err());
-    text.ok()
+    text.ok().map(|text| text.decoded)
 }
 
-async fn feed(gate: &Gate, application: &Application, batch: &Arc<Batch>) {
-    let appended = gate.append_shared(application.peer.ip(), batch, sleep(APPENDED_WITHIN)).await;
+async fn feed(gate: &Gate, application: &Application, text: Decoded) -> Shared {
+    let (text, appended) = gate.append_shared(application.peer.ip(), text, sleep(APPENDED_WITHIN)).await;
     if let Err(error) = appended
         && gate.warnings.now()
     {
         tracing::warn!(%application, %error, "what an application was scraped for is lost");
     }
+    text
 }
 
 /// Ends the series that the round before had and this one has not. What the log does not take is ended with the next.
@@ -195,8 +195,7 @@ async fn end_series(gate: &Arc<Gate>, round: &Round) {
     };
     let Ok((mut live, ends)) = finding.await else { return };
     for batch in ends {
-        let batch = Arc::new(batch);
-        if gate.log.append(Arc::clone(&batch)).await.is_err() {
+        if let (batch, Err(_)) = gate.append_own(batch).await {
             live.extend(series_of([&*batch].into_iter()));
         }
     }

@@ -4,22 +4,26 @@ use super::applications::{Application, Sealed};
 use super::failure::Failure;
 use crate::ingest::Gate;
 use crate::ingest::decoder::Decoder;
-use crate::ingest::intake::{Charge, Collected, Delivery};
-use crate::model::{Batch, Format};
+use crate::ingest::intake::{Collected, Decoded, Delivery};
+use crate::ingest::temporality::Origin;
+use crate::model::Format;
 use crate::wire::compression::Encoding;
 use std::sync::Arc;
 
-/// The text of an application.
+/// The text of an application, and its size when it was a text.
 #[derive(Debug)]
 pub(super) struct Text {
-    pub(super) batch: Arc<Batch>,
-    /// Its size when it was a text.
+    pub(super) decoded: Decoded,
     pub(super) bytes: usize,
-    pub(super) charge: Charge,
 }
 
 /// Opens, decompresses and decodes. Good lines are kept, bad ones counted and told.
-pub(super) async fn take(gate: &Arc<Gate>, application: &Application, sealed: Sealed) -> Result<Text, Failure> {
+pub(super) async fn take(
+    gate: &Arc<Gate>,
+    application: &Application,
+    sealed: Sealed,
+    origin: Origin,
+) -> Result<Text, Failure> {
     let Sealed { content, charge } = sealed;
     let key = Arc::clone(gate.applications.key.get().ok_or(Failure::Closed)?);
     let slot = Arc::clone(&gate.decoding).acquire_owned().await.map_err(|_| Failure::Closed)?;
@@ -34,13 +38,14 @@ pub(super) async fn take(gate: &Arc<Gate>, application: &Application, sealed: Se
         Encoding::Snappy => snap::raw::decompress_len(&body).unwrap_or_default(),
         _ => body.len(),
     };
-    let delivery = Delivery::new(encoding, Decoder::PrometheusText { timestamp: None });
+    let delivery = Delivery { origin, ..Delivery::new(encoding, Decoder::PrometheusText { timestamp: None }) };
     let decoded = gate.decode(application.peer.ip(), Collected::held(body, charge), delivery).await;
-    let (batch, taken, charge) = decoded.map_err(Failure::Text)?.share();
-    if let Some(first) = taken.report.first.first().filter(|_| taken.report.accepted == 0) {
+    let decoded = decoded.map_err(Failure::Text)?;
+    let report = &decoded.taken.report;
+    if let Some(first) = report.first.first().filter(|_| report.accepted == 0) {
         return Err(Failure::NoLine(format!("line {}: {}", first.line, first.message)));
     }
-    application.introduce(&batch, &gate.table);
-    gate.note_refused(Format::PrometheusText, &taken.report, application);
-    Ok(Text { batch, bytes, charge })
+    application.introduce(&decoded.batch, &gate.table);
+    gate.note_refused(Format::PrometheusText, report, application);
+    Ok(Text { decoded, bytes })
 }

@@ -14,7 +14,15 @@ async fn metadata_is_sent_when_it_is_new_and_repeated_and_bounded_in_bytes() {
     let cursor = log.cursor("a").unwrap();
     let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
     let queue = config::Queue::default();
-    let parts = Parts { log: &log, cursor: &cursor, account: &account, table: &table, queue: &queue, relabel: &[] };
+    let parts = Parts {
+        log: &log,
+        cursor: &cursor,
+        account: &account,
+        table: &table,
+        profile: &Arc::default(),
+        queue: &queue,
+        relabel: &[],
+    };
     let (lane, mut shipments) = mpsc::channel(8);
     let (_, events) = mpsc::unbounded_channel();
     let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
@@ -64,7 +72,15 @@ async fn an_output_that_stands_still_keeps_no_series_in_the_table_and_goes_on_wh
     let cursor = log.cursor("a").unwrap();
     let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
     let queue = config::Queue { send_deadline: Duration::from_millis(1), ..config::Queue::default() };
-    let parts = Parts { log: &log, cursor: &cursor, account: &account, table: &table, queue: &queue, relabel: &[] };
+    let parts = Parts {
+        log: &log,
+        cursor: &cursor,
+        account: &account,
+        table: &table,
+        profile: &Arc::default(),
+        queue: &queue,
+        relabel: &[],
+    };
     let (lane, mut shipments) = mpsc::channel(1);
     let (settled, events) = mpsc::unbounded_channel();
     let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
@@ -91,7 +107,9 @@ async fn an_output_that_stands_still_keeps_no_series_in_the_table_and_goes_on_wh
             // Otherwise the last of them is being counted.
             if let Ok(Some(Shipment { parts, dropped, .. })) = next {
                 let delivered = parts.iter().map(|(_, samples)| samples).sum();
-                settled.send(Event::Settled(Box::new(Settlement { parts, delivered, dropped }))).unwrap();
+                settled
+                    .send(Event::Settled(Box::new(Settlement { parts, delivered, dropped, repeats: false })))
+                    .unwrap();
             }
         }
     };

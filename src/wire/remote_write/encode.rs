@@ -414,7 +414,7 @@ mod tests {
     fn what_the_format_cannot_express_is_counted() {
         use Loss::{FieldType, IntegerRounded, StartTimestamp, TimestampTruncated};
         let options = Options::default();
-        let cases: [(SampleRef<'_>, Result<&str, Loss>, &[Loss]); 9] = [
+        let cases: [(SampleRef<'_>, Result<&str, Loss>, &[Loss]); 10] = [
             (at(0, Value::I64(-3)), Ok("-3@0"), &[FieldType]),
             (at(0, Value::U64(1 << 53 | 1 << 60)), Ok("1161928703861588000@0"), &[FieldType]),
             (at(0, Value::I64((1 << 53) + 1)), Ok("9007199254740992@0"), &[IntegerRounded]),
@@ -423,6 +423,7 @@ mod tests {
             (at(0, Value::Bool(true)), Ok("1@0"), &[FieldType]),
             (at(0, Value::Str("x")), Err(Loss::StringValue), &[]),
             (at(-1, Value::F64(1.0)), Ok("1@-1"), &[TimestampTruncated]),
+            (at(i64::MIN, Value::F64(1.0)), Ok("1@-9223372036855"), &[TimestampTruncated]),
             (SampleRef { start: Some(1), ..at(0, Value::F64(1.0)) }, Ok("1@0"), &[StartTimestamp]),
         ];
         let m = rendered(&options, "m", &[]);

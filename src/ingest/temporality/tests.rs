@@ -1,0 +1,119 @@
+use super::*;
+use crate::model::STALE_MARKER_BITS;
+
+const STEP: i64 = 60_000_000_000;
+const SECOND: i64 = 1_000_000_000;
+
+/// What each of those samples (second, value) says, with the second since when it counts.
+fn told(temporality: Temporality, origin: Origin, samples: &[(i64, f64)]) -> Vec<Option<(f64, i64)>> {
+    let mut known: Option<Tally> = None;
+    let tell = |(at, value): &(i64, f64)| {
+        let at = at * SECOND;
+        let restated = if let Some(tally) = &mut known {
+            tally.restate(*value, at, origin, STEP)
+        } else {
+            let (tally, restated) = Tally::begin(temporality, *value, at, None, origin, STEP)?;
+            known = Some(tally);
+            restated
+        };
+        restated.map(|Restated { value, start }| (value, start / SECOND))
+    };
+    samples.iter().map(tell).collect()
+}
+
+#[test]
+fn deltas_add_up_and_count_once() {
+    let samples = [(60, 3.0), (120, 4.0), (120, 4.0), (90, 5.0), (180, 0.0), (240, -1.0), (240, f64::NAN), (300, 0.5)];
+    let sums = told(Temporality::Delta, Origin::Scraped, &samples);
+    let sum = |value| Some((value, 0));
+    assert_eq!(sums, [sum(3.0), sum(7.0), sum(7.0), None, sum(7.0), None, None, sum(7.5)]);
+}
+
+#[test]
+fn what_is_cumulative_is_told_once_a_step() {
+    let samples = [(70, 100.0), (80, 101.0), (130, 105.0), (170, 106.0), (181, 106.0), (250, 4.0), (310, 4.0)];
+    let of = |origin| told(Temporality::Cumulative, origin, &samples);
+    let steps = [None, Some((5.0, 70)), None, Some((1.0, 130)), Some((4.0, 181)), Some((0.0, 250))];
+    assert_eq!(of(Origin::Scraped), [&[None], &steps[..]].concat(), "what was before the first is not new");
+    assert_eq!(of(Origin::Connected), [&[Some((100.0, 10))], &steps[..]].concat());
+    let pushed = of(Origin::Pushed);
+    let all: f64 = pushed.iter().flatten().map(|(value, _)| value).sum();
+    assert!((all - 110.0).abs() < 1e-9, "all is told at once: {all}");
+    assert!(pushed.iter().all(Option::is_some));
+}
+
+#[test]
+fn a_stale_marker_tells_what_is_left() {
+    let stale = f64::from_bits(STALE_MARKER_BITS);
+    let samples = [(60, 1.0), (70, 3.0), (80, stale), (90, stale), (120, 5.0)];
+    let told = told(Temporality::Cumulative, Origin::Connected, &samples);
+    assert_eq!(told, [Some((1.0, 0)), None, Some((2.0, 60)), None, Some((2.0, 80))]);
+}
+
+#[test]
+fn a_companion_goes_with_its_counters() {
+    let samples = [(70, 9.0), (80, 8.0), (130, 7.0), (130, 7.0), (140, 6.0), (100, 5.0)];
+    let told = told(Temporality::Companion, Origin::Scraped, &samples);
+    assert_eq!(told.iter().map(Option::is_some).collect::<Vec<_>>(), [false, false, true, true, false, false]);
+}
+
+#[test]
+fn what_the_log_did_not_take_is_told_with_the_next_sample() {
+    let (mut tally, _) = Tally::begin(Temporality::Cumulative, 10.0, 60 * SECOND, None, Origin::Scraped, STEP).unwrap();
+    let at = 120 * SECOND;
+    let restated = tally.restate(13.0, at, Origin::Scraped, STEP).unwrap();
+    tally.take_back(at, restated);
+    let again = tally.restate(13.0, at, Origin::Scraped, STEP).unwrap();
+    assert_eq!((again.value, again.start), (3.0, 60 * SECOND));
+    tally.take_back(at, again);
+    assert_eq!(tally.restate(14.0, 130 * SECOND, Origin::Scraped, STEP).map(|told| told.value), Some(4.0));
+}
+
+proptest::proptest! {
+    /// Whatever was known when the file was written, and however far the log went on: afterwards the same is known.
+    #[test]
+    fn a_crash_changes_nothing(
+        temporality in proptest::sample::select(vec![
+            Temporality::Delta, Temporality::Cumulative, Temporality::Companion,
+        ]),
+        samples in proptest::collection::vec((1_i64..40, 0_u16..100), 1..30),
+        saved in 0_usize..30,
+        read_from in 0_usize..30,
+    ) {
+        let (mut live, mut file, mut records) = (None::<Tally>, None, Vec::new());
+        let (mut at, mut total) = (0, 0.0);
+        for (index, (pause, value)) in samples.iter().enumerate() {
+            if index == saved {
+                file = live;
+            }
+            at += pause * SECOND;
+            total += f64::from(*value);
+            let value = if temporality == Temporality::Delta { f64::from(*value) } else { total };
+            let restated = if let Some(tally) = &mut live {
+                tally.restate(value, at, Origin::Scraped, STEP)
+            } else {
+                let (tally, restated) = Tally::begin(temporality, value, at, None, Origin::Scraped, STEP).unwrap();
+                live = Some(tally);
+                restated
+            };
+            records.push((value, at, restated));
+        }
+        if saved >= samples.len() {
+            file = live;
+        }
+        // The file holds at least what stands before the place where the log is read again.
+        for (value, at, restated) in records.into_iter().skip(read_from.min(saved)) {
+            match &mut file {
+                Some(tally) => tally.recall(value, at, restated),
+                None => file = Some(Tally::recalled(temporality, value, at, restated)),
+            }
+        }
+        let (mut live, mut file) = (live.unwrap(), file.unwrap());
+        if temporality == Temporality::Companion {
+            // Between two steps nothing is kept but when it was told.
+            (live.last, live.value, file.last, file.value) = (0, 0.0, 0, 0.0);
+        }
+        (live.seen, file.seen) = (0, 0);
+        proptest::prop_assert_eq!(live, file);
+    }
+}

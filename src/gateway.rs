@@ -10,7 +10,7 @@ use crate::ingest::{self, Datagrams, Gate, Shelf};
 use crate::ledger::Ledger;
 use crate::log::{self, Log, LogError};
 use crate::memory::Memory;
-use crate::model::{SeriesId, SeriesTable, TableBounds};
+use crate::model::{Batch, SeriesId, SeriesTable, TableBounds, TimestampNs};
 use crate::open_files;
 use crate::output::scrape::Latest;
 use crate::output::{Output, OutputError};
@@ -48,6 +48,9 @@ pub enum GatewayError {
     /// The log cannot be opened.
     #[error("cannot open the log (log.dir): {0}")]
     Log(#[from] LogError),
+    /// The pushes that were kept cannot be looked for.
+    #[error("cannot read pushed groups (log.dir): {0}")]
+    PushedGroups(#[source] std::io::Error),
     /// What is known of counters cannot be taken up.
     #[error("cannot take up the sums of counters (log.dir): {0}")]
     Counters(#[from] StoreError),
@@ -130,7 +133,8 @@ impl Gateway {
         let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file));
         let gate = Gate::new(Arc::clone(&table), Arc::clone(&log), ledger, limits);
         let gate = gate.with_shelf(Arc::<Latest>::clone(&latest)).with_memory(Arc::clone(&memory));
-        let gate = Arc::new(gate.with_tallies(Arc::clone(&tallies)));
+        let gate = gate.with_tallies(Arc::clone(&tallies));
+        let gate = Arc::new(gate.with_pushed_groups().await.map_err(GatewayError::PushedGroups)?);
         let sweep_interval = (series.idle / IDLE_SWEEPS).max(Duration::from_secs(1));
         Ok(Self {
             http,
@@ -232,6 +236,9 @@ impl Gateway {
 }
 
 impl Shelf for Latest {
+    fn show(&self, batch: Arc<Batch>, table: &SeriesTable, appended_at: TimestampNs) {
+        self.show(batch, table, appended_at);
+    }
     fn keep(&self, series: &[SeriesId]) {
         self.keep(series);
     }

@@ -44,7 +44,7 @@ use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::micrometer::{Mode, Profile};
-use crate::model::{SeriesId, SeriesTable};
+use crate::model::{Batch, SeriesId, SeriesTable, TimestampNs};
 use connections::Connections;
 use intake::{Buffers, Flight};
 use std::sync::Arc;
@@ -79,6 +79,8 @@ pub struct Gate {
 
 /// Where the latest values stand (`/scrape`): those of a Pushgateway group stay there for as long as the group exists.
 pub trait Shelf: std::fmt::Debug + Send + Sync {
+    /// Shows samples that do not come through the log: of groups that were pushed before the gateway started.
+    fn show(&self, batch: Arc<Batch>, table: &SeriesTable, appended_at: TimestampNs);
     /// Keeps series, however long they are silent.
     fn keep(&self, series: &[SeriesId]);
     /// Takes series away that their group no longer has.
@@ -87,6 +89,7 @@ pub trait Shelf: std::fmt::Debug + Send + Sync {
 
 /// No shelf.
 impl Shelf for () {
+    fn show(&self, _batch: Arc<Batch>, _table: &SeriesTable, _appended_at: TimestampNs) {}
     fn keep(&self, _series: &[SeriesId]) {}
     fn release(&self, _series: &[SeriesId]) {}
 }

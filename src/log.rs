@@ -71,6 +71,7 @@ pub use inspect::{Inspected, inspect};
 pub use reader::{Entry, LostWhy, ReadError, Reader};
 pub use recovery::{Repaired, repair};
 pub use replay::{ReplayError, replay};
+pub(crate) use storage::is_full;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use storage::memory;
 pub use storage::{Disk, Storage, StorageFile};
@@ -353,6 +354,24 @@ impl Log {
     /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.shared.config.dir
+    }
+
+    /// When an append is answered.
+    pub fn ack(&self) -> Ack {
+        self.shared.config.ack
+    }
+
+    /// Where it is kept.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.shared.storage
+    }
+
+    /// Gives a file beside the log that cannot be read another name in its directory, and tells of it as of the log's own.
+    /// Blocking.
+    pub fn set_aside(&self, path: &Path, why: Aside) -> io::Result<()> {
+        let aside = damage::set_aside(self.storage(), path, why)?;
+        self.shared.state.lock().damage.note_set_aside(aside);
+        Ok(())
     }
 
     /// Whether the log accepts, its cursors can be saved and its segments deleted; else why not.

@@ -117,16 +117,19 @@ impl Tallies {
         }
     }
 
-    /// Takes up what a record of the log tells that the file does not know yet.
-    fn recall(&self, batch: &Batch, table: &SeriesTable) {
+    /// Takes up what a record of the log tells that the file does not know yet. `seen` is for the ids of that record.
+    fn recall(&self, batch: &Batch, table: &SeriesTable, seen: &mut IdMap<SeriesId, Option<(u128, Temporality)>>) {
         let mut counters = self.counters.lock();
-        let mut restated = batch.restated.iter().peekable();
+        let (seed, mut restated) = (counters.seed, batch.restated.iter().peekable());
+        let counter = |id| {
+            let series = batch.series(id, table)?;
+            let temporality = self.profile.temporality(&series);
+            (temporality != Temporality::Instant).then(|| (key(&series, temporality, seed), temporality))
+        };
         for (index, sample) in batch.samples.iter().enumerate() {
             let restated = restated.next_if(|(at, _)| *at as usize == index).map(|(_, restated)| *restated);
-            let Some(series) = batch.series(sample.series, table) else { continue };
-            let temporality = self.profile.temporality(&series);
-            let (Some(value), true) = (number(batch, sample), temporality != Temporality::Instant) else { continue };
-            let key = key(&series, counters.seed);
+            let counter = *seen.entry(sample.series).or_insert_with(|| counter(sample.series));
+            let (Some((key, temporality)), Some(value)) = (counter, number(batch, sample)) else { continue };
             let has_room = counters.tallies.len() < TALLIES_MAX;
             match counters.tallies.get_mut(&key) {
                 Some(tally) => tally.recall(value, sample.timestamp, restated),
@@ -145,10 +148,11 @@ impl Counters {
     #[cold]
     fn learn(&mut self, id: SeriesId, batch: &Batch, table: &SeriesTable, profile: &Profile) -> bool {
         let Some(series) = batch.series(id, table) else { return false };
-        let is_counter = profile.temporality(&series) != Temporality::Instant;
+        let temporality = profile.temporality(&series);
+        let is_counter = temporality != Temporality::Instant;
         self.known.insert(id, is_counter);
         if is_counter {
-            self.keys.insert(id, key(&series, self.seed));
+            self.keys.insert(id, key(&series, temporality, self.seed));
         }
         is_counter
     }
@@ -213,9 +217,9 @@ fn number(batch: &Batch, sample: &Sample) -> Option<f64> {
     }
 }
 
-/// What a counter is known by, whatever its id is.
-fn key(series: &Series, seed: u64) -> u128 {
-    let mut bytes = vec![series.dialect as u8];
+/// What a counter is known by, whatever its id is. Another one, if the profile takes it for something else than before.
+fn key(series: &Series, temporality: Temporality, seed: u64) -> u128 {
+    let mut bytes = vec![series.dialect as u8, temporality as u8];
     let texts = [series.name.measurement(), series.name.field_key().unwrap_or_default()];
     let labels = series.labels.iter().flat_map(|pair| [&*pair.name, &*pair.value]);
     for text in texts.into_iter().chain(labels) {

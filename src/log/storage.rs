@@ -45,7 +45,7 @@ pub trait StorageFile: Debug + Send {
 }
 
 /// Whether an operation was refused for want of room.
-pub(super) fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

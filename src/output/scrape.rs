@@ -16,8 +16,8 @@ use super::change::told;
 use crate::log::{Entry, ReadError, Reader, Record};
 use crate::micrometer::{Profile, Temporality};
 use crate::model::{
-    Batch, Dialect, Distribution, Exemplar, IdTable, Losses, NativeHistogram, Pin, Restated, Sample, SampleFlags,
-    Series, SeriesId, SeriesTable, TimestampNs, Value,
+    Batch, Dialect, Distribution, Exemplar, IdTable, LabelPair, Losses, NativeHistogram, Pin, Restated, Sample,
+    SampleFlags, Series, SeriesId, SeriesTable, TimestampNs, Value,
 };
 use crate::wire::prometheus_names::{Alphabet, Style};
 use crate::wire::prometheus_text::encode::{Exposed, Options};
@@ -178,6 +178,16 @@ impl Owned {
             Self::Distribution(value) => Value::Distribution(value),
         }
     }
+}
+
+/// A series of a pushed group as a Pushgateway shows it: where it names no instance, it says so, lest a scraper that honours
+/// labels puts the gateway's own in that place.
+fn of_no_instance(series: Series) -> Series {
+    const INSTANCE: &str = "instance";
+    let Err(at) = series.labels.binary_search_by(|pair| (*pair.name).cmp(INSTANCE)) else { return series };
+    let mut pairs = series.labels.to_vec();
+    pairs.insert(at, Arc::new(LabelPair { name: INSTANCE.into(), value: "".into() }));
+    Series { labels: pairs.into_iter().collect(), ..series }
 }
 
 /// The id under which a series of a batch is shown: one that was recalled is of interest again. None where there is no room.
@@ -363,6 +373,11 @@ impl Latest {
         series.insert(id, newest);
     }
 
+    /// Shows the samples of a batch that is not in the log.
+    pub fn show(&self, batch: Arc<Batch>, table: &SeriesTable, appended_at: TimestampNs) {
+        self.update(&Record { seq: 0, ordinal: 0, appended_at, batch }, table);
+    }
+
     /// Keeps series until they are released, however long ago their last sample was.
     pub fn keep(&self, series: &[SeriesId]) {
         self.kept.lock().extend(series);
@@ -422,13 +437,15 @@ impl Latest {
         self.expire(now, table);
         let shown = self.shown.lock();
         let starts = matches!(exposition, Exposition::OpenMetrics(_));
+        let kept = self.kept.lock();
         let live = shown.series.iter().filter_map(|(id, newest)| {
             let series = newest.series().cloned().or_else(|| table.series(id))?;
             // What Prometheus makes of other series is none of its own.
             let (series, change) = told(&self.profile, series, Dialect::Prometheus, starts).ok()?;
-            Some((series, change, newest))
+            Some((if kept.contains(&id) { of_no_instance(series) } else { series }, change, newest))
         });
         let live: Vec<_> = live.collect();
+        drop(kept);
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         let exposed = live.iter().filter_map(|(series, change, newest)| {
             let start = newest.aside.as_ref().and_then(|aside| aside.start);
@@ -538,6 +555,24 @@ mod tests {
         assert_eq!(page(Exposition::PrometheusText(Alphabet::Legacy)), expected);
         let open = page(Exposition::OpenMetrics(Alphabet::Legacy));
         assert!(open.contains("send_seconds_created{stream_name=\"s\"} "), "{open}");
+    }
+
+    #[test]
+    fn what_was_pushed_without_an_instance_says_so() {
+        use crate::model::{BatchBuilder, Format};
+        let table = SeriesTable::default();
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
+        let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+        let options = prometheus_text::decode::Options { now: 1, timestamp: None };
+        let body = b"a{a=\"1\",job=\"j\"} 1\nb{instance=\"i\"} 2\nc 3\n";
+        assert_eq!(prometheus_text::decode::decode(body, &options, &mut builder).refused(), 0);
+        let batch = builder.finish();
+        let ids: Vec<_> = batch.samples.iter().map(|sample| sample.series).collect();
+        latest.show(batch.into(), &table, 0);
+        latest.keep(&ids[..2]);
+        let page =
+            || String::from_utf8(latest.expose(Exposition::PrometheusText(Alphabet::Legacy), &table, 0)).unwrap();
+        assert_eq!(page(), "a{a=\"1\",instance=\"\",job=\"j\"} 1\nb{instance=\"i\"} 2\nc 3\n");
     }
 
     #[test]

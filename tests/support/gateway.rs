@@ -252,6 +252,13 @@ impl Gateway {
         Stopped { dir: self.server.crash(), port, outputs: self.outputs }
     }
 
+    /// Ends it in good order; [`Stopped::start`] starts another on the same log and ports.
+    pub(crate) fn stop(mut self) -> Stopped {
+        let status = self.server.terminate();
+        assert!(status.success(), "{status}: {}", self.server.output());
+        self.crash()
+    }
+
     /// Whether it calls itself healthy, and its words.
     pub(crate) fn health(&self) -> (u16, String) {
         let answer = http::send("GET", &self.url("/-/healthy"), &[], b"");
@@ -309,7 +316,13 @@ struct Line {
 }
 
 impl Exposition {
-    fn read(url: &str) -> Self {
+    /// Each sample's name, labels and value.
+    #[allow(dead_code, reason = "not every test program looks at all of a page")]
+    pub(crate) fn samples(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>, f64)> {
+        self.0.iter().map(|line| (line.name.as_str(), &line.labels, line.value))
+    }
+
+    pub(crate) fn read(url: &str) -> Self {
         let text = http::get(url).text();
         let samples = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self(samples.map(|line| Line::parse(line).unwrap_or_else(|| panic!("{line:?} in {text}"))).collect())

@@ -13,9 +13,9 @@
 use super::tally::Tally;
 use super::{Counters, TALLIES_MAX, Tallies};
 use crate::clock;
-use crate::log::{CursorState, Entry, Log, LogError, Position, ReadError};
+use crate::log::{CursorState, Entry, Log, LogError, Position, ReadError, is_full};
 use crate::micrometer::{Mode, Profile, Temporality};
-use crate::model::SeriesTable;
+use crate::model::{IdMap, SeriesTable};
 use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -65,7 +65,8 @@ impl Tallies {
         let cursor = log.cursor(CURSOR)?;
         let position = if let Some((position, counters)) = decode(&bytes) {
             tallies.counters = counters.into();
-            position
+            // A file in which nothing would change is not written again.
+            position.max(cursor.state().position())
         } else {
             let aside = tallies.file.with_extension("damaged");
             std::fs::rename(&tallies.file, &aside).map_err(at)?;
@@ -79,11 +80,16 @@ impl Tallies {
 
     async fn recall_from(&self, log: &Log, mut position: Position, table: &SeriesTable) {
         let (end, mut reader) = (log.end(), log.reader(position));
+        let (mut seen, mut recalled) = (IdMap::default(), None);
         while position.seq < end.seq {
             match reader.next().await {
                 Ok(Entry::Record(record)) => {
                     position = record.next();
-                    self.recall(&record.batch, table);
+                    let generation = record.batch.recalled().cloned();
+                    if generation.as_ref().map(Arc::as_ptr) != recalled.as_ref().map(Arc::as_ptr) {
+                        (seen, recalled) = (IdMap::default(), generation);
+                    }
+                    self.recall(&record.batch, table, &mut seen);
                 }
                 Ok(Entry::Lost { gap, .. }) => {
                     position.seq = gap.next;
@@ -130,11 +136,14 @@ impl Tallies {
             let changed = std::mem::take(&mut counters.changed);
             changed.then(|| encode(&counters, position))
         };
-        if let Some(bytes) = bytes
-            && let Err(source) = replace(&self.file, &bytes)
-        {
+        let saved = bytes.map_or(Ok(()), |bytes| replace(&self.file, &bytes));
+        if let Err(source) = saved {
             self.counters.lock().changed = true;
-            return Err(StoreError::File { path: self.file.display().to_string(), source });
+            if !is_full(&source) {
+                return Err(StoreError::File { path: self.file.display().to_string(), source });
+            }
+            // A log that waits for this file would not make the room that this file waits for.
+            tracing::warn!("the disk is full: after a crash, sums of counters may lack what came meanwhile");
         }
         let mut cursor = self.cursor.lock();
         if cursor.is_none() && self.file.exists() {

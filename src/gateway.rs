@@ -128,7 +128,7 @@ impl Gateway {
         let ledger = Arc::new(Ledger::new(outputs.iter().map(Output::account).collect()));
 
         let memory = Arc::new(Memory::new(limits.memory_limit));
-        let latest = Arc::new(Latest::new(limits.series_stale, series.bytes_max / 2));
+        let latest = Arc::new(Latest::new(limits.series_stale, series.bytes_max / 2, Arc::clone(&profile)));
         let applications = Arc::new(Applications::new(rsocket));
         let telemetry = Arc::new(Telemetry {
             ledger: Arc::clone(&ledger),

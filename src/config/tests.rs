@@ -57,6 +57,9 @@ listen:
   wavefront: 127.0.0.1:2878
   influx_tcp: 127.0.0.1:8094
   influx_udp: 127.0.0.1:8094
+  rsocket_tcp: 127.0.0.1:7001
+  rsocket_websocket: 127.0.0.1:8081
+rsocket: { scrape_interval: 5s, encryption: plaintext }
 log:
   dir: ./data
   ack: memory
@@ -73,12 +76,46 @@ scrape_configs: []
 "#,
     );
     assert_eq!(config.listen.influx_udp, config.listen.influx_tcp);
+    assert_eq!(config.listen.rsocket_websocket.map(|address| address.0.port()), Some(8081));
+    let rsocket = Rsocket {
+        scrape_interval: Duration::from_secs(5),
+        scrape_timeout: Duration::from_secs(5),
+        encryption: Encryption::Plaintext,
+        tls: None,
+    };
+    assert_eq!(config.rsocket, rsocket);
     assert_eq!((config.log.ack, config.log.on_full), (Ack::Memory, OnFull::DropOldest));
     assert_eq!((config.log.bytes_max, config.log.segment_bytes), (2_000_000_000, 256 << 20));
     let names: Vec<_> = config.outputs.iter().map(|output| output.name.as_str()).collect();
     assert_eq!(names, ["prom", "influx", "wf"]);
     assert_eq!(config.outputs[2].queue.samples_per_send, 10_000);
     assert!(config.notes.is_empty());
+}
+
+#[test]
+fn meters_of_micrometer_are_added_to_the_table() {
+    use crate::micrometer::{LongTaskTimers, Mode, UnknownNames};
+    let profile = good("outputs: []\n").micrometer;
+    assert_eq!((profile.mode, profile.step, profile.meters.own()), (Mode::Auto, Duration::from_secs(60), 0));
+    let text = "micrometer:\n  profile: always\n  step: 10s\n  long_task_timers: count\n  unknown_names: dotted\n  \
+        meters:\n    - { name: payload.size, kind: summary, unit: bytes }\n    - { name: my.jobs, kind: function_timer }\n";
+    let profile = good(text).micrometer;
+    assert_eq!((profile.mode, profile.step, profile.meters.own()), (Mode::Always, Duration::from_secs(10), 2));
+    assert_eq!((profile.long_task_timers, profile.unknown_names), (LongTaskTimers::Count, UnknownNames::Dotted));
+    let text = "micrometer:\n  profile: on\n  step: 10ms\n  meters:\n    - { kind: timer, unit: ms }\n    \
+        - { name: a.b, kind: histogram }\n    - { name: a.b, kind: timer, unit: ms }\n    - { name: a_b, kind: gauge }\n    \
+        - { name: '', kind: gauge, base_unit: x }\n    - x\n";
+    let expected = r#"2:12: micrometer.profile: expected one of auto, always, never, found "on"
+3:9: micrometer.step: expected a duration of at least 1s, found "10ms"
+5:9: micrometer.meters[0].name: missing
+6:26: micrometer.meters[1].kind: expected one of counter, function_counter, gauge, time_gauge, timer, function_timer, summary, long_task_timer, other, found "histogram"
+7:33: micrometer.meters[2].unit: a meter that is measured in time has the unit of its registry
+8:9: micrometer.meters[3].name: the same name as micrometer.meters[2]
+9:15: micrometer.meters[4].name: expected the name of a meter, such as my.meter, found ""
+9:32: micrometer.meters[4].base_unit: unknown key, expected one of name, unit, kind
+10:7: micrometer.meters[5]: expected a mapping, found "x""#;
+    let found = mistakes(text);
+    assert_eq!(found.join("\n"), expected);
 }
 
 #[test]
@@ -381,7 +418,11 @@ fn refuses_what_cannot_be() {
         ("limits: { memory_limit: 256MiB, max_connections: 100000 }", "limits.max_connections 6250"),
         ("listen: { http: 'example.com:80' }", "expected an address such as"),
         ("listen: { wavefront: '127.0.0.1:8900' }", "the same address as listen.http"),
-        ("listen: { rsocket_tcp: ':7001' }", "does not speak RSocket yet"),
+        ("listen: { rsocket_tcp: ':7001', rsocket_websocket: ':7001' }", "the same address as listen.rsocket_tcp"),
+        ("rsocket: { scrape_interval: 5s, scrape_timeout: 6s }", "longer than rsocket.scrape_interval, which is 5s"),
+        ("rsocket: { scrape_interval: 0s }", "a duration of at least 100ms"),
+        ("rsocket: { encryption: none }", "expected one of rsa, plaintext"),
+        ("rsocket: { tls: { cert_file: Cargo.toml } }", "rsocket.tls.key_file: missing"),
         ("scrape_configs: [{ job_name: a }]", "does not scrape yet"),
         ("outputs: [{ wavefront: { url: 'http://h' } }]", "outputs[0].name: missing"),
         ("outputs: [{ name: a/b, wavefront: { url: 'http://h' } }]", "a name of 1 to 64"),

@@ -1,7 +1,9 @@
 //! How the samples of a series change on their way into another dialect.
 
-use crate::micrometer::{Conversion, Temporality, Unit};
-use crate::model::{Batch, Loss, LossSet, Losses, Restated, Sample, SeriesId, TimestampNs, Value, is_stale_marker};
+use crate::micrometer::{Conversion, Profile, Temporality, Translated, Unit};
+use crate::model::{
+    Batch, Dialect, Loss, LossSet, Losses, Restated, Sample, Series, SeriesId, TimestampNs, Value, is_stale_marker,
+};
 use crate::wire::SampleRef;
 use std::collections::HashMap;
 
@@ -75,6 +77,16 @@ impl Change {
         }
         losses.count(Loss::UnitConverted);
         Ok(SampleRef { value: Value::F64(self.unit.convert(number)), ..sample })
+    }
+}
+
+/// A series as it is told in that dialect, and what becomes of its samples.
+pub fn told(profile: &Profile, series: Series, to: Dialect, starts: bool) -> Result<(Series, Change), Loss> {
+    match profile.translate(&series, to)? {
+        None => Ok((series, Change::default())),
+        Some(Translated { series: translated, conversion, losses }) => {
+            Ok((translated, Change::new(conversion, losses, profile.temporality(&series), starts)))
+        }
     }
 }
 

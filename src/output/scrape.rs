@@ -5,18 +5,23 @@
 //! sample. Samples that came without a timestamp are exposed without one. Not an output of the ledger: whoever scrapes
 //! picks the pace, and samples between two scrapes are not shown.
 //!
+//! Meters of Micrometer are shown under the names that they have in Prometheus; what their senders count by steps, as the sum
+//! since the start.
+//!
 //! What is shown is bounded in bytes, estimated; when it is full, further series are counted and not shown until others are
 //! stale. Those that are shown go on, unless their value grows beyond what there is room for. What a series is, is asked of
 //! the series table, and taken from there when the series leaves it; a [`Pin`] keeps it readable until that was noticed.
 
+use super::change::told;
 use crate::log::{Entry, ReadError, Reader, Record};
+use crate::micrometer::{Profile, Temporality};
 use crate::model::{
-    Batch, Distribution, Exemplar, IdTable, LabelPair, Losses, NativeHistogram, Pin, Sample, SampleFlags, Series,
-    SeriesId, SeriesTable, TimestampNs, Value,
+    Batch, Dialect, Distribution, Exemplar, IdTable, LabelPair, Losses, NativeHistogram, Pin, Restated, Sample,
+    SampleFlags, Series, SeriesId, SeriesTable, TimestampNs, Value,
 };
-use crate::wire::prometheus_names::{Alphabet, Style};
-use crate::wire::prometheus_text::encode::{Exposed, Options};
-use crate::wire::{SampleRef, openmetrics, prometheus_text};
+use crate::wire::SampleRef;
+use crate::wire::prometheus_text::encode::Exposed;
+pub use crate::wire::prometheus_text::negotiation::Exposition;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Latest {
     stale_after: Duration,
     bytes_max: usize,
+    profile: Arc<Profile>,
     shown: Mutex<Shown>,
     /// Samples of series that were not shown for want of room.
     hidden: AtomicU64,
@@ -67,6 +73,8 @@ struct Newest {
     /// Second of the Unix epoch by which it was last seen.
     seen: u32,
     flags: SampleFlags,
+    /// Whether its sender tells what was added; shown is the sum of it.
+    adds_up: bool,
 }
 
 #[derive(Debug, Default)]
@@ -187,63 +195,11 @@ fn shown_as(id: SeriesId, batch: &Batch, table: &SeriesTable) -> Option<SeriesId
     if id.is_recalled() { table.adopt(&batch.series(id, table)?).ok() } else { Some(id) }
 }
 
-/// The text format a scraper asks for, and which names it reads there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exposition {
-    /// Prometheus text.
-    PrometheusText(Alphabet),
-    /// OpenMetrics 1.0.
-    OpenMetrics(Alphabet),
-}
-
-impl Exposition {
-    /// What an `Accept` header asks for: the range of the greatest weight, OpenMetrics before text, else legacy text. Names of
-    /// any UTF-8 are for ranges with `escaping=allow-utf-8`; every other escaping is answered as `underscores`.
-    ///
-    /// See <https://prometheus.io/docs/instrumenting/content_negotiation/>.
-    pub fn negotiated(accept: Option<&str>) -> Self {
-        let ranges = accept.unwrap_or_default().split(',').filter_map(Self::of_range);
-        let weightiest = ranges.rev().max_by(|(left, asked), (right, other)| {
-            let is_open = |asked: &Self| matches!(asked, Self::OpenMetrics(_));
-            left.total_cmp(right).then(is_open(asked).cmp(&is_open(other)))
-        });
-        weightiest.map_or(Self::PrometheusText(Alphabet::Legacy), |(_, asked)| asked)
-    }
-
-    /// A media range with its weight; none when it is not of these formats, or not wanted.
-    fn of_range(range: &str) -> Option<(f32, Self)> {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next()?.to_ascii_lowercase();
-        let (mut weight, mut alphabet) = (1.0, Alphabet::Legacy);
-        for (key, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
-            match (key.trim_end(), value.trim_start()) {
-                ("q", value) => weight = value.parse().unwrap_or(0.0),
-                ("escaping", "allow-utf-8") => alphabet = Alphabet::Utf8,
-                _ => {}
-            }
-        }
-        let asked = match &*media {
-            "text/plain" => Self::PrometheusText(alphabet),
-            "application/openmetrics-text" => Self::OpenMetrics(alphabet),
-            _ => return None,
-        };
-        (weight > 0.0).then_some((weight, asked))
-    }
-
-    /// The media type of an answer.
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::PrometheusText(alphabet) => prometheus_text::encode::content_type(alphabet),
-            Self::OpenMetrics(alphabet) => openmetrics::encode::content_type(alphabet),
-        }
-    }
-}
-
 impl Latest {
     /// An empty table of series that are stale after that long without a sample.
-    pub fn new(stale_after: Duration, bytes_max: usize) -> Self {
+    pub fn new(stale_after: Duration, bytes_max: usize, profile: Arc<Profile>) -> Self {
         let (shown, kept) = (Mutex::default(), Mutex::default());
-        Self { stale_after, bytes_max, shown, hidden: AtomicU64::new(0), kept }
+        Self { stale_after, bytes_max, profile, shown, hidden: AtomicU64::new(0), kept }
     }
 
     /// Follows the log from where the reader stands, until it is closed or the token is cancelled.
@@ -277,8 +233,10 @@ impl Latest {
         let batch = &record.batch;
         let mut shown = self.shown.lock();
         shown.pin.get_or_insert_with(|| table.pin());
+        let mut restated = batch.restated.iter().peekable();
         for (index, sample) in batch.samples.iter().enumerate() {
-            self.update_one(&mut shown, record, index, sample, table);
+            let restated = restated.next_if(|(at, _)| *at as usize == index).map(|(_, restated)| *restated);
+            self.update_one(&mut shown, record, index, sample, restated, table);
         }
         for exemplar in &batch.exemplars {
             let Shown { series, bytes, .. } = &mut *shown;
@@ -296,7 +254,15 @@ impl Latest {
         }
     }
 
-    fn update_one(&self, shown: &mut Shown, record: &Record, index: usize, sample: &Sample, table: &SeriesTable) {
+    fn update_one(
+        &self,
+        shown: &mut Shown,
+        record: &Record,
+        index: usize,
+        sample: &Sample,
+        restated: Option<Restated>,
+        table: &SeriesTable,
+    ) {
         let Some(id) = shown_as(sample.series, &record.batch, table) else {
             self.hidden.fetch_add(1, Ordering::Relaxed);
             return;
@@ -313,10 +279,20 @@ impl Latest {
             }
             return;
         }
-        let Some(value) = Owned::of(value) else { return };
-        let start = record.batch.start_of(index);
         let seen = second(record.appended_at);
         let Shown { series, bytes, .. } = &mut *shown;
+        let known = series.get(id).map(|newest| newest.adds_up);
+        let adds_up = known.unwrap_or_else(|| {
+            let temporality = table.series(id).map(|series| self.profile.temporality(&series));
+            temporality == Some(Temporality::Delta)
+        });
+        let (value, start) = match restated {
+            Some(Restated { value, start }) if adds_up => (Some(Owned::F64(value)), Some(start)),
+            // It came late: what it adds is shown already.
+            None if adds_up => return,
+            _ => (Owned::of(value), record.batch.start_of(index)),
+        };
+        let Some(value) = value else { return };
         if let Some(newest) = series.get_mut(id) {
             if sample.timestamp < newest.timestamp {
                 return;
@@ -333,7 +309,8 @@ impl Latest {
             }
             return;
         }
-        let mut newest = Newest { timestamp: sample.timestamp, value, aside: None, seen, flags: sample.flags };
+        let (timestamp, flags) = (sample.timestamp, sample.flags);
+        let mut newest = Newest { timestamp, value, aside: None, seen, flags, adds_up };
         newest.start_at(start);
         newest.follow(id, table);
         if *bytes + newest.bytes() > self.bytes_max {
@@ -407,33 +384,33 @@ impl Latest {
     pub fn expose(&self, exposition: Exposition, table: &SeriesTable, now: TimestampNs) -> Vec<u8> {
         self.expire(now, table);
         let shown = self.shown.lock();
+        let starts = matches!(exposition, Exposition::OpenMetrics(_));
         let kept = self.kept.lock();
         let live = shown.series.iter().filter_map(|(id, newest)| {
             let series = newest.series().cloned().or_else(|| table.series(id))?;
-            Some((if kept.contains(&id) { of_no_instance(series) } else { series }, newest))
+            // What Prometheus makes of other series is none of its own.
+            let (series, change) = told(&self.profile, series, Dialect::Prometheus, starts).ok()?;
+            Some((if kept.contains(&id) { of_no_instance(series) } else { series }, change, newest))
         });
         let live: Vec<_> = live.collect();
         drop(kept);
-        let exposed = live.iter().map(|(series, newest)| Exposed {
-            series,
-            sample: SampleRef {
-                timestamp: newest.timestamp,
-                value: newest.value.borrow(),
-                start: newest.aside.as_ref().and_then(|aside| aside.start),
-                flags: newest.flags,
-            },
-            exemplar: newest.exemplar(),
+        let (mut losses, mut dropped) = (Losses::default(), Losses::default());
+        let exposed = live.iter().filter_map(|(series, change, newest)| {
+            let start = newest.aside.as_ref().and_then(|aside| aside.start);
+            let Newest { timestamp, flags, .. } = **newest;
+            let mut sample = SampleRef { timestamp, value: newest.value.borrow(), start, flags };
+            if !change.is_none() {
+                let sum = match sample.value {
+                    Value::F64(value) if newest.adds_up => start.map(|start| Restated { value, start }),
+                    _ => None,
+                };
+                sample = change.apply(sample, sum, &mut losses).ok()?;
+            }
+            Some(Exposed { series, sample, exemplar: newest.exemplar() })
         });
         let mut exposed: Vec<_> = exposed.collect();
-        let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         let mut out = Vec::new();
-        let (Exposition::PrometheusText(alphabet) | Exposition::OpenMetrics(alphabet)) = exposition;
-        let options = Options { style: &Style::default(), alphabet, families: &|family| table.family(family) };
-        let encode = match exposition {
-            Exposition::PrometheusText(_) => prometheus_text::encode::encode,
-            Exposition::OpenMetrics(_) => openmetrics::encode::encode,
-        };
-        encode(&mut exposed, &options, &mut out, &mut losses, &mut dropped);
+        exposition.encode(&mut exposed, &|family| table.family(family), &mut out, &mut losses, &mut dropped);
         out
     }
 }
@@ -441,42 +418,14 @@ impl Latest {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_heavier_format_is_exposed() {
-        use Alphabet::{Legacy, Utf8};
-        use Exposition::{OpenMetrics, PrometheusText};
-        let prometheus3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-            application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
-            text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-        let cases = [
-            ("", PrometheusText(Legacy)),
-            ("*/*", PrometheusText(Legacy)),
-            ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", OpenMetrics(Legacy)),
-            ("application/openmetrics-text; version=1.0.0; q=0.2, text/plain;q=0.5", PrometheusText(Legacy)),
-            ("text/plain, application/openmetrics-text", OpenMetrics(Legacy)),
-            ("application/openmetrics-text;q=0", PrometheusText(Legacy)),
-            ("application/openmetrics-text;q=0;escaping=allow-utf-8", PrometheusText(Legacy)),
-            (prometheus3, OpenMetrics(Utf8)),
-            (&prometheus3.replace("allow-utf-8", "underscores"), OpenMetrics(Legacy)),
-            (&prometheus3.replace("allow-utf-8", "dots"), OpenMetrics(Legacy)),
-            (&prometheus3.replace("allow-utf-8", "values"), OpenMetrics(Legacy)),
-            ("text/plain; version=1.0.0; escaping=allow-utf-8", PrometheusText(Utf8)),
-            ("Text/Plain;escaping=allow-utf-8,text/plain;version=0.0.4", PrometheusText(Utf8)),
-            ("text/plain;version=0.0.4,text/plain;escaping=allow-utf-8;q=0.9", PrometheusText(Legacy)),
-            ("application/json;escaping=allow-utf-8,text/plain", PrometheusText(Legacy)),
-        ];
-        for (accept, expected) in cases {
-            assert_eq!(Exposition::negotiated(Some(accept)), expected, "{accept:?}");
-        }
-        assert_eq!(Exposition::negotiated(None), PrometheusText(Legacy));
-    }
+    use crate::wire::prometheus_names::Alphabet;
+    use crate::wire::prometheus_text;
 
     #[test]
     fn names_beyond_the_legacy_alphabet_are_for_scrapers_that_read_quotes() {
         use crate::model::{BatchBuilder, Format};
         let table = SeriesTable::default();
-        let latest = Latest::new(Duration::from_secs(60), 1 << 20);
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
         let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
         let options = prometheus_text::decode::Options { now: 1, timestamp: None };
         let body = b"# TYPE \"a.b\" gauge\n{\"a.b\",\"x.y\"=\"1\"} 3\nc 4\n";
@@ -491,10 +440,42 @@ mod tests {
     }
 
     #[test]
+    fn meters_are_shown_under_their_names_with_what_was_added_up() {
+        use crate::ingest::temporality::{Origin, Tallies};
+        use crate::model::{BatchBuilder, Format};
+        use crate::wire::influx_line;
+        let (table, profile) = (SeriesTable::default(), Arc::<Profile>::default());
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::clone(&profile));
+        let tallies = Tallies::new(profile);
+        let send = |body: &str| {
+            let mut builder = BatchBuilder::new(&table, Format::InfluxLine, Vec::new());
+            let options = influx_line::decode::Options::default();
+            assert_eq!(influx_line::decode::decode(body.as_bytes(), &options, &mut builder).refused(), 0);
+            let mut batch = builder.finish();
+            tallies.restate(&mut batch, &table, Origin::default(), 0);
+            latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
+        };
+        let page = |exposition| String::from_utf8(latest.expose(exposition, &table, 0)).unwrap();
+        send("send,stream_name=s,metric_type=histogram sum=46,count=2,mean=23,upper=34 60000000000\n");
+        send("send,stream_name=s,metric_type=histogram sum=4,count=1,mean=4,upper=34 120000000000\n");
+        send("send,stream_name=s,metric_type=histogram sum=9,count=9,mean=1,upper=9 60000000000\n");
+        send("send_histogram,stream_name=s,metric_type=gauge,le=50 value=3 120000000000\n");
+        let expected = "# TYPE send_seconds histogram\n\
+            send_seconds_bucket{le=\"0.05\",stream_name=\"s\"} 3 120000\n\
+            send_seconds_count{stream_name=\"s\"} 3 120000\n\
+            send_seconds_sum{stream_name=\"s\"} 0.05 120000\n\
+            # TYPE send_seconds_max gauge\n\
+            send_seconds_max{stream_name=\"s\"} 0.034 120000\n";
+        assert_eq!(page(Exposition::PrometheusText(Alphabet::Legacy)), expected);
+        let open = page(Exposition::OpenMetrics(Alphabet::Legacy));
+        assert!(open.contains("send_seconds_created{stream_name=\"s\"} "), "{open}");
+    }
+
+    #[test]
     fn what_was_pushed_without_an_instance_says_so() {
         use crate::model::{BatchBuilder, Format};
         let table = SeriesTable::default();
-        let latest = Latest::new(Duration::from_secs(60), 1 << 20);
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
         let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
         let options = prometheus_text::decode::Options { now: 1, timestamp: None };
         let body = b"a{a=\"1\",job=\"j\"} 1\nb{instance=\"i\"} 2\nc 3\n";
@@ -512,7 +493,7 @@ mod tests {
     fn a_series_that_left_the_table_is_shown_until_it_is_stale() {
         use crate::model::{BatchBuilder, Format, TableBounds};
         let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
-        let latest = Latest::new(Duration::from_secs(60), 1000);
+        let latest = Latest::new(Duration::from_secs(60), 1000, Arc::default());
         let sweep = || (0..4).map(|_| table.sweep()).sum::<usize>();
         let decode = |body: &[u8]| {
             let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
@@ -550,7 +531,7 @@ mod tests {
     fn values_and_exemplars_that_grow_are_charged_and_hidden_beyond_the_bound() {
         use crate::model::{BatchBuilder, Centroid, Format, Granularity, SeriesSpec};
         let table = SeriesTable::default();
-        let latest = Latest::new(Duration::from_secs(60), 1 << 20);
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
         let update = |timestamp: i64, centroids: usize, exemplar: usize| {
             let mut builder = BatchBuilder::new(&table, Format::Wavefront, Vec::new());
             let spec = SeriesSpec { measurement: "m", field: None, labels: Vec::new(), metadata: None };

@@ -30,5 +30,6 @@ mod micrometer;
 mod poison;
 mod presets;
 mod restart;
+mod rsocket;
 mod servers;
 mod translation;

@@ -21,6 +21,7 @@ pub(crate) struct Setup {
     limits: String,
     log: String,
     log_dir: Option<PathBuf>,
+    blocks: String,
     outputs: Vec<(&'static str, String)>,
     through: &'static [&'static str],
 }
@@ -32,6 +33,7 @@ pub(crate) fn gateway() -> Setup {
         limits: String::new(),
         log: "max_bytes: 1GiB".to_owned(),
         log_dir: None,
+        blocks: String::new(),
         outputs: Vec::new(),
         through: &[],
     }
@@ -53,6 +55,12 @@ impl Setup {
     /// The limits, in YAML.
     pub(crate) fn limits(mut self, settings: &str) -> Self {
         self.limits = format!("limits: {{ {settings} }}\n");
+        self
+    }
+
+    /// Adds a block of the configuration, in YAML.
+    pub(crate) fn block(mut self, block: &str) -> Self {
+        self.blocks += block;
         self
     }
 
@@ -97,9 +105,10 @@ impl Setup {
         let port = free_port();
         let log = self.log_dir.unwrap_or_else(|| dir.path().join("log"));
         let mut config = format!(
-            "listen:\n  http: 127.0.0.1:{port}\n{}{}log: {{ dir: \"{}\", {} }}\n",
+            "listen:\n  http: 127.0.0.1:{port}\n{}{}{}log: {{ dir: \"{}\", {} }}\n",
             self.listen,
             self.limits,
+            self.blocks,
             log.display(),
             self.log
         );
@@ -316,7 +325,8 @@ struct Line {
 }
 
 impl Exposition {
-    fn read(url: &str) -> Self {
+    /// A page.
+    pub(crate) fn read(url: &str) -> Self {
         let text = http::get(url).text();
         let samples = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self(samples.map(|line| Line::parse(line).unwrap_or_else(|| panic!("{line:?} in {text}"))).collect())

@@ -32,5 +32,6 @@ mod poison;
 mod presets;
 mod pushgateway;
 mod restart;
+mod rsocket;
 mod servers;
 mod translation;

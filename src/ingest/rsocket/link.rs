@@ -157,8 +157,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
     /// Gives the session bytes, as far as there is room for what it would hold of them.
     async fn receive(&mut self, bytes: &[u8], ends: bool) -> Result<Option<Event>, Fault> {
         self.session.awaited(self.reply.as_ref().is_some_and(|reply| !reply.is_closed()));
-        let wanted = self.session.held() + bytes.len();
-        let room = !self.gate.memory.is_short() && self.charge.raise(wanted).await.is_ok();
+        let mut room = !self.gate.memory.is_short();
+        if let Some(held) = self.session.holds_with(bytes.len()).filter(|_| room) {
+            room = self.charge.raise(held).await.is_ok();
+        }
         self.session.receive(bytes, ends, room, Instant::now())
     }
 

@@ -19,6 +19,7 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(90);
 pub(crate) struct Setup {
     listen: String,
     limits: String,
+    micrometer: String,
     log: String,
     log_dir: Option<PathBuf>,
     outputs: Vec<(&'static str, String)>,
@@ -30,6 +31,7 @@ pub(crate) fn gateway() -> Setup {
     Setup {
         listen: String::new(),
         limits: String::new(),
+        micrometer: String::new(),
         log: "max_bytes: 1GiB".to_owned(),
         log_dir: None,
         outputs: Vec::new(),
@@ -53,6 +55,12 @@ impl Setup {
     /// The limits, in YAML.
     pub(crate) fn limits(mut self, settings: &str) -> Self {
         self.limits = format!("limits: {{ {settings} }}\n");
+        self
+    }
+
+    /// What is taken for meters, in YAML.
+    pub(crate) fn micrometer(mut self, settings: &str) -> Self {
+        self.micrometer = format!("micrometer: {{ {settings} }}\n");
         self
     }
 
@@ -97,9 +105,10 @@ impl Setup {
         let port = free_port();
         let log = self.log_dir.unwrap_or_else(|| dir.path().join("log"));
         let mut config = format!(
-            "listen:\n  http: 127.0.0.1:{port}\n{}{}log: {{ dir: \"{}\", {} }}\n",
+            "listen:\n  http: 127.0.0.1:{port}\n{}{}{}log: {{ dir: \"{}\", {} }}\n",
             self.listen,
             self.limits,
+            self.micrometer,
             log.display(),
             self.log
         );

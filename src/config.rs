@@ -20,11 +20,13 @@ mod http;
 mod micrometer;
 mod mistakes;
 mod output;
+mod server_tls;
 pub(crate) mod units;
 mod walk;
 
 pub use budget::MEMORY_LIMIT_MIN;
 pub use mistakes::{Mistake, Mistakes};
+pub use server_tls::{ServerTls, ServerTlsError};
 
 use crate::micrometer::Profile;
 use crate::model::TimestampNs;
@@ -51,6 +53,8 @@ pub struct Config {
     pub series: SeriesSettings,
     /// Bounds of requests and connections.
     pub limits: Limits,
+    /// Applications that are scraped over the connection they made.
+    pub rsocket: Rsocket,
     /// What is taken for meters of Micrometer, and what they become in other dialects.
     pub micrometer: Profile,
     /// Where to send; names are distinct.
@@ -74,12 +78,16 @@ pub struct Listen {
     pub influx_tcp: Option<ListenAddress>,
     /// Line protocol over UDP.
     pub influx_udp: Option<ListenAddress>,
+    /// RSocket over TCP.
+    pub rsocket_tcp: Option<ListenAddress>,
+    /// RSocket over WebSocket.
+    pub rsocket_websocket: Option<ListenAddress>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
         let http = ListenAddress(SocketAddr::from((Ipv4Addr::LOCALHOST, 8900)));
-        Self { http, wavefront: None, influx_tcp: None, influx_udp: None }
+        Self { http, wavefront: None, influx_tcp: None, influx_udp: None, rsocket_tcp: None, rsocket_websocket: None }
     }
 }
 
@@ -201,6 +209,39 @@ impl Default for Limits {
             series_stale: Duration::from_secs(300),
         }
     }
+}
+
+/// `rsocket`: applications that are scraped over the connection they made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rsocket {
+    /// How often they are scraped for the log.
+    pub scrape_interval: Duration,
+    /// How long one may take to answer; not longer than the interval.
+    pub scrape_timeout: Duration,
+    /// How they send their text.
+    pub encryption: Encryption,
+    /// TLS of the listeners.
+    pub tls: Option<ServerTls>,
+}
+
+impl Default for Rsocket {
+    fn default() -> Self {
+        Self {
+            scrape_interval: Duration::from_secs(10),
+            scrape_timeout: Duration::from_secs(7),
+            encryption: Encryption::Rsa,
+            tls: None,
+        }
+    }
+}
+
+/// How an application sends its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// Encrypted with the gateway's key.
+    Rsa,
+    /// As it is.
+    Plaintext,
 }
 
 /// One of `outputs`.

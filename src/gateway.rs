@@ -4,9 +4,9 @@
 //! and addresses are known before anything moves; nothing runs until [`Gateway::run`].
 
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ServerTls, ServerTlsError};
 use crate::ingest::temporality::{CURSOR, StoreError, Tallies};
-use crate::ingest::{self, Datagrams, Gate, Shelf};
+use crate::ingest::{self, Applications, Datagrams, Gate, RsocketListeners, Shelf};
 use crate::ledger::Ledger;
 use crate::log::{self, Log, LogError};
 use crate::memory::Memory;
@@ -51,6 +51,9 @@ pub enum GatewayError {
     /// The pushes that were kept cannot be looked for.
     #[error("cannot read pushed groups (log.dir): {0}")]
     PushedGroups(#[source] std::io::Error),
+    /// The certificate of RSocket cannot be used.
+    #[error("rsocket.tls: {0}")]
+    Tls(#[from] ServerTlsError),
     /// What is known of counters cannot be taken up.
     #[error("cannot take up the sums of counters (log.dir): {0}")]
     Counters(#[from] StoreError),
@@ -66,6 +69,7 @@ pub struct Gateway {
     wavefront: Option<TcpListener>,
     influx_tcp: Option<TcpListener>,
     influx_udp: Option<UdpSocket>,
+    rsocket: RsocketListeners,
     outputs: Vec<Output>,
     log: Arc<Log>,
     table: Arc<SeriesTable>,
@@ -82,7 +86,7 @@ impl Gateway {
     /// Binds the sockets, recovers the log, sets the outputs up. `config_file` is the file the configuration came from and
     /// its text.
     pub async fn build(config: Config, config_file: Option<(PathBuf, String)>) -> Result<Self, GatewayError> {
-        let Config { listen, log, series, mut limits, micrometer, outputs, .. } = config;
+        let Config { listen, log, series, mut limits, rsocket, micrometer, outputs, .. } = config;
         let connections_max = open_files::connections_max(outputs.iter().map(|output| output.queue.lanes));
         if connections_max < limits.connections_max {
             let wanted = limits.connections_max;
@@ -97,6 +101,12 @@ impl Gateway {
         let wavefront = optional(tcp, "listen.wavefront", listen.wavefront).await?;
         let influx_tcp = optional(tcp, "listen.influx_tcp", listen.influx_tcp).await?;
         let influx_udp = optional(udp, "listen.influx_udp", listen.influx_udp).await?;
+
+        let rsocket_listeners = RsocketListeners {
+            tcp: optional(tcp, "listen.rsocket_tcp", listen.rsocket_tcp).await?,
+            websocket: optional(tcp, "listen.rsocket_websocket", listen.rsocket_websocket).await?,
+            tls: rsocket.tls.as_ref().map(ServerTls::load).transpose()?,
+        };
 
         let bounds = TableBounds {
             bytes_max: series.bytes_max,
@@ -119,6 +129,7 @@ impl Gateway {
 
         let memory = Arc::new(Memory::new(limits.memory_limit));
         let latest = Arc::new(Latest::new(limits.series_stale, series.bytes_max / 2, Arc::clone(&profile)));
+        let applications = Arc::new(Applications::new(rsocket));
         let telemetry = Arc::new(Telemetry {
             ledger: Arc::clone(&ledger),
             log: Arc::clone(&log),
@@ -127,13 +138,14 @@ impl Gateway {
             abandoned,
             log_bytes_max,
             memory: Arc::clone(&memory),
+            applications: Arc::clone(&applications),
             datagrams: influx_udp.as_ref().and_then(Datagrams::of),
             started_at: clock::now(),
         });
         let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file));
         let gate = Gate::new(Arc::clone(&table), Arc::clone(&log), ledger, limits);
         let gate = gate.with_shelf(Arc::<Latest>::clone(&latest)).with_memory(Arc::clone(&memory));
-        let gate = gate.with_tallies(Arc::clone(&tallies));
+        let gate = gate.with_tallies(Arc::clone(&tallies)).with_applications(applications);
         let gate = Arc::new(gate.with_pushed_groups().await.map_err(GatewayError::PushedGroups)?);
         let sweep_interval = (series.idle / IDLE_SWEEPS).max(Duration::from_secs(1));
         Ok(Self {
@@ -141,6 +153,7 @@ impl Gateway {
             wavefront,
             influx_tcp,
             influx_udp,
+            rsocket: rsocket_listeners,
             outputs,
             log,
             table,
@@ -171,6 +184,7 @@ impl Gateway {
             wavefront,
             influx_tcp,
             influx_udp,
+            rsocket,
             outputs,
             log,
             table,
@@ -197,6 +211,7 @@ impl Gateway {
         if let Some(socket) = influx_udp {
             inputs.spawn(ingest::serve_influx_udp(socket, Arc::clone(&gate), stop.clone()));
         }
+        inputs.spawn(ingest::serve_rsocket(rsocket, Arc::clone(&gate), stop.clone()));
 
         let drain = CancellationToken::new();
         let mut forwarding = JoinSet::new();

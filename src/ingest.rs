@@ -3,12 +3,13 @@
 //! * [`serve_http`] is the one HTTP port of every ecosystem; [`serve_wavefront`], [`serve_influx_tcp`] and
 //!   [`serve_influx_udp`] are the further ones. All are given a bound socket and a token that ends them: they stop
 //!   accepting, let the requests that run finish, and return.
+//! * [`serve_rsocket`] takes applications that are scraped over the connection they made.
 //! * `intake` is the only place that owns limits, decompression, decoding, appending and the counts of what was refused.
 //!   The file of an ecosystem parses parameters and phrases answers; it knows no grammar, and a decoder knows no HTTP.
 //! * Nothing is answered with success before the log took it. Everything that a sender can make grow has a bound with a
 //!   name: bytes of a head, a body (before and after decompression) and a line; connections; bytes of all requests in
 //!   flight; names that are remembered.
-//! * Not here: the status API, the web page, `/metrics` and `/scrape` ([`Pages`], given by the gateway), TLS and
+//! * Not here: the status API, the web page, `/metrics` and `/scrape` ([`Pages`], given by the gateway), TLS (RSocket has it) and
 //!   authentication of senders (any `Authorization` is accepted and ignored).
 
 mod answer;
@@ -26,6 +27,7 @@ mod prometheus;
 mod pushgateway;
 mod remote_write;
 mod routes;
+mod rsocket;
 pub mod temporality;
 #[cfg(test)]
 mod tests;
@@ -37,9 +39,10 @@ pub(crate) use http::serve_bytes;
 pub use http::serve_http;
 pub use line_sockets::{serve_influx_tcp, serve_influx_udp};
 pub use routes::Pages;
+pub use rsocket::{ApplicationCounts, Applications, RsocketListeners, serve_rsocket};
 pub use wavefront::serve_wavefront;
 
-use crate::config::Limits;
+use crate::config::{Limits, Rsocket};
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::memory::Memory;
@@ -75,6 +78,7 @@ pub struct Gate {
     tallies: Arc<Tallies>,
     warnings: answer::Seldom,
     shelf: Arc<dyn Shelf>,
+    applications: Arc<Applications>,
 }
 
 /// Where the latest values stand (`/scrape`): those of a Pushgateway group stay there for as long as the group exists.
@@ -116,6 +120,7 @@ impl Gate {
             tallies: Arc::new(Tallies::new(Arc::new(Profile { mode: Mode::Never, ..Profile::default() }))),
             warnings: answer::Seldom::default(),
             shelf: Arc::new(()),
+            applications: Arc::new(Applications::new(Rsocket::default())),
         }
     }
 
@@ -135,6 +140,12 @@ impl Gate {
     #[must_use]
     pub fn with_memory(self, memory: Arc<Memory>) -> Self {
         Self { memory, ..self }
+    }
+
+    /// The same gate, which knows those applications.
+    #[must_use]
+    pub fn with_applications(self, applications: Arc<Applications>) -> Self {
+        Self { applications, ..self }
     }
 
     /// Whether no request holds memory.

@@ -6,7 +6,7 @@
 mod metrics;
 
 use crate::clock;
-use crate::ingest::Datagrams;
+use crate::ingest::{ApplicationCounts, Applications, Datagrams};
 use crate::ledger::{Ledger, Source, State};
 use crate::log::{CursorState, Gap, Log, Position, rfc3339};
 use crate::memory::Memory;
@@ -35,6 +35,8 @@ pub struct Telemetry {
     pub log_bytes_max: u64,
     /// The memory of the process.
     pub memory: Arc<Memory>,
+    /// Applications that are scraped over the connection they made.
+    pub applications: Arc<Applications>,
     /// What the kernel makes of datagrams, where they are taken.
     pub datagrams: Option<Datagrams>,
     /// When the process started.
@@ -64,6 +66,8 @@ pub struct Status {
     pub memory: MemoryStatus,
     /// Connections of senders.
     pub connections: Connections,
+    /// Applications that are scraped over the connection they made (RSocket).
+    pub applications: ApplicationCounts,
     /// Who sends: address and format, most recent first.
     pub sources: Vec<Source>,
 }
@@ -342,6 +346,7 @@ impl Telemetry {
                 refused,
                 datagrams_dropped: self.datagrams.as_ref().map_or(0, Datagrams::dropped),
             },
+            applications: self.applications.counts(),
             sources: self.ledger.sources(now, |address| self.table.holding(self.table.source(address)).series),
         }
     }

@@ -1,9 +1,10 @@
-//! The file's own level: `listen`, `log`, `series`, `limits`, and the lists; `micrometer` has a file of its own.
+//! The file's own level: `listen`, `log`, `series`, `limits`, `rsocket`, and the lists; `micrometer` has a file of its own.
 
 use super::budget::{self, Budget, MEMORY_LIMIT_MIN};
 use super::walk::{Key, Section};
 use super::{
-    Ack, Config, Limits, Listen, ListenAddress, LogSettings, OnFull, SeriesSettings, address, micrometer, output,
+    Ack, Config, Encryption, Limits, Listen, ListenAddress, LogSettings, OnFull, Rsocket, SeriesSettings, ServerTls,
+    address, micrometer, output,
 };
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -31,12 +32,14 @@ const LABEL_BYTES: RangeInclusive<u64> = 16..=1 << 20;
 const SERIES: RangeInclusive<u64> = 1..=4_000_000_000;
 /// Connections at a time.
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// The shortest pause between two scrapes of an application.
+const SCRAPE_MIN: Duration = Duration::from_millis(100);
 /// The shortest wait that is one.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn read(root: Section<'_>) -> Config {
-    let [listen_key, log_key, series_key, limits_key, micrometer_key, outputs_key] =
-        ["listen", "log", "series", "limits", "micrometer", "outputs"].map(|name| root.key(name));
+    let [listen_key, log_key, series_key, limits_key, micrometer_key, rsocket_key, outputs_key] =
+        ["listen", "log", "series", "limits", "micrometer", "rsocket", "outputs"].map(|name| root.key(name));
     let mut outputs = output::read_all(&outputs_key);
     let limits_section = limits_key.section();
     let memory_limit_key = limits_section.as_ref().map(|section| section.key("memory_limit"));
@@ -51,9 +54,13 @@ pub(super) fn read(root: Section<'_>) -> Config {
         log: log_key.section().map_or(budget.log.clone(), |section| log(section, budget.log)),
         series: series_key.section().map_or(budget.series.clone(), |section| series(section, &budget.series)),
         limits: limits_section.map_or(budget.limits.clone(), |section| limits(section, &budget.limits)),
+        rsocket: rsocket_key.section().map(rsocket).unwrap_or_default(),
         outputs,
         notes: Vec::new(),
     };
+    if rsocket_key.is_given() && config.listen.rsocket_tcp.is_none() && config.listen.rsocket_websocket.is_none() {
+        rsocket_key.note("has no effect without listen.rsocket_tcp or listen.rsocket_websocket");
+    }
     if let (Some(key), Some(excess)) = (memory_limit_key, budget::excess(&config)) {
         key.mistake(excess);
     }
@@ -70,24 +77,20 @@ fn listen(section: Section<'_>) -> Listen {
         let expected = "an address such as 127.0.0.1:8900, [::1]:8900, :8900 or localhost:8900";
         key.read(expected, address::listen).map(ListenAddress)
     };
-    let tcp = ["http", "wavefront", "influx_tcp"].map(|name| section.key(name));
-    let [http, wavefront, influx_tcp] = [address(&tcp[0]), address(&tcp[1]), address(&tcp[2])];
+    let names = ["http", "wavefront", "influx_tcp", "rsocket_tcp", "rsocket_websocket"];
+    let tcp = names.map(|name| section.key(name));
+    let [http, wavefront, influx_tcp, rsocket_tcp, rsocket_websocket] = tcp.each_ref().map(address);
     let http = http.unwrap_or(Listen::default().http);
-    let given = [("http", Some(http)), ("wavefront", wavefront), ("influx_tcp", influx_tcp)];
+    let given = [Some(http), wavefront, influx_tcp, rsocket_tcp, rsocket_websocket];
     for later in 1..given.len() {
         for earlier in 0..later {
-            if given[later].1.is_some() && given[later].1 == given[earlier].1 && port(given[later].1) != 0 {
-                tcp[later].mistake(format!("the same address as listen.{}", given[earlier].0));
+            if given[later].is_some() && given[later] == given[earlier] && port(given[later]) != 0 {
+                tcp[later].mistake(format!("the same address as listen.{}", names[earlier]));
             }
         }
     }
-    for name in ["rsocket_tcp", "rsocket_websocket"] {
-        let key = section.key(name);
-        if key.is_given() {
-            key.mistake("this version does not speak RSocket yet");
-        }
-    }
-    let listen = Listen { http, wavefront, influx_tcp, influx_udp: address(&section.key("influx_udp")) };
+    let influx_udp = address(&section.key("influx_udp"));
+    let listen = Listen { http, wavefront, influx_tcp, influx_udp, rsocket_tcp, rsocket_websocket };
     section.finish();
     listen
 }
@@ -151,6 +154,37 @@ fn limits(section: Section<'_>, default: &Limits) -> Limits {
     };
     section.finish();
     limits
+}
+
+fn rsocket(section: Section<'_>) -> Rsocket {
+    let default = Rsocket::default();
+    let scrape_interval = section.key("scrape_interval").duration(SCRAPE_MIN).unwrap_or(default.scrape_interval);
+    let timeout = section.key("scrape_timeout");
+    let scrape_timeout = timeout.duration(WAIT_MIN);
+    if scrape_timeout.is_some_and(|timeout| timeout > scrape_interval) {
+        timeout.mistake(format!("longer than rsocket.scrape_interval, which is {scrape_interval:?}"));
+    }
+    let rsocket = Rsocket {
+        scrape_interval,
+        scrape_timeout: scrape_timeout.unwrap_or(default.scrape_timeout.min(scrape_interval)),
+        encryption: section
+            .key("encryption")
+            .one_of(&[("rsa", Encryption::Rsa), ("plaintext", Encryption::Plaintext)])
+            .unwrap_or(default.encryption),
+        tls: section.key("tls").section().and_then(server_tls),
+    };
+    section.finish();
+    rsocket
+}
+
+fn server_tls(section: Section<'_>) -> Option<ServerTls> {
+    let [cert, key] = ["cert_file", "key_file"].map(|name| section.key(name).required().file());
+    let tls = ServerTls { cert_file: cert?, key_file: key? };
+    if let Err(error) = tls.load() {
+        section.mistake(error.to_string());
+    }
+    section.finish();
+    Some(tls)
 }
 
 fn memory(key: &Key<'_>) -> Option<usize> {

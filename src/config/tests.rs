@@ -57,6 +57,9 @@ listen:
   wavefront: 127.0.0.1:2878
   influx_tcp: 127.0.0.1:8094
   influx_udp: 127.0.0.1:8094
+  rsocket_tcp: 127.0.0.1:7001
+  rsocket_websocket: 127.0.0.1:8081
+rsocket: { scrape_interval: 5s, encryption: plaintext }
 log:
   dir: ./data
   ack: memory
@@ -73,6 +76,14 @@ scrape_configs: []
 "#,
     );
     assert_eq!(config.listen.influx_udp, config.listen.influx_tcp);
+    assert_eq!(config.listen.rsocket_websocket.map(|address| address.0.port()), Some(8081));
+    let rsocket = Rsocket {
+        scrape_interval: Duration::from_secs(5),
+        scrape_timeout: Duration::from_secs(5),
+        encryption: Encryption::Plaintext,
+        tls: None,
+    };
+    assert_eq!(config.rsocket, rsocket);
     assert_eq!((config.log.ack, config.log.on_full), (Ack::Memory, OnFull::DropOldest));
     assert_eq!((config.log.bytes_max, config.log.segment_bytes), (2_000_000_000, 256 << 20));
     let names: Vec<_> = config.outputs.iter().map(|output| output.name.as_str()).collect();
@@ -407,7 +418,11 @@ fn refuses_what_cannot_be() {
         ("limits: { memory_limit: 256MiB, max_connections: 100000 }", "limits.max_connections 6250"),
         ("listen: { http: 'example.com:80' }", "expected an address such as"),
         ("listen: { wavefront: '127.0.0.1:8900' }", "the same address as listen.http"),
-        ("listen: { rsocket_tcp: ':7001' }", "does not speak RSocket yet"),
+        ("listen: { rsocket_tcp: ':7001', rsocket_websocket: ':7001' }", "the same address as listen.rsocket_tcp"),
+        ("rsocket: { scrape_interval: 5s, scrape_timeout: 6s }", "longer than rsocket.scrape_interval, which is 5s"),
+        ("rsocket: { scrape_interval: 0s }", "a duration of at least 100ms"),
+        ("rsocket: { encryption: none }", "expected one of rsa, plaintext"),
+        ("rsocket: { tls: { cert_file: Cargo.toml } }", "rsocket.tls.key_file: missing"),
         ("scrape_configs: [{ job_name: a }]", "does not scrape yet"),
         ("outputs: [{ wavefront: { url: 'http://h' } }]", "outputs[0].name: missing"),
         ("outputs: [{ name: a/b, wavefront: { url: 'http://h' } }]", "a name of 1 to 64"),

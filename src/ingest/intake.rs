@@ -117,6 +117,11 @@ impl Collected {
         Ok(self.body.bytes.clone())
     }
 
+    /// Bytes that are charged for already.
+    pub(super) fn held(bytes: Vec<u8>, charge: Charge) -> Self {
+        Self { body: Buffer::from(bytes), charge, turn: None }
+    }
+
     /// The bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.body.bytes
@@ -132,11 +137,24 @@ pub(super) struct Decoded {
     charge: Charge,
 }
 
+/// A batch that others read beside the log, and the memory it is charged for.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) batch: Arc<Batch>,
+    pub(super) taken: Taken,
+    _charge: Charge,
+}
+
 impl Decoded {
     /// An empty batch.
     pub(super) fn nothing(gate: &Gate, format: Format) -> Self {
         let batch = Batch::new(format, gate.table.pin());
         Self { batch, taken: Taken::default(), origin: Origin::default(), charge: gate.flight.charge() }
+    }
+
+    /// The same for several readers, of which the log is none.
+    pub(super) fn share(self) -> Shared {
+        Shared { batch: Arc::new(self.batch), taken: self.taken, _charge: self.charge }
     }
 }
 
@@ -304,20 +322,7 @@ impl Gate {
 
     /// Gives a batch to the log; returns once the log vouches for it.
     pub(super) async fn append(&self, peer: IpAddr, decoded: Decoded) -> Result<Taken, IntakeError> {
-        let Decoded { mut batch, taken, origin, charge } = decoded;
-        if !batch.is_empty() {
-            let (format, samples) = (batch.format, batch.samples.len() as u64);
-            self.tallies.restate(&mut batch, &self.table, origin, clock::now());
-            let batch = Arc::new(batch);
-            let appended = self.append_batch(self.table.source(peer), &batch).await;
-            appended.inspect_err(|_| {
-                self.tallies.take_back(&batch);
-                self.ledger.reject(format, Refusal::Log, samples);
-            })?;
-            self.note_source(peer, format, samples);
-        }
-        drop(charge);
-        Ok(taken)
+        self.append_until(peer, decoded, std::future::ready(())).await
     }
 
     /// The same; while the log is full, tries again until `give_up`.
@@ -327,26 +332,49 @@ impl Gate {
         decoded: Decoded,
         give_up: impl Future<Output = ()>,
     ) -> Result<Taken, IntakeError> {
-        let Decoded { mut batch, taken, origin, charge } = decoded;
-        if batch.is_empty() {
-            return Ok(taken);
-        }
+        let (shared, appended) = self.append_shared(peer, decoded, give_up).await;
+        appended.map(|()| shared.taken)
+    }
+
+    /// The same for a batch that others read as well, whatever the log says.
+    pub(super) async fn append_shared(
+        &self,
+        peer: IpAddr,
+        decoded: Decoded,
+        give_up: impl Future<Output = ()>,
+    ) -> (Shared, Result<(), IntakeError>) {
+        let Decoded { batch, taken, origin, charge } = decoded;
         let (format, samples) = (batch.format, batch.samples.len() as u64);
+        let (batch, appended) = self.append_restated(self.table.source(peer), batch, origin, give_up).await;
+        match appended {
+            Ok(()) => self.note_source(peer, format, samples),
+            Err(_) => self.ledger.reject(format, Refusal::Log, samples),
+        }
+        (Shared { batch, taken, _charge: charge }, appended.map_err(IntakeError::from))
+    }
+
+    /// Gives the log a batch of the gateway's own.
+    pub(super) async fn append_own(&self, batch: Batch) -> (Arc<Batch>, Result<(), AppendError>) {
+        self.append_restated(Source::OWN, batch, Origin::default(), std::future::ready(())).await
+    }
+
+    async fn append_restated(
+        &self,
+        source: Source,
+        mut batch: Batch,
+        origin: Origin,
+        give_up: impl Future<Output = ()>,
+    ) -> (Arc<Batch>, Result<(), AppendError>) {
+        if batch.is_empty() {
+            return (Arc::new(batch), Ok(()));
+        }
         self.tallies.restate(&mut batch, &self.table, origin, clock::now());
         let batch = Arc::new(batch);
-        let appended = self.append_batch_until(self.table.source(peer), &batch, give_up).await;
-        drop(charge);
-        match appended {
-            Ok(()) => {
-                self.note_source(peer, format, samples);
-                Ok(taken)
-            }
-            Err(error) => {
-                self.tallies.take_back(&batch);
-                self.ledger.reject(format, Refusal::Log, samples);
-                Err(error.into())
-            }
+        let appended = self.append_batch_until(source, &batch, give_up).await;
+        if appended.is_err() {
+            self.tallies.take_back(&batch);
         }
+        (batch, appended)
     }
 
     /// What a batch tells of families is learned once the log has it; before, a sender that repeats it would not be heard.

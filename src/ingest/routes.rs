@@ -2,11 +2,14 @@
 
 use super::answer::{Answer, COME_AGAIN, come_again, text, wrong_method};
 use super::intake::{Charge, discard};
-use super::{Gate, influx, influx_query, prometheus, pushgateway, remote_write, wavefront};
+use super::{Gate, influx, influx_query, prometheus, pushgateway, remote_write, rsocket, wavefront};
 use crate::model::Source;
+use crate::wire::prometheus_names::Alphabet;
+use crate::wire::prometheus_text::negotiation::Exposition;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use std::borrow::Cow;
@@ -24,6 +27,8 @@ const PAGES_MAX: usize = 4;
 const LARGE_PAGES_MAX: usize = 1;
 /// A page up to this size is part of what a connection may cost.
 const SMALL_PAGE_BYTES_MAX: usize = 64 << 10;
+/// A page of `/metrics/connected` is small up to so many samples.
+const SMALL_PAGE_SAMPLES_MAX: usize = 5_000;
 /// How long a request waits for its turn to have a page made.
 const PAGE_WAIT: Duration = Duration::from_secs(10);
 /// How long a page that is not small may take to be written; then its connection is cut, whose peer holds others up. Half as
@@ -122,7 +127,13 @@ pub(super) async fn answer(
         "/query" => "GET, POST",
         "/ping" => "GET, HEAD, POST",
         "/health" => "GET, HEAD",
-        _ => return page(gate, pages, from, cut, path, request).await,
+        "/metrics/connected" | "/metrics/proxy" => "GET, HEAD",
+        _ => {
+            let (head, body) = request.into_parts();
+            discard(body).await;
+            let (pages, is_large) = (Arc::clone(pages), pages.is_large(&path));
+            return page(gate, from, cut, is_large, move || pages.page(&head.method, &path, &head.headers)).await;
+        }
     };
     if !allowed.split(", ").any(|method| method == request.method().as_str()) {
         return unread(request.into_body(), wrong_method(allowed)).await;
@@ -136,21 +147,35 @@ pub(super) async fn answer(
         "/query" => influx_query::answer(gate, request).await,
         "/ping" => influx::answer_ping(&request),
         "/health" => influx::answer_health(),
+        "/metrics/connected" => {
+            let connected = rsocket::Connected::gather(gate, request.headers()).await;
+            let is_large = connected.samples() > SMALL_PAGE_SAMPLES_MAX;
+            let make = move || Some(text_page(connected.content_type(), connected.page()));
+            unread(request.into_body(), page(gate, from, cut, is_large, make).await).await
+        }
+        "/metrics/proxy" => {
+            let content_type = Exposition::PrometheusText(Alphabet::Legacy).content_type();
+            unread(request.into_body(), text_page(content_type, rsocket::proxy(gate))).await
+        }
         _ => wavefront::answer(gate, from, request).await,
     }
 }
 
+fn text_page(content_type: &'static str, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::from(text.into()));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Has a page made, in its turn, on a thread that may block.
 async fn page(
     gate: &Arc<Gate>,
-    pages: &Arc<dyn Pages>,
     from: IpAddr,
     cut: &CancellationToken,
-    path: String,
-    request: Request<Incoming>,
+    is_large: bool,
+    make: impl FnOnce() -> Option<Answer> + Send + 'static,
 ) -> Answer {
-    let (head, body) = request.into_parts();
-    discard(body).await;
-    let is_large = pages.is_large(&path);
     let busy = || come_again(text(StatusCode::SERVICE_UNAVAILABLE, "too many pages are asked for at once"), COME_AGAIN);
     let turns = &gate.page_turns;
     let turn = if is_large { turns.large(gate.table.source(from)).await } else { turns.small().await };
@@ -158,10 +183,9 @@ async fn page(
     if is_large && gate.memory.is_short() {
         return busy();
     }
-    let pages = Arc::clone(pages);
     // A scrape of every series takes long; the workers have bodies to read. The turn goes along: the page is made to its
     // end even when its connection ends meanwhile.
-    let making = tokio::task::spawn_blocking(move || (pages.page(&head.method, &path, &head.headers), turn));
+    let making = tokio::task::spawn_blocking(move || (make(), turn));
     let (answer, turn) = match making.await {
         Ok((Some(page), turn)) => (page, turn),
         Ok((None, _)) => return text(StatusCode::NOT_FOUND, "there is nothing here"),

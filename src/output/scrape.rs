@@ -19,9 +19,9 @@ use crate::model::{
     Batch, Dialect, Distribution, Exemplar, IdTable, LabelPair, Losses, NativeHistogram, Pin, Restated, Sample,
     SampleFlags, Series, SeriesId, SeriesTable, TimestampNs, Value,
 };
-use crate::wire::prometheus_names::{Alphabet, Style};
-use crate::wire::prometheus_text::encode::{Exposed, Options};
-use crate::wire::{SampleRef, openmetrics, prometheus_text};
+use crate::wire::SampleRef;
+use crate::wire::prometheus_text::encode::Exposed;
+pub use crate::wire::prometheus_text::negotiation::Exposition;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -193,58 +193,6 @@ fn of_no_instance(series: Series) -> Series {
 /// The id under which a series of a batch is shown: one that was recalled is of interest again. None where there is no room.
 fn shown_as(id: SeriesId, batch: &Batch, table: &SeriesTable) -> Option<SeriesId> {
     if id.is_recalled() { table.adopt(&batch.series(id, table)?).ok() } else { Some(id) }
-}
-
-/// The text format a scraper asks for, and which names it reads there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exposition {
-    /// Prometheus text.
-    PrometheusText(Alphabet),
-    /// OpenMetrics 1.0.
-    OpenMetrics(Alphabet),
-}
-
-impl Exposition {
-    /// What an `Accept` header asks for: the range of the greatest weight, OpenMetrics before text, else legacy text. Names of
-    /// any UTF-8 are for ranges with `escaping=allow-utf-8`; every other escaping is answered as `underscores`.
-    ///
-    /// See <https://prometheus.io/docs/instrumenting/content_negotiation/>.
-    pub fn negotiated(accept: Option<&str>) -> Self {
-        let ranges = accept.unwrap_or_default().split(',').filter_map(Self::of_range);
-        let weightiest = ranges.rev().max_by(|(left, asked), (right, other)| {
-            let is_open = |asked: &Self| matches!(asked, Self::OpenMetrics(_));
-            left.total_cmp(right).then(is_open(asked).cmp(&is_open(other)))
-        });
-        weightiest.map_or(Self::PrometheusText(Alphabet::Legacy), |(_, asked)| asked)
-    }
-
-    /// A media range with its weight; none when it is not of these formats, or not wanted.
-    fn of_range(range: &str) -> Option<(f32, Self)> {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next()?.to_ascii_lowercase();
-        let (mut weight, mut alphabet) = (1.0, Alphabet::Legacy);
-        for (key, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
-            match (key.trim_end(), value.trim_start()) {
-                ("q", value) => weight = value.parse().unwrap_or(0.0),
-                ("escaping", "allow-utf-8") => alphabet = Alphabet::Utf8,
-                _ => {}
-            }
-        }
-        let asked = match &*media {
-            "text/plain" => Self::PrometheusText(alphabet),
-            "application/openmetrics-text" => Self::OpenMetrics(alphabet),
-            _ => return None,
-        };
-        (weight > 0.0).then_some((weight, asked))
-    }
-
-    /// The media type of an answer.
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::PrometheusText(alphabet) => prometheus_text::encode::content_type(alphabet),
-            Self::OpenMetrics(alphabet) => openmetrics::encode::content_type(alphabet),
-        }
-    }
 }
 
 impl Latest {
@@ -462,13 +410,7 @@ impl Latest {
         });
         let mut exposed: Vec<_> = exposed.collect();
         let mut out = Vec::new();
-        let (Exposition::PrometheusText(alphabet) | Exposition::OpenMetrics(alphabet)) = exposition;
-        let options = Options { style: &Style::default(), alphabet, families: &|family| table.family(family) };
-        let encode = match exposition {
-            Exposition::PrometheusText(_) => prometheus_text::encode::encode,
-            Exposition::OpenMetrics(_) => openmetrics::encode::encode,
-        };
-        encode(&mut exposed, &options, &mut out, &mut losses, &mut dropped);
+        exposition.encode(&mut exposed, &|family| table.family(family), &mut out, &mut losses, &mut dropped);
         out
     }
 }
@@ -476,36 +418,8 @@ impl Latest {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_heavier_format_is_exposed() {
-        use Alphabet::{Legacy, Utf8};
-        use Exposition::{OpenMetrics, PrometheusText};
-        let prometheus3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-            application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
-            text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-        let cases = [
-            ("", PrometheusText(Legacy)),
-            ("*/*", PrometheusText(Legacy)),
-            ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", OpenMetrics(Legacy)),
-            ("application/openmetrics-text; version=1.0.0; q=0.2, text/plain;q=0.5", PrometheusText(Legacy)),
-            ("text/plain, application/openmetrics-text", OpenMetrics(Legacy)),
-            ("application/openmetrics-text;q=0", PrometheusText(Legacy)),
-            ("application/openmetrics-text;q=0;escaping=allow-utf-8", PrometheusText(Legacy)),
-            (prometheus3, OpenMetrics(Utf8)),
-            (&prometheus3.replace("allow-utf-8", "underscores"), OpenMetrics(Legacy)),
-            (&prometheus3.replace("allow-utf-8", "dots"), OpenMetrics(Legacy)),
-            (&prometheus3.replace("allow-utf-8", "values"), OpenMetrics(Legacy)),
-            ("text/plain; version=1.0.0; escaping=allow-utf-8", PrometheusText(Utf8)),
-            ("Text/Plain;escaping=allow-utf-8,text/plain;version=0.0.4", PrometheusText(Utf8)),
-            ("text/plain;version=0.0.4,text/plain;escaping=allow-utf-8;q=0.9", PrometheusText(Legacy)),
-            ("application/json;escaping=allow-utf-8,text/plain", PrometheusText(Legacy)),
-        ];
-        for (accept, expected) in cases {
-            assert_eq!(Exposition::negotiated(Some(accept)), expected, "{accept:?}");
-        }
-        assert_eq!(Exposition::negotiated(None), PrometheusText(Legacy));
-    }
+    use crate::wire::prometheus_names::Alphabet;
+    use crate::wire::prometheus_text;
 
     #[test]
     fn names_beyond_the_legacy_alphabet_are_for_scrapers_that_read_quotes() {

@@ -165,6 +165,12 @@ pub fn metrics(status: &Status) -> String {
         "Datagrams that the kernel dropped before they were read, since the socket was opened.",
         status.connections.datagrams_dropped,
     );
+    page.single(
+        "sluicegate_rsocket_applications",
+        "gauge",
+        "Applications that are scraped over the connection they made; more on /metrics/proxy.",
+        status.applications.connected,
+    );
     page.single("sluicegate_memory_bytes", "gauge", "Resident memory.", status.memory.resident);
     page.single(
         "sluicegate_memory_short",

@@ -17,6 +17,7 @@ pub mod exposition;
 pub(crate) mod families;
 pub(crate) mod grammar;
 pub(crate) mod lines;
+pub mod negotiation;
 pub(crate) mod number;
 #[cfg(test)]
 mod twin;

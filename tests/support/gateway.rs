@@ -325,16 +325,20 @@ struct Line {
 }
 
 impl Exposition {
-    /// Each sample's name, labels and value.
-    #[allow(dead_code, reason = "not every test program looks at all of a page")]
-    pub(crate) fn samples(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>, f64)> {
-        self.0.iter().map(|line| (line.name.as_str(), &line.labels, line.value))
+    pub(crate) fn read(url: &str) -> Self {
+        Self::parse(&http::get(url).text())
     }
 
-    pub(crate) fn read(url: &str) -> Self {
-        let text = http::get(url).text();
+    /// The samples of a page.
+    #[allow(dead_code, reason = "not every test program has pages of its own")]
+    pub(crate) fn parse(text: &str) -> Self {
         let samples = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self(samples.map(|line| Line::parse(line).unwrap_or_else(|| panic!("{line:?} in {text}"))).collect())
+    }
+
+    /// All samples: name, labels, value.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>, f64)> {
+        self.0.iter().map(|line| (line.name.as_str(), &line.labels, line.value))
     }
 
     /// The labels and values of the samples with this name and at least these labels.

@@ -1,0 +1,324 @@
+//! The applications that are connected, and the last words of those that are gone.
+
+use super::cipher::{Key, PLAINTEXT};
+use super::counts::Counts;
+use super::failure::Failure;
+use super::frame::Content;
+use super::pull::{Pace, Round};
+use crate::config::{Encryption, Rsocket};
+use crate::ingest::intake::Charge;
+use crate::model::{Batch, SeriesId, SeriesTable};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+/// How long `/metrics/connected` shows what an application pushed before it ended: whoever scrapes every two minutes or more
+/// often sees it. Its series end with it.
+pub(super) const LAST_WORDS_KEPT: Duration = Duration::from_secs(120);
+/// Memory of last words; the oldest make room.
+const LAST_WORDS_BYTES_MAX: usize = 16 << 20;
+/// Labels by which people know an application, as far as it has them.
+const TELLING_LABELS: [&str; 8] = [
+    "stream_name",
+    "application_name",
+    "application",
+    "application_guid",
+    "task_name",
+    "task_execution_id",
+    "instance_index",
+    "instance",
+];
+/// Characters of a label's value in a name.
+const NAME_CHARS_MAX: usize = 64;
+
+/// Everything that applications share.
+#[derive(Debug)]
+pub struct Applications {
+    pub(super) settings: Rsocket,
+    /// Made before anything connects.
+    pub(super) key: OnceLock<Arc<Key>>,
+    connected: Mutex<Connected>,
+    left: Mutex<Left>,
+    pub(super) round: Mutex<Option<Arc<Round>>>,
+    pub(super) pace: Mutex<Pace>,
+    /// Series of the last round that went to the log, sorted.
+    pub(super) live: Mutex<Vec<SeriesId>>,
+    pub(super) counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Connected {
+    by_number: BTreeMap<u64, Arc<Application>>,
+    next: u64,
+}
+
+/// Last words, oldest first.
+#[derive(Debug, Default)]
+struct Left {
+    words: VecDeque<(Instant, Arc<Batch>)>,
+    bytes: usize,
+}
+
+/// A number of each kind, for the status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ApplicationCounts {
+    /// Applications that are connected.
+    pub connected: usize,
+    /// Scrapes of them that gave something, since the start.
+    pub scrapes: u64,
+    /// Scrapes of them that did not.
+    pub scrapes_failed: u64,
+    /// Pushes of applications that ended.
+    pub pushes: u64,
+}
+
+/// One that is connected.
+#[derive(Debug)]
+pub(super) struct Application {
+    pub(super) peer: SocketAddr,
+    asks: mpsc::Sender<Ask>,
+    /// What its series say it is.
+    name: OnceLock<String>,
+    /// Whether its last scrape failed, and since how many: the first is worth a warning.
+    failing: AtomicBool,
+    failures: AtomicU32,
+    last_words: Mutex<Option<Arc<Batch>>>,
+}
+
+/// A wish for the text of an application.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) reply: oneshot::Sender<Result<Sealed, Failure>>,
+}
+
+/// What an application sent, and the memory that it is charged for.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) content: Content,
+    pub(super) charge: Charge,
+}
+
+/// An application's place among the connected ones; its last words stay behind.
+pub(super) struct Place {
+    applications: Arc<Applications>,
+    number: u64,
+    pub(super) application: Arc<Application>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.applications.connected.lock().by_number.remove(&self.number);
+        if let Some(words) = self.application.last_words.lock().take() {
+            self.applications.left.lock().push(words, Instant::now());
+        }
+    }
+}
+
+impl Left {
+    fn push(&mut self, words: Arc<Batch>, now: Instant) {
+        self.bytes += words.bytes();
+        self.words.push_back((now + LAST_WORDS_KEPT, words));
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while self.words.front().is_some_and(|(until, _)| *until <= now || self.bytes > LAST_WORDS_BYTES_MAX) {
+            self.bytes -= self.words.pop_front().map_or(0, |(_, words)| words.bytes());
+        }
+    }
+}
+
+impl Applications {
+    /// None yet.
+    pub fn new(settings: Rsocket) -> Self {
+        Self {
+            pace: Mutex::new(Pace::new(settings.scrape_interval, Instant::now())),
+            settings,
+            key: OnceLock::new(),
+            connected: Mutex::default(),
+            left: Mutex::default(),
+            round: Mutex::default(),
+            live: Mutex::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// How many there are, and what became of them.
+    pub fn counts(&self) -> ApplicationCounts {
+        let (scrapes, scrapes_failed) = self.counts.scrapes();
+        ApplicationCounts {
+            connected: self.connected.lock().by_number.len(),
+            scrapes,
+            scrapes_failed,
+            pushes: self.counts.pushes(),
+        }
+    }
+
+    /// The public key, empty until there is one.
+    pub(super) fn public_key(&self) -> Bytes {
+        self.key.get().map(|key| key.public().clone()).unwrap_or_default()
+    }
+
+    /// The key that an answer is asked for with.
+    pub(super) fn asked_key(&self) -> Bytes {
+        match self.settings.encryption {
+            Encryption::Rsa => self.public_key(),
+            Encryption::Plaintext => Bytes::from_static(PLAINTEXT),
+        }
+    }
+
+    /// Gives an application its place, and the wishes for its text.
+    pub(super) fn connect(self: &Arc<Self>, peer: SocketAddr) -> (Place, mpsc::Receiver<Ask>) {
+        let (asks, asked) = mpsc::channel(1);
+        let application = Arc::new(Application {
+            peer,
+            asks,
+            name: OnceLock::new(),
+            failing: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
+            last_words: Mutex::default(),
+        });
+        let mut connected = self.connected.lock();
+        let number = connected.next;
+        connected.next += 1;
+        connected.by_number.insert(number, Arc::clone(&application));
+        (Place { applications: Arc::clone(self), number, application }, asked)
+    }
+
+    /// Those that are connected, the first to come first.
+    pub(super) fn connected(&self) -> Vec<Arc<Application>> {
+        self.connected.lock().by_number.values().map(Arc::clone).collect()
+    }
+
+    /// Last words that are to be shown, the latest first.
+    pub(super) fn last_words(&self) -> Vec<Arc<Batch>> {
+        let mut left = self.left.lock();
+        left.forget(Instant::now());
+        left.words.iter().rev().map(|(_, words)| Arc::clone(words)).collect()
+    }
+}
+
+impl Application {
+    /// Asks for its text.
+    pub(super) async fn ask(&self, within: Duration) -> Result<Sealed, Failure> {
+        let (reply, answer) = oneshot::channel();
+        match self.asks.try_send(Ask { reply }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(Failure::Stuck),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Failure::Closed),
+        }
+        match timeout(within, answer).await {
+            Ok(answered) => answered.unwrap_or(Err(Failure::Closed)),
+            Err(_) => Err(Failure::Timeout(within)),
+        }
+    }
+
+    /// What it pushed; the last push counts.
+    pub(super) fn says_last(&self, words: Arc<Batch>) {
+        *self.last_words.lock() = Some(words);
+    }
+
+    /// Learns what it is from its series.
+    pub(super) fn introduce(&self, batch: &Batch, table: &SeriesTable) {
+        if self.name.get().is_some() {
+            return;
+        }
+        let Some(series) = batch.samples.first().and_then(|sample| table.series(sample.series)) else { return };
+        let telling = TELLING_LABELS.iter().filter_map(|label| Some((label, series.label(label)?)));
+        let shown = telling.map(|(label, value)| {
+            let value: String = value.chars().filter(|shown| !shown.is_control()).take(NAME_CHARS_MAX).collect();
+            format!("{label}={value}")
+        });
+        let _ = self.name.set(shown.collect::<Vec<_>>().join(","));
+    }
+
+    /// Tells the log when scrapes of it begin to fail, and when they do not any more.
+    pub(super) fn note(&self, failed: Option<&Failure>) {
+        let Some(why) = failed else {
+            if self.failing.swap(false, Ordering::Relaxed) {
+                let failures = self.failures.swap(0, Ordering::Relaxed);
+                tracing::info!(application = %self, failures, "an application can be scraped again");
+            }
+            return;
+        };
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let first = !self.failing.swap(true, Ordering::Relaxed);
+        match why {
+            // It left: nothing is wrong with it.
+            Failure::Closed => tracing::debug!(application = %self, %why, "a scrape failed"),
+            _ if first => tracing::warn!(application = %self, %why, "an application cannot be scraped"),
+            _ => tracing::debug!(application = %self, %why, "an application still cannot be scraped"),
+        }
+    }
+}
+
+impl fmt::Display for Application {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.peer)?;
+        match self.name.get() {
+            Some(name) if !name.is_empty() => write!(f, " ({name})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BatchBuilder, Format};
+
+    fn batch(table: &SeriesTable) -> Arc<Batch> {
+        BatchBuilder::new(table, Format::PrometheusText, Vec::new()).finish().into()
+    }
+
+    #[test]
+    fn last_words_stay_for_a_while_and_the_oldest_make_room() {
+        let (table, start, mut left) = (SeriesTable::default(), Instant::now(), Left::default());
+        left.push(batch(&table), start);
+        left.push(batch(&table), start + LAST_WORDS_KEPT / 2);
+        assert_eq!(left.words.len(), 2);
+        left.forget(start + LAST_WORDS_KEPT);
+        assert_eq!(left.words.len(), 1);
+        let mut large = Batch::clone(&batch(&table));
+        large.samples.reserve_exact(LAST_WORDS_BYTES_MAX / 24 / 2);
+        let large = Arc::new(large);
+        (0..3).for_each(|_| left.push(Arc::clone(&large), start + LAST_WORDS_KEPT));
+        assert!(left.words.len() == 1 && left.bytes <= LAST_WORDS_BYTES_MAX);
+        left.forget(start + LAST_WORDS_KEPT * 2);
+        assert_eq!((left.words.len(), left.bytes), (0, 0));
+    }
+
+    #[test]
+    fn who_leaves_is_not_asked_any_more_and_leaves_its_words() {
+        let table = SeriesTable::default();
+        let applications = Arc::new(Applications::new(Rsocket::default()));
+        let (place, _asks) = applications.connect(([192, 0, 2, 1], 1).into());
+        place.application.says_last(batch(&table));
+        assert_eq!((applications.connected().len(), applications.last_words().len()), (1, 0));
+        drop(place);
+        assert_eq!((applications.connected().len(), applications.last_words().len()), (0, 1));
+        drop(applications.connect(([192, 0, 2, 1], 2).into()));
+        assert_eq!(applications.last_words().len(), 1, "who says nothing leaves nothing");
+    }
+
+    #[test]
+    fn an_application_is_known_by_its_address_and_its_labels() {
+        use crate::wire::prometheus_text::decode::{Options, decode};
+        let table = SeriesTable::default();
+        let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+        let body = b"up{application_guid=\"g\\n1\",stream_name=\"s\",x=\"y\"} 1\n";
+        assert_eq!(decode(body, &Options { now: 1, timestamp: None }, &mut builder).accepted, 1);
+        let applications = Arc::new(Applications::new(Rsocket::default()));
+        let (place, _asks) = applications.connect(([192, 0, 2, 1], 7).into());
+        assert_eq!(place.application.to_string(), "192.0.2.1:7");
+        place.application.introduce(&builder.finish(), &table);
+        assert_eq!(place.application.to_string(), "192.0.2.1:7 (stream_name=s,application_guid=g1)");
+    }
+}

@@ -120,9 +120,10 @@ impl Gateway {
         let host = host_name();
         let profile = Arc::new(micrometer);
         let tallies = Arc::new(Tallies::open(Arc::clone(&profile), &log, &table).await?);
+        let databases = Arc::default();
         let outputs = outputs
             .into_iter()
-            .map(|output| Output::try_new(output, &log, &host, &profile))
+            .map(|output| Output::try_new(output, &log, &host, &profile, &databases))
             .collect::<Result<Vec<_>, _>>()?;
         let abandoned = abandoned(&log, &outputs)?;
         let ledger = Arc::new(Ledger::new(outputs.iter().map(Output::account).collect()));
@@ -145,7 +146,7 @@ impl Gateway {
         let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file));
         let gate = Gate::new(Arc::clone(&table), Arc::clone(&log), ledger, limits);
         let gate = gate.with_shelf(Arc::<Latest>::clone(&latest)).with_memory(Arc::clone(&memory));
-        let gate = gate.with_tallies(Arc::clone(&tallies)).with_applications(applications);
+        let gate = gate.with_tallies(Arc::clone(&tallies)).with_databases(databases).with_applications(applications);
         let gate = Arc::new(gate.with_pushed_groups().await.map_err(GatewayError::PushedGroups)?);
         let sweep_interval = (series.idle / IDLE_SWEEPS).max(Duration::from_secs(1));
         Ok(Self {

@@ -49,7 +49,7 @@ use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::micrometer::{Mode, Profile};
-use crate::model::{Batch, SeriesId, SeriesTable, TimestampNs};
+use crate::model::{Batch, Databases, SeriesId, SeriesTable, TimestampNs};
 use connections::Connections;
 use intake::{Buffers, Flight};
 use std::sync::Arc;
@@ -75,7 +75,7 @@ pub struct Gate {
     /// One at a time while memory is tight.
     turns: Arc<Semaphore>,
     page_turns: routes::Turns,
-    databases: influx_query::Databases,
+    databases: Arc<Databases>,
     groups: pushgateway::Groups,
     tallies: Arc<Tallies>,
     warnings: answer::Seldom,
@@ -118,7 +118,7 @@ impl Gate {
             decoding: Arc::new(Semaphore::new(cores)),
             turns: Arc::new(Semaphore::new(1)),
             page_turns: routes::Turns::default(),
-            databases: influx_query::Databases::default(),
+            databases: Arc::default(),
             tallies: Arc::new(Tallies::new(Arc::new(Profile { mode: Mode::Never, ..Profile::default() }))),
             warnings: answer::Seldom::default(),
             shelf: Arc::new(()),
@@ -130,6 +130,12 @@ impl Gate {
     #[must_use]
     pub fn with_shelf(self, shelf: Arc<dyn Shelf>) -> Self {
         Self { shelf, ..self }
+    }
+
+    /// The same gate, which tells others of the databases that clients ask for.
+    #[must_use]
+    pub fn with_databases(self, databases: Arc<Databases>) -> Self {
+        Self { databases, ..self }
     }
 
     /// The same gate, which restates counters.
@@ -154,10 +160,5 @@ impl Gate {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn is_free(&self) -> bool {
         self.flight.is_free()
-    }
-
-    /// The databases that InfluxDB 1.x clients asked to be created, in order of their names.
-    pub fn databases(&self) -> Vec<String> {
-        self.databases.names()
     }
 }

@@ -145,7 +145,7 @@ async fn every_ecosystem_gets_its_own_answer() {
         assert!(answer.contains(part), "{request} {headers}: {part:?} not in {answer:?}");
         assert_eq!(fixture.samples().await.len() as u64 - before, samples, "{request} {headers}");
     }
-    assert_eq!(fixture.gate.databases(), ["mine"]);
+    assert_eq!(fixture.gate.databases.names(), ["mine"]);
     assert_eq!(fixture.rejected(Format::Wavefront, Refusal::Unsupported), 3);
     assert_eq!(fixture.rejected(Format::InfluxLine, Refusal::AllOrNothing), 1);
     fixture.stop().await;

@@ -174,3 +174,39 @@ fn boards_of_influxdb_show_what_applications_say_in_its_dialect() {
     let now = said.pages("simpleclient").last().expect("pages").0;
     ask_everything(&boards("influxdb"), &Database::InfluxDb { server: &influx, name: "myinfluxdb", now });
 }
+
+/// As in deploy/: nothing but Micrometer speaks to it. The pages of SCDF's servers have no tag that tells it.
+const ALWAYS: &str = "micrometer: { profile: always, step: 1s }";
+
+#[test]
+fn boards_of_prometheus_show_what_applications_say_in_the_dialect_of_influxdb() {
+    needs!(
+        "boards_of_prometheus_show_what_applications_say_in_the_dialect_of_influxdb",
+        "prometheus",
+        "micrometer",
+        "java"
+    );
+    let prometheus = prometheus_receiver();
+    let gateway = gateway().block(ALWAYS).with_prometheus(&prometheus.url("/api/v1/write")).start();
+    let said = micrometer::run(&[FLEET[0], FLEET[1], &format!("influx.uri={}", gateway.url(""))]);
+    gateway.drained();
+    let now = said.pages("simpleclient").last().expect("pages").0;
+    own_metrics(&gateway, now);
+    ask_everything(&boards("prometheus"), &Database::Prometheus { server: &prometheus, now });
+}
+
+#[test]
+fn boards_of_influxdb_show_what_applications_say_in_the_dialect_of_prometheus() {
+    needs!(
+        "boards_of_influxdb_show_what_applications_say_in_the_dialect_of_prometheus",
+        "influxd",
+        "micrometer",
+        "java"
+    );
+    let influx = influxdb();
+    let output = format!("influxdb: {{ url: \"{}\", database: myinfluxdb, create_database: true }}", influx.url(""));
+    let gateway = gateway().block(ALWAYS).output("influx", &output).start();
+    let said = micrometer::run(&FLEET);
+    let now = import(&gateway, &said, "simpleclient");
+    ask_everything(&boards("influxdb"), &Database::InfluxDb { server: &influx, name: "myinfluxdb", now });
+}

@@ -17,6 +17,7 @@ mod document;
 mod expand;
 mod gateway;
 mod http;
+mod micrometer;
 mod mistakes;
 mod output;
 mod server_tls;

@@ -10,7 +10,7 @@ use crate::ingest::{self, Applications, Datagrams, Gate, RsocketListeners, Shelf
 use crate::ledger::Ledger;
 use crate::log::{self, Log, LogError};
 use crate::memory::Memory;
-use crate::model::{SeriesId, SeriesTable, TableBounds};
+use crate::model::{Batch, SeriesId, SeriesTable, TableBounds, TimestampNs};
 use crate::open_files;
 use crate::output::scrape::Latest;
 use crate::output::{Output, OutputError};
@@ -48,6 +48,9 @@ pub enum GatewayError {
     /// The log cannot be opened.
     #[error("cannot open the log (log.dir): {0}")]
     Log(#[from] LogError),
+    /// The pushes that were kept cannot be looked for.
+    #[error("cannot read pushed groups (log.dir): {0}")]
+    PushedGroups(#[source] std::io::Error),
     /// The certificate of RSocket cannot be used.
     #[error("rsocket.tls: {0}")]
     Tls(#[from] ServerTlsError),
@@ -117,15 +120,16 @@ impl Gateway {
         let host = host_name();
         let profile = Arc::new(micrometer);
         let tallies = Arc::new(Tallies::open(Arc::clone(&profile), &log, &table).await?);
+        let databases = Arc::default();
         let outputs = outputs
             .into_iter()
-            .map(|output| Output::try_new(output, &log, &host, &profile))
+            .map(|output| Output::try_new(output, &log, &host, &profile, &databases))
             .collect::<Result<Vec<_>, _>>()?;
         let abandoned = abandoned(&log, &outputs)?;
         let ledger = Arc::new(Ledger::new(outputs.iter().map(Output::account).collect()));
 
         let memory = Arc::new(Memory::new(limits.memory_limit));
-        let latest = Arc::new(Latest::new(limits.series_stale, series.bytes_max / 2));
+        let latest = Arc::new(Latest::new(limits.series_stale, series.bytes_max / 2, Arc::clone(&profile)));
         let applications = Arc::new(Applications::new(rsocket));
         let telemetry = Arc::new(Telemetry {
             ledger: Arc::clone(&ledger),
@@ -142,7 +146,8 @@ impl Gateway {
         let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file));
         let gate = Gate::new(Arc::clone(&table), Arc::clone(&log), ledger, limits);
         let gate = gate.with_shelf(Arc::<Latest>::clone(&latest)).with_memory(Arc::clone(&memory));
-        let gate = Arc::new(gate.with_tallies(Arc::clone(&tallies)).with_applications(applications));
+        let gate = gate.with_tallies(Arc::clone(&tallies)).with_databases(databases).with_applications(applications);
+        let gate = Arc::new(gate.with_pushed_groups().await.map_err(GatewayError::PushedGroups)?);
         let sweep_interval = (series.idle / IDLE_SWEEPS).max(Duration::from_secs(1));
         Ok(Self {
             http,
@@ -247,6 +252,9 @@ impl Gateway {
 }
 
 impl Shelf for Latest {
+    fn show(&self, batch: Arc<Batch>, table: &SeriesTable, appended_at: TimestampNs) {
+        self.show(batch, table, appended_at);
+    }
     fn keep(&self, series: &[SeriesId]) {
         self.keep(series);
     }

@@ -49,7 +49,7 @@ use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::micrometer::{Mode, Profile};
-use crate::model::{SeriesId, SeriesTable};
+use crate::model::{Batch, Databases, SeriesId, SeriesTable, TimestampNs};
 use connections::Connections;
 use intake::{Buffers, Flight};
 use std::sync::Arc;
@@ -75,7 +75,7 @@ pub struct Gate {
     /// One at a time while memory is tight.
     turns: Arc<Semaphore>,
     page_turns: routes::Turns,
-    databases: influx_query::Databases,
+    databases: Arc<Databases>,
     groups: pushgateway::Groups,
     tallies: Arc<Tallies>,
     warnings: answer::Seldom,
@@ -85,6 +85,8 @@ pub struct Gate {
 
 /// Where the latest values stand (`/scrape`): those of a Pushgateway group stay there for as long as the group exists.
 pub trait Shelf: std::fmt::Debug + Send + Sync {
+    /// Shows samples that do not come through the log: of groups that were pushed before the gateway started.
+    fn show(&self, batch: Arc<Batch>, table: &SeriesTable, appended_at: TimestampNs);
     /// Keeps series, however long they are silent.
     fn keep(&self, series: &[SeriesId]);
     /// Takes series away that their group no longer has.
@@ -93,6 +95,7 @@ pub trait Shelf: std::fmt::Debug + Send + Sync {
 
 /// No shelf.
 impl Shelf for () {
+    fn show(&self, _batch: Arc<Batch>, _table: &SeriesTable, _appended_at: TimestampNs) {}
     fn keep(&self, _series: &[SeriesId]) {}
     fn release(&self, _series: &[SeriesId]) {}
 }
@@ -115,7 +118,7 @@ impl Gate {
             decoding: Arc::new(Semaphore::new(cores)),
             turns: Arc::new(Semaphore::new(1)),
             page_turns: routes::Turns::default(),
-            databases: influx_query::Databases::default(),
+            databases: Arc::default(),
             tallies: Arc::new(Tallies::new(Arc::new(Profile { mode: Mode::Never, ..Profile::default() }))),
             warnings: answer::Seldom::default(),
             shelf: Arc::new(()),
@@ -127,6 +130,12 @@ impl Gate {
     #[must_use]
     pub fn with_shelf(self, shelf: Arc<dyn Shelf>) -> Self {
         Self { shelf, ..self }
+    }
+
+    /// The same gate, which tells others of the databases that clients ask for.
+    #[must_use]
+    pub fn with_databases(self, databases: Arc<Databases>) -> Self {
+        Self { databases, ..self }
     }
 
     /// The same gate, which restates counters.
@@ -151,10 +160,5 @@ impl Gate {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn is_free(&self) -> bool {
         self.flight.is_free()
-    }
-
-    /// The databases that InfluxDB 1.x clients asked to be created, in order of their names.
-    pub fn databases(&self) -> Vec<String> {
-        self.databases.names()
     }
 }

@@ -356,6 +356,24 @@ impl Log {
         &self.shared.config.dir
     }
 
+    /// When an append is answered.
+    pub fn ack(&self) -> Ack {
+        self.shared.config.ack
+    }
+
+    /// Where it is kept.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.shared.storage
+    }
+
+    /// Gives a file beside the log that cannot be read another name in its directory, and tells of it as of the log's own.
+    /// Blocking.
+    pub fn set_aside(&self, path: &Path, why: Aside) -> io::Result<()> {
+        let aside = damage::set_aside(self.storage(), path, why)?;
+        self.shared.state.lock().damage.note_set_aside(aside);
+        Ok(())
+    }
+
     /// Whether the log accepts, its cursors can be saved and its segments deleted; else why not.
     pub fn healthy(&self) -> Result<(), String> {
         let state = self.shared.state.lock();

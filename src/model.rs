@@ -8,6 +8,7 @@
 //! * The module imports nothing else of ours and does no I/O.
 
 mod batch;
+mod databases;
 mod denied;
 mod families;
 mod id_table;
@@ -20,6 +21,7 @@ mod table;
 mod value;
 
 pub use batch::{Batch, BatchBuilder, Exemplar, FamilyMetadata, Mark, Restated, Sample, SampleFlags};
+pub use databases::{DATABASES_MAX, Databases, Retention};
 pub use denied::{Denied, SeriesLimits};
 pub use families::{FAMILIES_BYTES_MAX, FamilyChanges, FamilyCounts};
 pub use id_table::IdTable;

@@ -40,7 +40,7 @@ use crate::config::{self, Version as Wanted};
 use crate::ledger::{OutputAccount, State};
 use crate::log::{Cursor, Log, LogError};
 use crate::micrometer::Profile;
-use crate::model::SeriesTable;
+use crate::model::{Databases, SeriesTable};
 use crate::wire::{influx_line, remote_write as remote_write1, remote_write2, wavefront as wavefront_lines};
 use dead_letters::DeadLetters;
 use destination::Destination;
@@ -98,11 +98,17 @@ pub struct Output {
 
 impl Output {
     /// Sets an output up: its client, its cursor, its account. `host` is the name of this machine, the last resort for a
-    /// Wavefront source.
-    pub fn try_new(config: config::Output, log: &Log, host: &str, profile: &Arc<Profile>) -> Result<Self, OutputError> {
+    /// Wavefront source; `databases` are those that clients of InfluxDB asked for.
+    pub fn try_new(
+        config: config::Output,
+        log: &Log,
+        host: &str,
+        profile: &Arc<Profile>,
+        databases: &Arc<Databases>,
+    ) -> Result<Self, OutputError> {
         let name = config.name.clone();
-        let (kind, address, destinations) =
-            destinations(&config.destination).map_err(|source| OutputError::Client { name: name.clone(), source })?;
+        let (kind, address, destinations) = destinations(&config.destination, databases)
+            .map_err(|source| OutputError::Client { name: name.clone(), source })?;
         let cursor = log.cursor(&name).map_err(|source| OutputError::Cursor { name: name.clone(), source })?;
         let state = cursor.state();
         let account = Arc::new(OutputAccount::new(name, kind, address, state.delivered, state.dropped));
@@ -249,7 +255,10 @@ async fn keep_forwarding<F: Future<Output = End> + Send + 'static>(
 
 type Destinations = (&'static str, String, Vec<Arc<Destination>>);
 
-fn destinations(config: &config::Destination) -> Result<Destinations, transport::ClientError> {
+fn destinations(
+    config: &config::Destination,
+    databases: &Arc<Databases>,
+) -> Result<Destinations, transport::ClientError> {
     Ok(match config {
         config::Destination::RemoteWrite(remote_write) => {
             let versions: &[_] = match remote_write.version {
@@ -264,7 +273,7 @@ fn destinations(config: &config::Destination) -> Result<Destinations, transport:
             ("prometheus_remote_write", without_credentials(&remote_write.url), destinations)
         }
         config::Destination::Influx(influx) => {
-            ("influxdb", without_credentials(&influx.url), vec![Arc::new(Destination::influx(influx)?)])
+            ("influxdb", without_credentials(&influx.url), vec![Arc::new(Destination::influx(influx, databases)?)])
         }
         config::Destination::Wavefront(wavefront) => {
             let address = match &wavefront.target {

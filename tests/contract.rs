@@ -278,7 +278,7 @@ fn prometheus_clients_push_text() {
         "c 1\n",
         "f{e=\"a=b\",job=\"x\"} 1\n",
         "g{instance=\"i\",job=\"j\"} 2\n",
-        "k{job=\"a/b\",path=\"/var\"} 1\n",
+        "k{instance=\"\",job=\"a/b\",path=\"/var\"} 1\n",
         "# TYPE o_total counter\no_total 1\n",
     ];
     eventually(WITHIN, || {

@@ -34,5 +34,10 @@ fn summary(config: &Config) -> String {
         1 => format!("1 output: {}", outputs[0]),
         more => format!("{more} outputs: {}", outputs.join(", ")),
     };
-    format!("good, HTTP on {}, {number}", config.listen.http.0)
+    let meters = match config.micrometer.meters.own() {
+        0 => String::new(),
+        1 => ", 1 meter of Micrometer added".to_owned(),
+        more => format!(", {more} meters of Micrometer added"),
+    };
+    format!("good, HTTP on {}, {number}{meters}", config.listen.http.0)
 }

@@ -17,7 +17,9 @@ mod styles;
 mod target;
 
 use crate::clock;
+use crate::micrometer::Mode;
 use crate::model::{Format, Losses, TimestampNs};
+use crate::wire::style::one_of;
 use crate::wire::{Report, influx_line};
 use account::Account;
 use chunks::{Chunks, is_standard_input};
@@ -59,6 +61,9 @@ pub(super) struct Arguments {
     /// Set an option of outputs by its key in the configuration, whatever the preset says; may be repeated
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "dry_run")]
     set: Vec<String>,
+    /// When series are taken for meters of Micrometer, which leave as it writes them: auto, always or never
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = mode_of)]
+    micrometer: Mode,
     /// Write remote-write messages of about 10000 samples to numbered files in DIR instead of one to standard output
     #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
     split: Option<PathBuf>,
@@ -71,6 +76,10 @@ pub(super) fn format_of(name: &str) -> Result<Format, String> {
     Format::from_name(name).ok_or_else(|| format!("expected one of {}", Format::ALL.map(Format::as_str).join(", ")))
 }
 
+fn mode_of(name: &str) -> Result<Mode, String> {
+    one_of(&Mode::SPELLINGS, name)
+}
+
 /// Reads the files or standard input, writes standard output. Exit code 1 when anything was refused.
 pub(super) fn translate(arguments: &Arguments) -> ExitCode {
     let is_message = |format| matches!(format, Format::RemoteWrite | Format::RemoteWrite2);
@@ -79,7 +88,7 @@ pub(super) fn translate(arguments: &Arguments) -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let styles = match arguments.to.map(|to| Styles::of(to, arguments.preset.as_deref(), &arguments.set)).transpose() {
-        Ok(styles) => styles.unwrap_or_default(),
+        Ok(styles) => styles.unwrap_or_default().with_meters(arguments.micrometer),
         Err(message) => {
             complain(&message);
             return ExitCode::from(USAGE);
@@ -90,11 +99,11 @@ pub(super) fn translate(arguments: &Arguments) -> ExitCode {
         files.push(PathBuf::from("-"));
     }
     let progress = progress(&files, arguments.to.is_some() && arguments.split.is_none());
-    let decoder = Decoder::new(arguments.from, styles.prometheus.clone());
+    let decoder = Decoder::new(arguments.from, &styles);
     let batches = decode_in_thread(decoder, files, progress.clone());
     let mut run = Run { batches, progress, refusals: Refusals::new() };
     let ended = match (arguments.to, &arguments.split) {
-        (None, _) => run.compare(),
+        (None, _) => run.compare(&styles),
         (Some(to), None) => run.filter(to, &styles),
         (Some(to), Some(dir)) => run.split(to, &styles, dir),
     };
@@ -221,8 +230,8 @@ impl Run {
     }
 
     /// Translates for every kind of output and shows what each would lose.
-    fn compare(&mut self) -> io::Result<()> {
-        let (names, mut targets): (Vec<_>, Vec<_>) = outputs().into_iter().unzip();
+    fn compare(&mut self, styles: &Styles) -> io::Result<()> {
+        let (names, mut targets): (Vec<_>, Vec<_>) = outputs(styles).into_iter().unzip();
         self.feed(&mut targets, &mut |_| Ok(()))?;
         self.progress.finish_and_clear();
         let _ = self.refusals.summarise(&mut io::stderr().lock());
@@ -236,9 +245,12 @@ impl Run {
 }
 
 /// What the gateway can write, each as its outputs do.
-fn outputs() -> Vec<(&'static str, Box<dyn Target>)> {
-    let influx_line = |unsigned| target::influx_line(influx_line::encode::Options { unsigned, ..Default::default() });
-    let other = |format| target::filter(format, &Styles::default(), Pieces::Messages);
+fn outputs(styles: &Styles) -> Vec<(&'static str, Box<dyn Target>)> {
+    let influx_line = |unsigned| {
+        let options = influx_line::encode::Options { unsigned, ..Default::default() };
+        target::influx_line(options, &styles.micrometer)
+    };
+    let other = |format| target::filter(format, styles, Pieces::Messages);
     vec![
         ("remote_write", other(Format::RemoteWrite)),
         ("remote_write2", other(Format::RemoteWrite2)),
@@ -278,7 +290,7 @@ pub fn translation_as(
     now: TimestampNs,
 ) -> Result<Translation, String> {
     let mut chunks = Chunks::of(from, input.to_vec());
-    let mut decoder = Decoder::new(from, styles.prometheus.clone());
+    let mut decoder = Decoder::new(from, styles);
     let mut target = target::filter(to, styles, Pieces::Message);
     let (mut bytes, mut report) = (Vec::new(), Report::default());
     let mut sink = |piece: &[u8]| {
@@ -379,6 +391,49 @@ mod tests {
     fn exemplars_stay_with_their_samples() {
         let body = "# TYPE c counter\nc_total 1 1 # {t=\"a\"} 1\nc_total 2 2 # {t=\"b\"} 2\n# EOF\n";
         assert_eq!(text(Format::OpenMetrics, Format::OpenMetrics, body), body);
+    }
+
+    #[test]
+    fn meters_of_micrometer_leave_as_it_writes_them() {
+        let exposition = "# TYPE send_seconds summary\nsend_seconds_count{task_name=\"t\"} 2 60000\n\
+            send_seconds_sum{task_name=\"t\"} 0.046 60000\nsend_seconds_max{task_name=\"t\"} 0.034 60000\n\
+            send_seconds_count{task_name=\"t\"} 3 120000\nsend_seconds_sum{task_name=\"t\"} 0.05 120000\n";
+        let rows = "send,metric_type=histogram,task_name=t count=2,sum=46,upper=34,mean=23 60000000000\n\
+            send,metric_type=histogram,task_name=t count=1,sum=4,mean=4 120000000000\n";
+        let written = text(Format::PrometheusText, Format::InfluxLine, exposition);
+        assert_eq!(written.replace("4.0000000000000036", "4"), rows, "but for how 0.05 - 0.046 is rounded");
+        let back = text(Format::InfluxLine, Format::OpenMetrics, rows);
+        let expected = "# TYPE send_seconds summary\nsend_seconds_count{task_name=\"t\"} 2 60\n\
+            send_seconds_sum{task_name=\"t\"} 0.046 60\nsend_seconds_created{task_name=\"t\"} 0 60\n\
+            send_seconds_count{task_name=\"t\"} 3 120\nsend_seconds_sum{task_name=\"t\"} 0.05 120\n\
+            send_seconds_created{task_name=\"t\"} 0 120\n# TYPE send_seconds_max gauge\n\
+            send_seconds_max{task_name=\"t\"} 0.034 60\n# EOF\n";
+        assert_eq!(back, expected);
+        let points = "\"send.count\" 2.0 60 source=\"unknown\" \"task.name\"=\"t\"\n\
+            \"send.sum\" 0.046 60 source=\"unknown\" \"task.name\"=\"t\"\n\
+            \"send.max\" 0.034 60 source=\"unknown\" \"task.name\"=\"t\"\n";
+        assert!(text(Format::PrometheusText, Format::Wavefront, exposition).starts_with(points));
+        let row = "m,metric_type=counter value=1 1\n";
+        assert_eq!(text(Format::InfluxLine, Format::InfluxLine, row), row);
+    }
+
+    #[test]
+    fn what_meters_lose_is_told() {
+        use crate::model::Loss;
+        let rows = "send,metric_type=histogram sum=46,count=2,mean=23,upper=34 120000000000\n\
+            send,metric_type=histogram count=2 60000000000\nm,metric_type=gauge,a.b=1,a-b=2 value=1 1\n";
+        for to in Format::ALL.into_iter().filter(|to| to.dialect() == crate::model::Dialect::Prometheus) {
+            let there = translation(Format::InfluxLine, to, rows.as_bytes(), 0).unwrap();
+            let dropped: Vec<_> = there.dropped.iter().collect();
+            assert_eq!(dropped, [(Loss::Derived, 1), (Loss::LateDelta, 1)], "{to:?}");
+            let altered = [Loss::UnitConverted, Loss::TemporalityConverted, Loss::LabelDropped];
+            assert_eq!(altered.map(|loss| there.losses.get(loss)), [2, 2, 1], "{to:?}");
+            assert_eq!(there.report.accepted - there.dropped.total(), 4);
+        }
+        let never = Styles::default().with_meters(Mode::Never);
+        let there = translation_as(Format::InfluxLine, Format::PrometheusText, &never, rows.as_bytes(), 0).unwrap();
+        assert_eq!(there.dropped.total(), 0);
+        assert!(String::from_utf8(there.bytes).unwrap().contains("send_upper{metric_type=\"histogram\"} 34 120000\n"));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The file's own level: `listen`, `log`, `series`, `limits`, `rsocket`, and the lists.
+//! The file's own level: `listen`, `log`, `series`, `limits`, `rsocket`, and the lists; `micrometer` has a file of its own.
 
 use super::budget::{self, Budget, MEMORY_LIMIT_MIN};
 use super::walk::{Key, Section};
 use super::{
     Ack, Config, Encryption, Limits, Listen, ListenAddress, LogSettings, OnFull, Rsocket, SeriesSettings, ServerTls,
-    address, output,
+    address, micrometer, output,
 };
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -38,8 +38,8 @@ const SCRAPE_MIN: Duration = Duration::from_millis(100);
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn read(root: Section<'_>) -> Config {
-    let [listen_key, log_key, series_key, limits_key, rsocket_key, outputs_key] =
-        ["listen", "log", "series", "limits", "rsocket", "outputs"].map(|name| root.key(name));
+    let [listen_key, log_key, series_key, limits_key, micrometer_key, rsocket_key, outputs_key] =
+        ["listen", "log", "series", "limits", "micrometer", "rsocket", "outputs"].map(|name| root.key(name));
     let mut outputs = output::read_all(&outputs_key);
     let limits_section = limits_key.section();
     let memory_limit_key = limits_section.as_ref().map(|section| section.key("memory_limit"));
@@ -49,7 +49,7 @@ pub(super) fn read(root: Section<'_>) -> Config {
         output.queue.body_bytes_max = budget.sent_bytes_max;
     }
     let config = Config {
-        micrometer: crate::micrometer::Profile::default(),
+        micrometer: micrometer_key.section().map(micrometer::read).unwrap_or_default(),
         listen: listen_key.section().map(listen).unwrap_or_default(),
         log: log_key.section().map_or(budget.log.clone(), |section| log(section, budget.log)),
         series: series_key.section().map_or(budget.series.clone(), |section| series(section, &budget.series)),

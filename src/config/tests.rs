@@ -93,6 +93,32 @@ scrape_configs: []
 }
 
 #[test]
+fn meters_of_micrometer_are_added_to_the_table() {
+    use crate::micrometer::{LongTaskTimers, Mode, UnknownNames};
+    let profile = good("outputs: []\n").micrometer;
+    assert_eq!((profile.mode, profile.step, profile.meters.own()), (Mode::Auto, Duration::from_secs(60), 0));
+    let text = "micrometer:\n  profile: always\n  step: 10s\n  long_task_timers: count\n  unknown_names: dotted\n  \
+        meters:\n    - { name: payload.size, kind: summary, unit: bytes }\n    - { name: my.jobs, kind: function_timer }\n";
+    let profile = good(text).micrometer;
+    assert_eq!((profile.mode, profile.step, profile.meters.own()), (Mode::Always, Duration::from_secs(10), 2));
+    assert_eq!((profile.long_task_timers, profile.unknown_names), (LongTaskTimers::Count, UnknownNames::Dotted));
+    let text = "micrometer:\n  profile: on\n  step: 10ms\n  meters:\n    - { kind: timer, unit: ms }\n    \
+        - { name: a.b, kind: histogram }\n    - { name: a.b, kind: timer, unit: ms }\n    - { name: a_b, kind: gauge }\n    \
+        - { name: '', kind: gauge, base_unit: x }\n    - x\n";
+    let expected = r#"2:12: micrometer.profile: expected one of auto, always, never, found "on"
+3:9: micrometer.step: expected a duration of at least 1s, found "10ms"
+5:9: micrometer.meters[0].name: missing
+6:26: micrometer.meters[1].kind: expected one of counter, function_counter, gauge, time_gauge, timer, function_timer, summary, long_task_timer, other, found "histogram"
+7:33: micrometer.meters[2].unit: a meter that is measured in time has the unit of its registry
+8:9: micrometer.meters[3].name: the same name as micrometer.meters[2]
+9:15: micrometer.meters[4].name: expected the name of a meter, such as my.meter, found ""
+9:32: micrometer.meters[4].base_unit: unknown key, expected one of name, unit, kind
+10:7: micrometer.meters[5]: expected a mapping, found "x""#;
+    let found = mistakes(text);
+    assert_eq!(found.join("\n"), expected);
+}
+
+#[test]
 fn takes_nothing_for_the_defaults() {
     for text in ["", "# nothing", "{}", "log:\noutputs:\n", "listen: {}\noutputs: []"] {
         let config = good(text);

@@ -70,8 +70,10 @@ impl Decoder {
             }
             Self::Wavefront { form, default_source } => {
                 let default_source = Some(default_source.as_str());
-                let options =
-                    wavefront::decode::Options { default_source, form: *form, ..wavefront::decode::Options::at(now) };
+                // Micrometer sends a tag of blanks as `""`: what it says is that there is no such tag.
+                let (form, drops_blank_tags) = (*form, true);
+                let proxy = wavefront::decode::Options::at(now);
+                let options = wavefront::decode::Options { default_source, form, drops_blank_tags, ..proxy };
                 wavefront::decode::decode(body, &options, out)
             }
             Self::WavefrontOther => not_metrics(body),

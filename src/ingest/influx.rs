@@ -77,9 +77,19 @@ fn phrase_v1(taken: &Taken) -> Answer {
     if let Some(limit) = taken.series_limit() {
         return come_again(v1_error(StatusCode::TOO_MANY_REQUESTS, limit), COME_AGAIN);
     }
+    v1_error(StatusCode::BAD_REQUEST, &format!("{} dropped={}", unable(taken), report.refused()))
+}
+
+/// What could not be read, with the lines themselves: who reads this in the log of an application never saw its body.
+fn unable(taken: &Taken) -> String {
+    let report = &taken.report;
     let what = if report.accepted > 0 { "partial write: unable to parse" } else { "unable to parse" };
-    let message = format!("{what} {} dropped={}", refusals(report, "line").join("; "), report.refused());
-    v1_error(StatusCode::BAD_REQUEST, &message)
+    let mut quotes = taken.quotes.iter();
+    let lines = refusals(report, "line").into_iter().map(|refused| match quotes.next() {
+        Some(line) => format!("{refused}: '{line}'"),
+        None => refused,
+    });
+    format!("{what} {}", lines.collect::<Vec<_>>().join("; "))
 }
 
 /// A refusal as 1.x phrases it: in the body and in a header.
@@ -114,8 +124,7 @@ fn phrase_v2(taken: &Taken) -> Answer {
     if let Some(limit) = taken.series_limit() {
         return come_again(v2_error(StatusCode::TOO_MANY_REQUESTS, limit), COME_AGAIN);
     }
-    let what = if report.accepted > 0 { "partial write: unable to parse" } else { "unable to parse" };
-    v2_error(StatusCode::BAD_REQUEST, &format!("{what} {}", refusals(report, "line").join("; ")))
+    v2_error(StatusCode::BAD_REQUEST, &unable(taken))
 }
 
 fn v2_error(status: StatusCode, message: &str) -> Answer {
@@ -157,7 +166,6 @@ fn v3_delivery(head: &Parts, parameters: &Parameters) -> Result<Delivery, Intake
     let units = "auto, nanosecond, microsecond, millisecond or second";
     let mut delivery = delivery(head, parameters, Precision::Auto, Precision::from_v3, units)?;
     delivery.all_or_nothing = !truth("accept_partial", true)?;
-    delivery.quote = true;
     Ok(delivery)
 }
 
@@ -206,7 +214,9 @@ fn delivery(
             parse(unit).ok_or_else(|| IntakeError::Corrupt(format!("invalid precision {unit:?} (use {units})")))?
         }
     };
-    Ok(Delivery::new(text_encoding(&head.headers)?, Decoder::InfluxLine { precision }))
+    let mut delivery = Delivery::new(text_encoding(&head.headers)?, Decoder::InfluxLine { precision });
+    delivery.quote = true;
+    Ok(delivery)
 }
 
 /// The headers by which 1.x clients recognise an InfluxDB.

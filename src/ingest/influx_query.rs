@@ -1,46 +1,23 @@
 //! `/query` of InfluxDB 1.x: the few statements that writers send before they write.
 //!
-//! `CREATE DATABASE` is remembered (outputs may pass it on), `SHOW DATABASES` and `SHOW RETENTION POLICIES` are answered
-//! from that. Everything else is refused in the words of the ecosystem: the gateway stores nothing.
+//! `CREATE DATABASE` is remembered with its options, and outputs that create the database of that name do it so; `SHOW DATABASES` and
+//! `SHOW RETENTION POLICIES` are answered from that. Everything else is refused in the words of the ecosystem: the gateway
+//! stores nothing.
 
 use super::Gate;
 use super::answer::{Answer, json};
 use super::influx::{branded, v1_error};
 use super::parameters::{MediaType, Parameters};
-use crate::model::Format;
+use crate::model::{DATABASES_MAX, Databases, Format, Retention};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Databases that are remembered.
-const DATABASES_MAX: usize = 1000;
 /// Bytes of a database's name.
 const DATABASE_BYTES_MAX: usize = 256;
 /// Statements of one query.
 const STATEMENTS_MAX: usize = 100;
-
-/// Names that `CREATE DATABASE` brought.
-#[derive(Debug, Default)]
-pub(super) struct Databases(Mutex<BTreeSet<String>>);
-
-impl Databases {
-    /// The names, in order.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.0.lock().iter().cloned().collect()
-    }
-
-    fn create(&self, name: String) -> Result<(), String> {
-        let mut names = self.0.lock();
-        if !names.contains(&name) && names.len() >= DATABASES_MAX {
-            return Err(format!("more than {DATABASES_MAX} databases"));
-        }
-        names.insert(name);
-        Ok(())
-    }
-}
 
 pub(super) async fn answer(gate: &Arc<Gate>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
@@ -66,16 +43,18 @@ pub(super) async fn answer(gate: &Arc<Gate>, request: Request<Incoming>) -> Answ
 
 #[derive(Debug, PartialEq, Eq)]
 enum Statement {
-    CreateDatabase(String),
+    CreateDatabase(String, Retention),
     ShowDatabases,
     ShowRetentionPolicies,
 }
 
 fn run(databases: &Databases, id: usize, statement: Statement) -> Result<Value, String> {
     match statement {
-        Statement::CreateDatabase(name) => {
-            databases.create(name)?;
-            Ok(json!({ "statement_id": id }))
+        Statement::CreateDatabase(name, retention) => {
+            let has_room = databases.create(name, retention);
+            has_room
+                .then(|| json!({ "statement_id": id }))
+                .ok_or_else(|| format!("more than {DATABASES_MAX} databases"))
         }
         Statement::ShowDatabases => {
             let names: Vec<_> = databases.names().into_iter().map(|name| [name]).collect();
@@ -106,17 +85,15 @@ fn parse(query: &str) -> Result<Vec<Statement>, String> {
 fn parse_statement(tokens: &[Token]) -> Result<Statement, String> {
     let keyword = |at: usize, keyword: &str| matches!(tokens.get(at), Some(Token::Word(word)) if word.eq_ignore_ascii_case(keyword));
     if keyword(0, "create") && keyword(1, "database") {
-        // The optional clauses (WITH DURATION, REPLICATION, ...) describe a storage that is not here.
-        let optional_clauses = tokens.len() == 3 || keyword(3, "with");
-        return match tokens.get(2) {
-            Some(Token::Word(name) | Token::Quoted(name)) if optional_clauses && !name.is_empty() => {
-                if name.len() > DATABASE_BYTES_MAX {
-                    return Err(format!("a database's name is longer than {DATABASE_BYTES_MAX} bytes"));
-                }
-                Ok(Statement::CreateDatabase(name.clone()))
-            }
-            _ => Err("error parsing query: expected CREATE DATABASE <name> [WITH ...]".to_owned()),
+        let (Some(Token::Word(name) | Token::Quoted(name)), options) =
+            (tokens.get(2), tokens.get(3..).unwrap_or_default())
+        else {
+            return Err("error parsing query: expected CREATE DATABASE <name> [WITH ...]".to_owned());
         };
+        if name.is_empty() || name.len() > DATABASE_BYTES_MAX {
+            return Err(format!("error parsing query: a database's name has 1 to {DATABASE_BYTES_MAX} bytes"));
+        }
+        return Ok(Statement::CreateDatabase(name.clone(), retention(options)?));
     }
     if keyword(0, "show") && keyword(1, "databases") && tokens.len() == 2 {
         return Ok(Statement::ShowDatabases);
@@ -126,6 +103,43 @@ fn parse_statement(tokens: &[Token]) -> Result<Statement, String> {
     }
     Err("this gateway stores nothing: it answers CREATE DATABASE, SHOW DATABASES and SHOW RETENTION POLICIES only"
         .into())
+}
+
+/// What stands behind the name of a database: nothing, or `WITH` and clauses, in any order, each of them at most once.
+fn retention(tokens: &[Token]) -> Result<Retention, String> {
+    let wrong = || "error parsing query: expected WITH [DURATION <time>] [REPLICATION <number>] [SHARD DURATION <time>] [NAME <name>]";
+    let word = |at: usize| match tokens.get(at) {
+        Some(Token::Word(word)) => Some(word.to_ascii_lowercase()),
+        _ => None,
+    };
+    let mut retention = Retention::default();
+    if tokens.is_empty() {
+        return Ok(retention);
+    }
+    let mut at = 1;
+    while at < tokens.len() {
+        let (clause, length) = match (word(at).as_deref(), word(at + 1).as_deref()) {
+            (Some("duration"), _) => (&mut retention.duration, 1),
+            (Some("replication"), _) => (&mut retention.replication, 1),
+            (Some("shard"), Some("duration")) => (&mut retention.shard_duration, 2),
+            (Some("name"), _) => (&mut retention.name, 1),
+            _ => return Err(wrong().to_owned()),
+        };
+        let is_name = word(at).as_deref() == Some("name");
+        // A word goes to InfluxDB as it is.
+        let is_plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || c == 'µ');
+        let said = match tokens.get(at + length) {
+            Some(Token::Quoted(name)) if is_name && !name.is_empty() && name.len() <= DATABASE_BYTES_MAX => name,
+            Some(Token::Word(word)) if is_name && word.len() <= DATABASE_BYTES_MAX => word,
+            Some(Token::Word(word)) if !is_name && is_plain(word) && word.len() <= DATABASE_BYTES_MAX => word,
+            _ => return Err(wrong().to_owned()),
+        };
+        if clause.replace(said.clone()).is_some() {
+            return Err(wrong().to_owned());
+        }
+        at += length + 1;
+    }
+    if word(0).as_deref() == Some("with") && at > 1 { Ok(retention) } else { Err(wrong().to_owned()) }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -173,12 +187,18 @@ mod tests {
 
     #[test]
     fn the_statements_of_writers_are_understood() {
-        let create = |name: &str| Statement::CreateDatabase(name.to_owned());
+        let create = |name: &str| Statement::CreateDatabase(name.to_owned(), Retention::default());
+        let said = |text: &str| Some(text.to_owned());
+        let week = Retention { duration: said("7d"), replication: said("1"), ..Retention::default() };
+        let whole = Retention { shard_duration: said("1h"), name: said("rp"), ..week.clone() };
+        let created = |retention: &Retention| vec![Statement::CreateDatabase("db".to_owned(), retention.clone())];
         let cases = [
             ("CREATE DATABASE \"myinfluxdb\"", vec![create("myinfluxdb")]),
             ("create database plain;", vec![create("plain")]),
             ("CREATE DATABASE \"a\\\"b;c\"", vec![create("a\"b;c")]),
-            ("CREATE DATABASE db WITH DURATION 7d REPLICATION 1 SHARD DURATION 1h NAME rp", vec![create("db")]),
+            ("CREATE DATABASE db WITH DURATION 7d REPLICATION 1 SHARD DURATION 1h NAME rp", created(&whole)),
+            ("create database db with name \"rp\" shard duration 1h duration 7d replication 1", created(&whole)),
+            ("CREATE DATABASE db WITH DURATION 7d REPLICATION 1;", created(&week)),
             (
                 "SHOW DATABASES; show retention policies on \"db\"",
                 vec![Statement::ShowDatabases, Statement::ShowRetentionPolicies],
@@ -198,6 +218,14 @@ mod tests {
             "CREATE DATABASE \"\"",
             "CREATE DATABASE \"open",
             "CREATE DATABASE a b",
+            "CREATE DATABASE a WITH",
+            "CREATE DATABASE a WITH DURATION",
+            "CREATE DATABASE a WITH DURATION \"7d\"",
+            "CREATE DATABASE a WITH DURATION 7d DURATION 7d",
+            "CREATE DATABASE a WITH SHARD 1h",
+            "CREATE DATABASE a WITH NAME \"\"",
+            "CREATE DATABASE a WITH DURATION 7d,DROP",
+            "CREATE DATABASE a DURATION 7d",
             "",
             ";",
             "SHOW DATABASES; DROP DATABASE db",
@@ -205,15 +233,5 @@ mod tests {
         for query in cases {
             assert!(parse(query).is_err(), "{query}");
         }
-    }
-
-    #[test]
-    fn databases_are_bounded() {
-        let databases = Databases::default();
-        for number in 0..DATABASES_MAX {
-            databases.create(format!("db{number}")).unwrap();
-        }
-        assert!(databases.create("db0".to_owned()).is_ok(), "known");
-        assert!(databases.create("more".to_owned()).is_err());
     }
 }

@@ -111,6 +111,12 @@ impl Collected {
         Self { body: Buffer::from(bytes), charge, turn }
     }
 
+    /// A copy of the bytes, to be kept beside the batch.
+    pub(super) async fn copy(&mut self) -> Result<Vec<u8>, IntakeError> {
+        self.charge.raise(2 * self.body.bytes.len()).await?;
+        Ok(self.body.bytes.clone())
+    }
+
     /// Bytes that are charged for already.
     pub(super) fn held(bytes: Vec<u8>, charge: Charge) -> Self {
         Self { body: Buffer::from(bytes), charge, turn: None }
@@ -140,6 +146,12 @@ pub(super) struct Shared {
 }
 
 impl Decoded {
+    /// An empty batch.
+    pub(super) fn nothing(gate: &Gate, format: Format) -> Self {
+        let batch = Batch::new(format, gate.table.pin());
+        Self { batch, taken: Taken::default(), origin: Origin::default(), charge: gate.flight.charge() }
+    }
+
     /// The same for several readers, of which the log is none.
     pub(super) fn share(self) -> Shared {
         Shared { batch: Arc::new(self.batch), taken: self.taken, _charge: self.charge }
@@ -214,13 +226,14 @@ impl Gate {
             Encoding::Identity | Encoding::Snappy => INLINE_BYTES_MAX,
             Encoding::Gzip | Encoding::Deflate | Encoding::Zstd => INLINE_EXPANDING_BYTES_MAX,
         };
+        let sender = (self.table.source(peer), self.series_limits());
         let result = if body.bytes.len() <= inline_max {
-            self.decode_now(peer, body, delivery)
+            self.decode_now(Some(peer), sender, body, delivery)
         } else {
             let Ok(slot) = Arc::clone(&self.decoding).acquire_owned().await else { return Err(IntakeError::Closed) };
             let gate = Arc::clone(self);
             let decoding = tokio::task::spawn_blocking(move || {
-                let result = gate.decode_now(peer, body, delivery);
+                let result = gate.decode_now(Some(peer), sender, body, delivery);
                 drop(slot);
                 result
             });
@@ -238,10 +251,22 @@ impl Gate {
         Err(error)
     }
 
-    fn decode_now(&self, peer: IpAddr, body: Buffer, delivery: Delivery) -> Result<(Batch, Taken), IntakeError> {
+    /// Makes a batch of a body that was taken once, before this process began.
+    pub(super) fn decode_again(&self, body: Vec<u8>, delivery: Delivery) -> Result<(Batch, Report), IntakeError> {
+        let decoded = self.decode_now(None, (Source::OWN, SeriesLimits::NONE), Buffer::from(body), delivery);
+        decoded.map(|(batch, taken)| (batch, taken.report))
+    }
+
+    fn decode_now(
+        &self,
+        peer: Option<IpAddr>,
+        sender: (Source, SeriesLimits),
+        body: Buffer,
+        delivery: Delivery,
+    ) -> Result<(Batch, Taken), IntakeError> {
         let mut scratch = self.scratch.take();
         // A bug that one body meets costs that body, not its connection or a whole socket of datagrams.
-        let decoding = AssertUnwindSafe(|| self.decode_with(peer, &body.bytes, &mut scratch.bytes, delivery));
+        let decoding = AssertUnwindSafe(|| self.decode_with(peer, sender, &body.bytes, &mut scratch.bytes, delivery));
         let result = catch_unwind(decoding).unwrap_or(Err(IntakeError::Bug));
         if !self.memory.is_tight() {
             self.scratch.keep(scratch);
@@ -252,7 +277,8 @@ impl Gate {
 
     fn decode_with(
         &self,
-        peer: IpAddr,
+        peer: Option<IpAddr>,
+        (source, limits): (Source, SeriesLimits),
         body: &[u8],
         scratch: &mut Vec<u8>,
         delivery: Delivery,
@@ -269,8 +295,7 @@ impl Gate {
             }
         };
         let format = delivery.decoder.format();
-        let mut builder = BatchBuilder::new(&self.table, format, delivery.extra_labels)
-            .sent_by(self.table.source(peer), self.series_limits());
+        let mut builder = BatchBuilder::new(&self.table, format, delivery.extra_labels).sent_by(source, limits);
         let start = builder.mark();
         let read = delivery.decoder.decode(plain, &mut builder).map_err(IntakeError::Corrupt)?;
         let (mut report, written) = (read.report, read.written);
@@ -279,7 +304,12 @@ impl Gate {
             self.ledger.reject(format, Refusal::OtherVersion, read.foreign);
             if self.warnings.now() {
                 let (input, series) = (format.as_str(), read.foreign);
-                tracing::warn!(%peer, input, series, "series of another version of remote write than the Content-Type says");
+                tracing::warn!(
+                    ?peer,
+                    input,
+                    series,
+                    "series of another version of remote write than the Content-Type says"
+                );
             }
         }
         if delivery.all_or_nothing && report.refused() > 0 {

@@ -3,109 +3,56 @@
 //! The address groups metrics; its labels win over those of the body. `PUT` replaces the group, `POST` replaces the
 //! metrics of the same names in it, `DELETE` removes it. A Pushgateway forgets what is replaced; a gateway that passes
 //! samples on has to end it: a series that disappears from its group gets a stale marker. A push with a bad line is
-//! refused as a whole, as the Pushgateway does.
+//! refused as a whole, as the Pushgateway does, and so is one that has a series twice.
 //!
-//! Differences: samples with timestamps are taken (a Pushgateway refuses them, since it would be scraped for ever);
-//! `push_time_seconds` is not made up; groups live in memory only, so after a restart nothing is ended that was pushed
-//! before. Beyond `Limits::pushed_bytes_max`, groups are passed on but not remembered.
+//! Each group has `push_time_seconds` and `push_failure_time_seconds` beside what was pushed: alerts on batch jobs ask for
+//! them. As in a Pushgateway, a push that cannot be read is no failure of the group; one that can and is refused is. A body
+//! that brings a family of that name itself keeps it.
+//!
+//! A push that was answered with success outlives the process ([`pushes`]): after a restart its series are on `/scrape`
+//! again, and end when they are replaced. The log comes first. A push whose file the disk did not take is answered 503, and its
+//! samples are sent all the same; one that was cut between the two by a crash was not answered, and is known in the log only.
+//!
+//! Differences: samples with timestamps are taken (a Pushgateway refuses them, since it would be scraped for ever), and so are
+//! groups that contradict each other in types. Beyond `Limits::pushed_bytes_max`, of memory and files, groups are passed on but
+//! not remembered.
+
+mod groups;
+mod pushes;
+
+pub(super) use groups::Groups;
 
 use super::Gate;
 use super::answer::{Answer, empty, refusals, text};
 use super::decoder::Decoder;
 use super::intake::{Collected, Decoded, Delivery, IntakeError};
-use super::parameters::MediaType;
+use super::parameters::{MediaType, text_of};
 use super::prometheus::{is_label_name, series_limit, text_decoder, text_encoding};
 use super::temporality::Origin;
 use crate::clock;
 use crate::model::{
-    AliasHash, Batch, STALE_MARKER_BITS, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Source, TimestampNs,
-    Value,
+    AliasHash, Batch, Denied, Dialect, Metadata, MetricType, Refusal, STALE_MARKER_BITS, SampleFlags, SeriesSpec,
+    SeriesTable, Source, TimestampNs, Value,
 };
 use crate::wire::compression::Encoding;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use groups::{Group, Grouping, Member, Shard};
 use hyper::body::Incoming;
-use hyper::http::request::Parts;
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
+use pushes::{Head, Push, Pushes, Stamps};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{Mutex, MutexGuard};
 
-/// Estimated cost of a remembered series beside its texts.
-const MEMBER_BYTES: usize = 384;
-/// Estimated cost of a label or a family beside its texts.
-const ENTRY_BYTES: usize = 64;
-/// Groups are locked while their push is appended; so many pushes of different groups run side by side.
-const SHARDS: usize = 32;
 /// Labels of an address.
 const LABELS_MAX: usize = 64;
 
 /// Metric families; their message is the only one there is.
 const PROTOBUF: &str = "application/vnd.google.protobuf";
-
-/// Labels of an address, sorted by name: the name of a group.
-type Grouping = Vec<(String, String)>;
-/// Live series of a group, by family. They are known by the hash of name and labels: an id changes when a family is declared
-/// differently, or when a series fell idle and left the table between two pushes.
-type Group = BTreeMap<Box<str>, HashMap<AliasHash, Member>>;
-/// A series and its present id.
-type Member = (SeriesId, Series);
-
-/// What was pushed to each group and has not been replaced since.
-#[derive(Debug)]
-pub(super) struct Groups {
-    shards: [Mutex<HashMap<Grouping, Group>>; SHARDS],
-    bytes: AtomicUsize,
-    bytes_max: usize,
-    hasher: RandomState,
-}
-
-impl Groups {
-    /// No groups yet; all together remember so many bytes, estimated.
-    pub(super) fn new(bytes_max: usize) -> Self {
-        let shards = std::array::from_fn(|_| Mutex::default());
-        Self { shards, bytes: AtomicUsize::new(0), bytes_max, hasher: RandomState::new() }
-    }
-
-    async fn lock(&self, grouping: &Grouping) -> MutexGuard<'_, HashMap<Grouping, Group>> {
-        let shard = self.hasher.hash_one(grouping) as usize % SHARDS;
-        self.shards[shard].lock().await
-    }
-
-    /// Remembers a group's new state in place of its old one; false when there are too many.
-    fn remember(&self, shard: &mut HashMap<Grouping, Group>, grouping: Grouping, group: Group) -> bool {
-        let before = shard.remove(&grouping).map_or(0, |old| cost(&grouping, &old));
-        self.bytes.fetch_sub(before, Ordering::Relaxed);
-        if group.values().all(HashMap::is_empty) {
-            return true;
-        }
-        let after = cost(&grouping, &group);
-        if self.bytes.fetch_add(after, Ordering::Relaxed) + after > self.bytes_max {
-            self.bytes.fetch_sub(after, Ordering::Relaxed);
-            return false;
-        }
-        shard.insert(grouping, group);
-        true
-    }
-}
-
-/// What a group costs, estimated as if nothing else held its series.
-fn cost(grouping: &Grouping, group: &Group) -> usize {
-    let address: usize = grouping.iter().map(|(name, value)| ENTRY_BYTES + name.len() + value.len()).sum();
-    let member = |(_, series): &Member| {
-        let labels: usize = series.labels.iter().map(|pair| ENTRY_BYTES + pair.name.len() + pair.value.len()).sum();
-        let metadata = series.metadata.as_ref().map_or(0, |metadata| metadata.bytes());
-        MEMBER_BYTES + series.name.len() + labels + metadata
-    };
-    let families =
-        group.iter().map(|(family, members)| ENTRY_BYTES + family.len() + members.values().map(member).sum::<usize>());
-    address + families.sum::<usize>()
-}
 
 /// The group that a path addresses; none when the path is not of this API; an error when it is, but wrongly.
 pub(super) fn grouping_of(path: &str) -> Option<Result<Grouping, String>> {
@@ -165,76 +112,145 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Answer {
     let (head, body) = request.into_parts();
-    let is_delete = head.method == Method::DELETE;
     let format = text_decoder(&head.headers, None).format();
-    let delivery = grouping.map_err(IntakeError::Corrupt).and_then(|grouping| delivery(&head, grouping));
-    let (delivery, grouping) = match delivery {
-        Ok(delivery) => delivery,
+    let wanted = grouping.map_err(IntakeError::Corrupt);
+    let wanted = wanted.and_then(|grouping| Ok((delivery(&head.method, &head.headers, &grouping)?, grouping)));
+    let (delivery, grouping) = match wanted {
+        Ok(wanted) => wanted,
         Err(error) => return gate.refuse(body, format, error).await.answer(text),
     };
+    let is_delete = head.method == Method::DELETE;
     let is_protobuf = matches!(delivery.decoder, Decoder::MetricFamilies);
     let decoded = async {
         let collected = gate.collect(body, format).await?;
         // Whatever a DELETE carries is not part of it.
-        let collected = if is_delete { Collected::nothing(gate) } else { collected };
-        gate.decode(peer, collected, delivery).await
+        let mut collected = if is_delete { Collected::nothing(gate) } else { collected };
+        let body = if gate.groups.pushes.is_some() { collected.copy().await? } else { Vec::new() };
+        Ok((gate.decode(peer, collected, delivery).await?, body))
     };
-    let decoded = match decoded.await {
+    let (mut decoded, body) = match decoded.await {
         Ok(decoded) => decoded,
-        Err(error) => return error.answer(text),
+        Err(error) => return IntakeError::answer(&error, text),
     };
-    if let Some(limit) = decoded.taken.series_limit() {
-        return series_limit(limit);
-    }
-    if decoded.taken.report.refused() > 0 {
+    let failure = if let Some(limit) = decoded.taken.series_limit() {
+        Some(series_limit(limit))
+    } else if decoded.taken.report.refused() > 0 {
         let place = if is_protobuf { "family" } else { "line" };
         let lines = refusals(&decoded.taken.report, place).join("\n");
         return text(StatusCode::BAD_REQUEST, &format!("parsing error, nothing is kept\n{lines}"));
-    }
+    } else if let Some(series) = repeated(&gate.table, &decoded.batch) {
+        gate.ledger.reject(decoded.batch.format, Refusal::AllOrNothing, decoded.batch.samples.len() as u64);
+        Some(text(StatusCode::BAD_REQUEST, &format!("nothing is kept: the series {series} is there more than once")))
+    } else {
+        None
+    };
+    let change = if failure.is_some() {
+        decoded = Decoded::nothing(gate, format);
+        Change { method: Method::POST, failed: true, push: Push::of(grouping) }
+    } else {
+        let header = |name| text_of(&head.headers, &name).unwrap_or_default().to_owned();
+        let (content_type, content_encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
+        let replaces = head.method == Method::PUT;
+        let said = Head { replaces, content_type, content_encoding, ..Push::of(grouping).head };
+        Change { method: head.method, failed: false, push: Push { head: said, body } }
+    };
     // A task of its own: a sender that leaves meanwhile must not part the samples from what is remembered of them.
     let gate = Arc::clone(gate);
-    let replacing = tokio::spawn(async move { replace(&gate, peer, &head.method, grouping, decoded).await });
-    match replacing.await.unwrap_or(Err(IntakeError::Closed)) {
-        Ok(()) if is_delete => empty(StatusCode::ACCEPTED),
-        Ok(()) => empty(StatusCode::OK),
-        Err(error) => error.answer(text),
+    let changing = tokio::spawn(async move { change.apply(&gate, peer, decoded).await });
+    let changed = changing.await.unwrap_or(Err(IntakeError::Closed));
+    match (failure, changed) {
+        // That its time was noted is of less interest than why it failed.
+        (Some(failure), _) => failure,
+        (None, Ok(())) if is_delete => empty(StatusCode::ACCEPTED),
+        (None, Ok(())) => empty(StatusCode::OK),
+        (None, Err(error)) => error.answer(text),
     }
 }
 
-fn delivery(head: &Parts, grouping: Grouping) -> Result<(Delivery, Grouping), IntakeError> {
-    let headers = &head.headers;
+fn delivery(method: &Method, headers: &HeaderMap, grouping: &Grouping) -> Result<Delivery, IntakeError> {
     let media = MediaType::of(headers);
     let mut delivery = match media.essence.as_str() {
-        _ if head.method == Method::DELETE => Delivery::new(Encoding::Identity, text_decoder(headers, None)),
+        _ if method == Method::DELETE => Delivery::new(Encoding::Identity, text_decoder(headers, None)),
         PROTOBUF if media.parameter("encoding") == Some("delimited") => {
             Delivery::new(text_encoding(headers)?, Decoder::MetricFamilies)
         }
         PROTOBUF => return Err(IntakeError::UnknownType { name: media.essence }),
         _ => Delivery::new(text_encoding(headers)?, text_decoder(headers, None)),
     };
-    delivery.extra_labels.clone_from(&grouping);
+    delivery.extra_labels.clone_from(grouping);
     delivery.all_or_nothing = true;
     delivery.origin = Origin::Pushed;
-    Ok((delivery, grouping))
+    Ok(delivery)
 }
 
-/// Appends a push together with the ends of what it replaces. The group is locked meanwhile, so that two pushes to it
-/// cannot each miss what the other brings.
-async fn replace(
-    gate: &Gate,
-    peer: IpAddr,
-    method: &Method,
-    grouping: Grouping,
-    mut decoded: Decoded,
-) -> Result<(), IntakeError> {
-    let mut shard = gate.groups.lock(&grouping).await;
-    let pushed = group_of(&gate.table, &decoded.batch);
-    let (next, gone) = merge(shard.get(&grouping), pushed, method);
-    end(&gate.table, &mut decoded.batch, &gone, clock::now());
-    gate.append(peer, decoded).await?;
-    let ids = |group: &Group| -> HashSet<SeriesId> { group.values().flatten().map(|(_, (id, _))| *id).collect() };
-    let (live, old) = (ids(&next), shard.get(&grouping).map(ids).unwrap_or_default());
-    if gate.groups.remember(&mut shard, grouping, next) {
+/// A series that a push has more than once at one time.
+fn repeated(table: &SeriesTable, batch: &Batch) -> Option<String> {
+    let mut points: Vec<_> = batch.samples.iter().map(|sample| (sample.series, sample.timestamp)).collect();
+    points.sort_unstable();
+    let twice = points.windows(2).find(|pair| pair[0] == pair[1])?[0].0;
+    Some(table.series(twice).map_or_else(String::new, |series| series.name.measurement().to_owned()))
+}
+
+/// What a request does to a group.
+struct Change {
+    method: Method,
+    /// Whether it only notes that another was refused.
+    failed: bool,
+    push: Push,
+}
+
+impl Change {
+    /// Appends a push together with the ends of what it replaces. The group is locked meanwhile, so that two pushes to it
+    /// cannot each miss what the other brings.
+    async fn apply(self, gate: &Gate, peer: IpAddr, mut decoded: Decoded) -> Result<(), IntakeError> {
+        let Self { method, failed, mut push } = self;
+        let grouping = push.head.grouping.clone();
+        let mut shard = gate.groups.lock(&grouping).await;
+        let (now, table) = (clock::now(), &gate.table);
+        let before = shard.get(&grouping).map(|group| group.stamps).unwrap_or_default();
+        push.head.stamps =
+            if failed { Stamps { failed_at: now, ..before } } else { Stamps { pushed_at: now, ..before } };
+        let (number, format) = (gate.groups.number(), decoded.batch.format);
+        if method != Method::DELETE {
+            stamp(table, table.source(peer), &mut decoded.batch, &push.head, now).map_err(|denied| {
+                gate.ledger.reject(format, Refusal::SeriesLimit, decoded.batch.samples.len() as u64);
+                IntakeError::SeriesLimit(denied)
+            })?;
+        }
+        let pushed = Group::of(table, &decoded.batch, number, push.bytes(), push.head.stamps);
+        let (next, gone) = Group::merge(shard.get(&grouping), pushed, &method);
+        end(table, &mut decoded.batch, &gone, now);
+        gate.append(peer, decoded).await?;
+        let before = shard.get(&grouping).map(Group::pushes).unwrap_or_default();
+        remember(gate, &mut shard, &grouping, next);
+        let Some(pushes) = gate.groups.pushes.clone() else { return Ok(()) };
+        let group = shard.get_mut(&grouping);
+        let (is_remembered, replaced) = (group.is_some(), group.as_ref().map_or(before, |group| group.replaced()));
+        let gone = replaced.clone();
+        let saving = tokio::task::spawn_blocking(move || {
+            if is_remembered {
+                pushes.save(number, &push)?;
+            }
+            pushes.remove(&gone)?;
+            // What a later push removed may come back after a power failure, in front of what replaced it.
+            if is_remembered || gone.is_empty() { Ok(()) } else { pushes.settle() }
+        });
+        let saved = saving.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        saved.map_err(|error| {
+            tracing::error!(?grouping, %error, "a pushed group could not be saved");
+            IntakeError::GroupNotSaved(error)
+        })?;
+        if let Some(group) = group {
+            gate.groups.forget(group, &grouping, &replaced);
+        }
+        Ok(())
+    }
+}
+
+/// Puts a group's new state in place of its old one, here and on `/scrape`.
+fn remember(gate: &Gate, shard: &mut Shard, grouping: &Grouping, next: Group) {
+    let (live, old) = (next.ids(), shard.get(grouping).map(Group::ids).unwrap_or_default());
+    if gate.groups.remember(shard, grouping.clone(), next) {
         gate.shelf.keep(&live.iter().copied().collect::<Vec<_>>());
         // Also the former ids of series that go on under another.
         gate.shelf.release(&old.difference(&live).copied().collect::<Vec<_>>());
@@ -242,42 +258,110 @@ async fn replace(
         // No longer known, so nothing would ever end it.
         gate.shelf.release(&old.into_iter().collect::<Vec<_>>());
     }
+}
+
+impl Gate {
+    /// The same gate, with the groups that the pushes beside its log tell of. From here on pushes are kept there.
+    ///
+    /// # Errors
+    /// When their directory cannot be created or read.
+    pub async fn with_pushed_groups(mut self) -> std::io::Result<Self> {
+        let pushes = Pushes::new(Arc::clone(&self.log), self.groups.bytes_max());
+        let numbers = pushes.open()?;
+        if let Some(last) = numbers.last() {
+            self.groups.number_after(*last);
+        }
+        let mut useless = Vec::new();
+        for number in numbers {
+            let Some(push) = pushes.load(number) else { continue };
+            useless.extend(self.restore(&pushes, number, push).await);
+        }
+        pushes.remove(&useless)?;
+        self.groups.pushes = Some(pushes);
+        Ok(self)
+    }
+
+    /// Takes a push again as it was taken once, without the log: the pushes that are of no use any more.
+    async fn restore(&self, pushes: &Pushes, number: u64, push: Push) -> Vec<u64> {
+        let bytes = push.bytes();
+        let Push { head, body } = push;
+        let mut headers = HeaderMap::new();
+        let mut header = |name: HeaderName, value: &str| headers.insert(name, HeaderValue::from_str(value).ok()?);
+        header(CONTENT_TYPE, &head.content_type);
+        header(CONTENT_ENCODING, &head.content_encoding);
+        let method = if head.replaces { Method::PUT } else { Method::POST };
+        let decoded = delivery(&method, &headers, &head.grouping).and_then(|mut delivery| {
+            // Rather part of it than nothing, should this version take less than the one that took it.
+            delivery.all_or_nothing = false;
+            self.decode_again(body, delivery)
+        });
+        let (mut batch, report) = match decoded {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                tracing::error!(push = number, dir = %pushes.dir().display(), %error, "a push that was kept is not taken any more");
+                return Vec::new();
+            }
+        };
+        if report.refused() > 0 {
+            pushes.tell_refused(number, &report);
+        }
+        for sample in &mut batch.samples {
+            if sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT) {
+                sample.timestamp = head.stamps.pushed_at;
+            }
+        }
+        // Not in a full table, which is told of the series themselves.
+        let _ = stamp(&self.table, Source::OWN, &mut batch, &head, head.stamps.latest());
+        let mut shard = self.groups.lock(&head.grouping).await;
+        let pushed = Group::of(&self.table, &batch, number, bytes, head.stamps);
+        let (next, _) = Group::merge(shard.get(&head.grouping), pushed, &method);
+        let files = next.pushes();
+        self.shelf.show(Arc::new(batch), &self.table, head.stamps.latest());
+        remember(self, &mut shard, &head.grouping, next);
+        if let Some(group) = shard.get_mut(&head.grouping) {
+            let replaced = group.replaced();
+            self.groups.forget(group, &head.grouping, &replaced);
+            return replaced;
+        }
+        tracing::error!(grouping = ?head.grouping, "there is no room to remember this pushed group any more");
+        files
+    }
+}
+
+/// Adds when a group was changed last, and when that last failed.
+fn stamp(table: &SeriesTable, source: Source, batch: &mut Batch, head: &Head, now: TimestampNs) -> Result<(), Denied> {
+    let brought: Vec<_> = {
+        let mut ids: Vec<_> = batch.samples.iter().map(|sample| sample.series).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter().filter_map(|id| table.series(id)).collect()
+    };
+    let Stamps { pushed_at, failed_at } = head.stamps;
+    for (name, help, at) in [
+        ("push_time_seconds", "When this group was last pushed to with success, in Unix time.", pushed_at),
+        ("push_failure_time_seconds", "When a push to this group last failed, in Unix time.", failed_at),
+    ] {
+        if brought.iter().any(|series| series.name.measurement() == name) {
+            continue;
+        }
+        let given = head.grouping.iter().filter(|(_, value)| !value.is_empty());
+        let labels: Vec<_> = given.map(|(name, value)| (Cow::from(name), Cow::from(value))).collect();
+        let mut alias = table.hash(b"time of a push").then(table.hash(name.as_bytes()));
+        for (name, value) in &labels {
+            alias = alias.then(table.hash(name.as_bytes())).then(table.hash(value.as_bytes()));
+        }
+        let id = if let Some(id) = table.recognise(alias) {
+            id
+        } else {
+            let family =
+                Metadata { family: name.into(), metric_type: MetricType::Gauge, help: help.into(), unit: "".into() };
+            let metadata = Some(Arc::new(family));
+            let spec = SeriesSpec { measurement: name, field: None, labels, metadata };
+            table.define(source, alias, Dialect::Prometheus, spec)?
+        };
+        batch.push(id, now, Value::F64(at as f64 / 1e9), SampleFlags::TIMESTAMP_IMPLICIT);
+    }
     Ok(())
-}
-
-/// The series of a batch by family.
-fn group_of(table: &SeriesTable, batch: &Batch) -> Group {
-    let mut group = Group::new();
-    let mut ids: Vec<_> = batch.samples.iter().map(|sample| sample.series).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    for (id, series) in ids.into_iter().filter_map(|id| Some((id, table.series(id)?))) {
-        let family = series.metadata.as_ref().map_or(series.name.measurement(), |metadata| &metadata.family);
-        group.entry(family.into()).or_default().insert(name_and_labels(table, &series), (id, series));
-    }
-    group
-}
-
-fn name_and_labels(table: &SeriesTable, series: &Series) -> AliasHash {
-    // Of its own kind: no request names a series by such bytes.
-    let mut hash = table.hash(b"series of a pushed group").then(table.hash(series.name.measurement().as_bytes()));
-    for pair in &series.labels {
-        hash = hash.then(table.hash(pair.name.as_bytes())).then(table.hash(pair.value.as_bytes()));
-    }
-    hash
-}
-
-/// The group after a push, and the series that are in it no longer.
-fn merge(old: Option<&Group>, pushed: Group, method: &Method) -> (Group, Vec<(AliasHash, Member)>) {
-    let Some(old) = old else { return (pushed, Vec::new()) };
-    let is_replaced = |family: &str| method != Method::POST || pushed.contains_key(family);
-    let stays = |key: &AliasHash| pushed.values().any(|family| family.contains_key(key));
-    let replaced = old.iter().filter(|(family, _)| is_replaced(family)).flat_map(|(_, series)| series);
-    let gone = replaced.filter(|(key, _)| !stays(key)).map(|(key, member)| (*key, member.clone())).collect();
-    let kept = old.iter().filter(|(family, _)| !is_replaced(family));
-    let mut next: Group = kept.map(|(family, series)| (family.clone(), series.clone())).collect();
-    next.extend(pushed);
-    (next, gone)
 }
 
 /// Marks series as ended; those that left the table meanwhile come back for it, whatever its bound: at most what groups
@@ -296,7 +380,6 @@ fn end(table: &SeriesTable, batch: &mut Batch, gone: &[(AliasHash, Member)], now
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Dialect;
 
     #[test]
     fn addresses_name_groups() {
@@ -334,59 +417,5 @@ mod tests {
         for path in ["/metrics", "/metrics/connected", "/metrics/jobs/a", "/metrics/job"] {
             assert_eq!(grouping_of(path), None, "{path}");
         }
-    }
-
-    /// A group of series without labels.
-    fn group(table: &SeriesTable, families: &[(&str, &[&str])]) -> Group {
-        let mut group = Group::new();
-        for (family, names) in families {
-            for name in *names {
-                let spec = SeriesSpec { measurement: name, field: None, labels: Vec::new(), metadata: None };
-                let id = table.define(Source::OWN, table.hash(name.as_bytes()), Dialect::Prometheus, spec).unwrap();
-                let series = table.series(id).unwrap();
-                group.entry((*family).into()).or_default().insert(name_and_labels(table, &series), (id, series));
-            }
-        }
-        group
-    }
-
-    fn names<'g>(members: impl IntoIterator<Item = &'g Member>) -> Vec<&'g str> {
-        let mut names: Vec<_> = members.into_iter().map(|(_, series)| series.name.measurement()).collect();
-        names.sort_unstable();
-        names
-    }
-
-    #[test]
-    fn groups_are_remembered_up_to_a_bound_in_bytes() {
-        let table = SeriesTable::default();
-        let groups = Groups::new(1 << 10);
-        let (mut shard, grouping) = (HashMap::new(), |job: &str| vec![("job".to_owned(), job.to_owned())]);
-        let long = "l".repeat(1 << 10);
-        assert!(groups.remember(&mut shard, grouping("a"), group(&table, &[("a", &["a"])])));
-        let held = groups.bytes.load(Ordering::Relaxed);
-        assert!(!groups.remember(&mut shard, grouping("b"), group(&table, &[("b", &[&long])])), "one long series");
-        assert_eq!((shard.len(), groups.bytes.load(Ordering::Relaxed)), (1, held));
-        assert!(groups.remember(&mut shard, grouping("a"), Group::new()));
-        assert_eq!((shard.len(), groups.bytes.load(Ordering::Relaxed)), (0, 0), "what is deleted is given back");
-    }
-
-    #[test]
-    fn a_push_replaces_by_its_method() {
-        let table = SeriesTable::default();
-        let old = group(&table, &[("a", &["a1", "a2"]), ("b", &["b3"])]);
-        let pushed = || group(&table, &[("a", &["a2", "a4"])]);
-        let cases: [(Method, Group, &[&str], &[&str]); 4] = [
-            (Method::POST, pushed(), &["a2", "a4", "b3"], &["a1"]),
-            (Method::PUT, pushed(), &["a2", "a4"], &["a1", "b3"]),
-            (Method::PUT, Group::new(), &[], &["a1", "a2", "b3"]),
-            (Method::DELETE, Group::new(), &[], &["a1", "a2", "b3"]),
-        ];
-        for (method, pushed, expected, gone) in cases {
-            let (next, ended) = merge(Some(&old), pushed, &method);
-            assert_eq!(names(next.values().flat_map(HashMap::values)), expected, "{method}");
-            assert_eq!(names(ended.iter().map(|(_, member)| member)), gone, "{method}");
-        }
-        let (next, gone) = merge(None, pushed(), &Method::PUT);
-        assert_eq!((names(next["a"].values()), gone.len()), (vec!["a2", "a4"], 0));
     }
 }

@@ -98,6 +98,12 @@ impl Tallies {
         batch.restated = restated;
     }
 
+    /// Forgets which series have which ids: those of another table are others.
+    pub fn forget_ids(&self) {
+        let mut counters = self.counters.lock();
+        (counters.known, counters.keys) = Default::default();
+    }
+
     /// Takes back what was told of cumulative values in a batch that the log did not take.
     pub fn take_back(&self, batch: &Batch) {
         let mut counters = self.counters.lock();

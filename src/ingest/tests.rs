@@ -3,10 +3,11 @@
 mod fixture;
 mod hostile;
 mod limits;
+mod pushed;
 mod smuggling;
 
 use super::*;
-use crate::model::{Format, Refusal, is_stale_marker};
+use crate::model::{Format, Refusal};
 use crate::wire::compression::{gzip, snappy};
 use crate::wire::remote_write::messages as rw1;
 use crate::wire::remote_write2::messages as rw2;
@@ -45,6 +46,9 @@ const DELIMITED: &str = "Content-Type: application/vnd.google.protobuf; \
     proto=io.prometheus.client.MetricFamily; encoding=delimited\r\n";
 const GZIP: &str = "Content-Encoding: gzip\r\n";
 
+/// `push_time_seconds` and `push_failure_time_seconds`.
+const PUSH_TIMES: u64 = 2;
+
 /// Request line, headers, body; status, part of head or body, samples taken.
 type Case<'a> = (&'a str, &'a str, &'a [u8], u16, &'a str, u64);
 
@@ -81,10 +85,10 @@ async fn every_ecosystem_gets_its_own_answer() {
         ("POST /api/v1/import/prometheus", "", b"a 1\nb x\n", 400, "line 2 column", 1),
         ("POST /api/v1/import/prometheus", "Content-Encoding: br\r\n", b"a 1\n", 415, "br", 0),
         ("POST /api/v1/import/prometheus", "Content-Encoding: snappy\r\n", b"a 1\n", 415, "snappy", 0),
-        ("PUT /metrics/job/j/instance/i", "", b"a 1\n", 200, "", 1),
+        ("PUT /metrics/job/j/instance/i", "", b"a 1\n", 200, "", 1 + PUSH_TIMES),
         ("PUT /metrics/job/j2", "", b"a 1\nb x\n", 400, "nothing is kept", 0),
         ("POST /metrics/job/pb", DELIMITED, b"\x0b\x0a\x01g\x18\x01\x22\x04\x12\x02\x09\x00", 400, "", 0),
-        ("POST /metrics/job/pb", DELIMITED, gauge, 200, "", 1),
+        ("POST /metrics/job/pb", DELIMITED, gauge, 200, "", 1 + PUSH_TIMES),
         ("POST /metrics/job/pb", "Content-Type: application/vnd.google.protobuf\r\n", gauge, 415, "delimited", 0),
         ("PUT /metrics/job/", "", b"a 1\n", 400, "job name is required", 0),
         ("DELETE /metrics/job/unknown", "", b"", 202, "", 0),
@@ -141,7 +145,7 @@ async fn every_ecosystem_gets_its_own_answer() {
         assert!(answer.contains(part), "{request} {headers}: {part:?} not in {answer:?}");
         assert_eq!(fixture.samples().await.len() as u64 - before, samples, "{request} {headers}");
     }
-    assert_eq!(fixture.gate.databases(), ["mine"]);
+    assert_eq!(fixture.gate.databases.names(), ["mine"]);
     assert_eq!(fixture.rejected(Format::Wavefront, Refusal::Unsupported), 3);
     assert_eq!(fixture.rejected(Format::InfluxLine, Refusal::AllOrNothing), 1);
     fixture.stop().await;
@@ -163,45 +167,8 @@ async fn labels_of_the_address_are_part_of_the_series() {
     fixture.exchange("POST /metrics/job/j/path@base64/L3Zhci90bXA", "", b"m 1\n").await;
     fixture.exchange("POST /report", "", b"m 1\n").await;
     let series: Vec<_> = fixture.samples().await.into_iter().map(|(series, _)| series).collect();
-    assert_eq!(series, ["m{a=1}", "m{job=j,path=/var/tmp}", "m{source=127.0.0.1}"]);
-}
-
-#[tokio::test]
-async fn what_leaves_a_pushed_group_is_marked_stale() {
-    let fixture = Fixture::start().await;
-    let steps: [(&str, &[u8], &[&str]); 6] = [
-        ("PUT /metrics/job/j", b"a 1\nb 1\n", &[]),
-        ("POST /metrics/job/j", b"b 2\nc 1\n", &[]),
-        ("PUT /metrics/job/other", b"d 1\n", &[]),
-        ("PUT /metrics/job/j", b"c 2\n", &["a{job=j}", "b{job=j}"]),
-        ("DELETE /metrics/job/j", b"", &["c{job=j}"]),
-        ("DELETE /metrics/job/j", b"", &[]),
-    ];
-    for (request, body, stale) in steps {
-        let before = fixture.samples().await.len();
-        let answer = fixture.exchange(request, "", body).await;
-        assert!(answer.status == 200 || answer.status == 202, "{answer:?}");
-        let samples = fixture.samples().await;
-        let ended = samples[before..].iter().filter(|(_, value)| is_stale_marker(*value));
-        assert_eq!(ended.map(|(series, _)| series.as_str()).collect::<Vec<_>>(), stale, "{request}");
-    }
-}
-
-#[tokio::test]
-async fn a_pushed_series_lives_on_when_it_was_idle_or_is_declared_differently() {
-    let fixture = Fixture::start().await;
-    let grow_idle = || (0..70).map(|_| fixture.gate.table.sweep()).sum::<usize>();
-    for (body, idle) in [(&b"a 1\n"[..], true), (b"a 2\n", false), (b"# TYPE a gauge\na 3\n", true)] {
-        assert_eq!(fixture.exchange("PUT /metrics/job/j", "", body).await.status, 200);
-        if idle {
-            assert!(grow_idle() > 0);
-        }
-    }
-    let values: Vec<_> = fixture.samples().await.into_iter().map(|(_, value)| value).collect();
-    assert_eq!(values, [1.0, 2.0, 3.0], "none of them was ended");
-    fixture.exchange("DELETE /metrics/job/j", "", b"").await;
-    let (series, value) = fixture.samples().await.pop().unwrap();
-    assert!(series == "a{job=j}" && is_stale_marker(value), "an idle one is ended all the same");
+    let times = ["push_time_seconds{job=j,path=/var/tmp}", "push_failure_time_seconds{job=j,path=/var/tmp}"];
+    assert_eq!(series, ["m{a=1}", "m{job=j,path=/var/tmp}", times[0], times[1], "m{source=127.0.0.1}"]);
 }
 
 #[tokio::test]

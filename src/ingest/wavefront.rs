@@ -7,7 +7,7 @@
 //!
 //! On its own port, the first bytes of a connection tell what it is: a full HTTP method and a blank, the magic of gzip, or
 //! else text. Differences from the proxy: a text line that begins with two letters of a method is not taken for HTTP;
-//! inside gzip only lines are understood.
+//! inside gzip only lines are understood; a tag without value is left out, where the proxy refuses its line (WF-414).
 
 use super::Gate;
 use super::answer::{Answer, COME_AGAIN, come_again, empty, text};

@@ -43,7 +43,7 @@ impl Kind {
     ];
 
     /// Whether it is measured in time.
-    pub(super) const fn is_timed(self) -> bool {
+    pub const fn is_timed(self) -> bool {
         matches!(self, Self::TimeGauge | Self::Timer | Self::LongTaskTimer)
     }
 }

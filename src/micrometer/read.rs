@@ -5,9 +5,8 @@ use super::statistics::{Edge, STATISTICS, Shape, Statistic};
 use super::text::{DATA_FLOW_TAGS, edge_label};
 use super::{Mode, Profile};
 use crate::model::{Dialect, MetricType, Series};
+use crate::wire::influx_line::schema::METRIC_TYPE;
 
-/// The tag that tells the type of a meter in line protocol.
-pub(super) const METRIC_TYPE: &str = "metric_type";
 /// The tag that tells the statistic of a meter in Wavefront, and of a custom meter in Prometheus.
 pub(super) const STATISTIC: &str = "statistic";
 /// What it is called in Prometheus when it is measured in time.

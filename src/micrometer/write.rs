@@ -1,11 +1,12 @@
 //! What a series tells of a meter to the series of another dialect.
 
 use super::meters::with_unit;
-use super::read::{METRIC_TYPE, Reading, STATISTIC, is_of_all};
+use super::read::{Reading, STATISTIC, is_of_all};
 use super::statistics::{Edge, Runs, Shape};
 use super::text::{edge, edge_label, influx_name, key, plain_value, value, wavefront_name};
 use super::{Profile, UnknownNames};
 use crate::model::{Dialect, LabelPair, Loss, LossSet, Metadata, MetricType, Series, SeriesName};
+use crate::wire::influx_line::schema::METRIC_TYPE;
 use std::borrow::Cow;
 use std::sync::Arc;
 

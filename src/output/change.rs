@@ -1,7 +1,9 @@
 //! How the samples of a series change on their way into another dialect.
 
-use crate::micrometer::{Conversion, Temporality, Unit};
-use crate::model::{Batch, Loss, Losses, Restated, Sample, SeriesId, TimestampNs, Value, is_stale_marker};
+use crate::micrometer::{Conversion, Profile, Temporality, Translated, Unit};
+use crate::model::{
+    Batch, Dialect, Loss, LossSet, Losses, Restated, Sample, Series, SeriesId, TimestampNs, Value, is_stale_marker,
+};
 use crate::wire::SampleRef;
 use std::collections::HashMap;
 
@@ -11,21 +13,28 @@ pub struct Change {
     unit: Unit,
     /// Why a sample falls away that was not restated, where only the restated value is sent.
     restated: Option<Loss>,
-    /// Whether the format has a place for start timestamps.
-    starts: bool,
+    /// What else holds, as bits: there are as many as series.
+    facts: u8,
 }
 
+/// The format has a place for start timestamps.
+const STARTS: u8 = 1;
+/// Losses of tags, with their bits.
+const OF_TAGS: [(u8, Loss); 2] = [(2, Loss::LabelDropped), (4, Loss::ValueSanitised)];
+
 impl Change {
-    /// What a conversion means for samples of that temporality.
-    pub fn new(conversion: Conversion, temporality: Temporality, starts: bool) -> Self {
+    /// What becoming another series means for samples of that temporality.
+    pub fn new(conversion: Conversion, of_tags: LossSet, temporality: Temporality, starts: bool) -> Self {
         let missing = if temporality == Temporality::Delta { Loss::LateDelta } else { Loss::WithinStep };
-        Self { unit: conversion.unit, restated: conversion.restated.then_some(missing), starts }
+        let lost = OF_TAGS.iter().filter(|(_, loss)| of_tags.contains(*loss));
+        let facts = lost.fold(if starts { STARTS } else { 0 }, |facts, (bit, _)| facts | bit);
+        Self { unit: conversion.unit, restated: conversion.restated.then_some(missing), facts }
     }
 
     /// Whether there is nothing to do.
     #[inline]
     pub fn is_none(self) -> bool {
-        self.unit == Unit::Same && self.restated.is_none()
+        self.unit == Unit::Same && self.restated.is_none() && self.facts & !STARTS == 0
     }
 
     /// Whether samples become sums since a start, of which nothing new is told between two steps of the sender.
@@ -46,7 +55,7 @@ impl Change {
             match (restated, &sample.value) {
                 (Some(Restated { value, start }), _) => {
                     sample.value = Value::F64(value);
-                    sample.start = Some(start).filter(|_| self.starts);
+                    sample.start = Some(start).filter(|_| self.facts & STARTS != 0);
                     losses.count(Loss::TemporalityConverted);
                 }
                 // The format knows what to make of it.
@@ -54,20 +63,30 @@ impl Change {
                 (None, _) => return Err(missing),
             }
         }
+        for (_, loss) in OF_TAGS.iter().filter(|(bit, _)| self.facts & bit != 0) {
+            losses.count(*loss);
+        }
         let number = match sample.value {
             Value::F64(value) => value,
             Value::I64(value) => value as f64,
             Value::U64(value) => value as f64,
             _ => return Ok(sample),
         };
-        let converted = match self.unit {
-            Unit::Same => return Ok(sample),
-            _ if is_stale_marker(number) => return Ok(sample),
-            Unit::Seconds => number / 1e3,
-            Unit::Milliseconds => number * 1e3,
-        };
+        if self.unit == Unit::Same || is_stale_marker(number) {
+            return Ok(sample);
+        }
         losses.count(Loss::UnitConverted);
-        Ok(SampleRef { value: Value::F64(converted), ..sample })
+        Ok(SampleRef { value: Value::F64(self.unit.convert(number)), ..sample })
+    }
+}
+
+/// A series as it is told in that dialect, and what becomes of its samples.
+pub fn told(profile: &Profile, series: Series, to: Dialect, starts: bool) -> Result<(Series, Change), Loss> {
+    match profile.translate(&series, to)? {
+        None => Ok((series, Change::default())),
+        Some(Translated { series: translated, conversion, losses }) => {
+            Ok((translated, Change::new(conversion, losses, profile.temporality(&series), starts)))
+        }
     }
 }
 
@@ -125,7 +144,8 @@ mod tests {
             (Unit::Seconds, false, same, stale, None, Ok((stale, None))),
         ];
         for (unit, needs, temporality, value, restated, expected) in table {
-            let change = Change::new(Conversion { unit, restated: needs }, temporality, true);
+            let lost = LossSet::of(Loss::LabelDropped);
+            let change = Change::new(Conversion { unit, restated: needs }, lost, temporality, true);
             let sample = SampleRef { timestamp: 1, value: Value::F64(value), start: None, flags: SampleFlags::NONE };
             let mut losses = Losses::default();
             let changed = change.apply(sample, restated, &mut losses).map(|sample| match sample.value {
@@ -133,6 +153,7 @@ mod tests {
                 other => panic!("{other:?}"),
             });
             assert_eq!(changed, expected.map(|(value, start)| (value.to_bits(), start)), "{change:?} of {value}");
+            assert_eq!(losses.get(Loss::LabelDropped), u64::from(!needs || restated.is_some()), "{change:?}");
             let converted = needs && restated.is_some();
             assert_eq!(losses.get(Loss::TemporalityConverted), u64::from(converted), "{change:?}");
         }

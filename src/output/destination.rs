@@ -7,10 +7,11 @@ use super::transport::{ClientError, HttpClient, LineSocket, SendError};
 use super::verdict::{Answer, Verdict};
 use super::{influxdb, wavefront};
 use crate::config;
-use crate::model::Format;
+use crate::model::{Databases, Format};
 use crate::wire::{Body, compression};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A destination, ready to be sent to.
@@ -39,8 +40,8 @@ pub enum Destination {
         url: String,
         /// Whether bodies are compressed.
         gzip: bool,
-        /// The URL that creates the database, when asked to.
-        create_url: Option<String>,
+        /// The database that is created when it is missing, and how, when asked to.
+        created: Option<Creation>,
     },
     /// A Wavefront proxy over HTTP.
     Wavefront {
@@ -53,6 +54,23 @@ pub enum Destination {
     },
     /// A Wavefront proxy's line socket.
     WavefrontLines(LineSocket),
+}
+
+/// How a missing database of an InfluxDB 1 is created.
+#[derive(Debug)]
+pub struct Creation {
+    query_url: String,
+    database: String,
+    /// What clients said of it.
+    databases: Arc<Databases>,
+}
+
+impl Creation {
+    fn url(&self) -> String {
+        let statement = self.databases.statement(&self.database);
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("q", &statement).finish();
+        format!("{}?{query}", self.query_url)
+    }
 }
 
 impl Destination {
@@ -74,7 +92,7 @@ impl Destination {
     }
 
     /// An InfluxDB destination.
-    pub fn influx(config: &config::Influx) -> Result<Self, ClientError> {
+    pub fn influx(config: &config::Influx, databases: &Arc<Databases>) -> Result<Self, ClientError> {
         let mut http = config.http.clone();
         let token = match &config.api {
             config::InfluxApi::V1 { .. } => None,
@@ -84,16 +102,16 @@ impl Destination {
         if let Some((kind, credentials)) = token {
             http.authorization = Some(config::Authorization { kind: kind.to_owned(), credentials });
         }
-        let create_url = match &config.api {
-            config::InfluxApi::V1 { database, .. } if config.create_database => {
-                let statement = format!("CREATE DATABASE \"{}\"", database.replace('\\', "\\\\").replace('"', "\\\""));
-                let query = form_urlencoded::Serializer::new(String::new()).append_pair("q", &statement).finish();
-                Some(format!("{}/query?{query}", config.url.trim_end_matches('/')))
-            }
+        let created = match &config.api {
+            config::InfluxApi::V1 { database, .. } if config.create_database => Some(Creation {
+                query_url: format!("{}/query", config.url.trim_end_matches('/')),
+                database: database.clone(),
+                databases: Arc::clone(databases),
+            }),
             _ => None,
         };
         let url = influxdb::write_url(&config.url, &config.api);
-        Ok(Self::Influx { client: HttpClient::try_new(&http)?, url, gzip: config.gzip, create_url })
+        Ok(Self::Influx { client: HttpClient::try_new(&http)?, url, gzip: config.gzip, created })
     }
 
     /// A Wavefront destination.
@@ -132,11 +150,11 @@ impl Destination {
                 }
                 client.post(url, &headers, body).await
             }
-            Self::Influx { client, url, gzip, create_url } => {
+            Self::Influx { client, url, gzip, created } => {
                 let headers = line_headers("text/plain; charset=utf-8", *gzip);
                 let answer = client.post(url, &headers, body.clone()).await?;
-                if let (404, Some(create_url)) = (answer.status, create_url) {
-                    let created = client.post(create_url, &HeaderMap::new(), Bytes::new()).await?;
+                if let (404, Some(creation)) = (answer.status, created) {
+                    let created = client.post(&creation.url(), &HeaderMap::new(), Bytes::new()).await?;
                     if created.status == 200 {
                         return client.post(url, &headers, body).await;
                     }

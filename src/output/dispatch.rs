@@ -285,7 +285,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             let body = &mut self.bodies[lane];
             let full = body.encoder.samples() >= samples_max || body.encoder.bytes() >= bytes_max;
             // A row is not torn: its further fields follow into the body that has the first.
-            if full && !sample.flags.contains(SampleFlags::ROW_CONTINUES) {
+            if full && !body.encoder.continues(rendered, &out) {
                 body.note_part(record.seq, std::mem::take(&mut taken[lane]));
                 ready.extend(body.close().map(|shipment| (lane, shipment)));
             }

@@ -3,7 +3,7 @@
 //! A trait with one implementation a format, so that the loop over samples is compiled for each and has no `dyn` in it.
 
 use super::shipment::Purpose;
-use crate::model::{Dialect, Exemplar, Loss, LossSet, Losses, Metadata, Series, SeriesTable};
+use crate::model::{Dialect, Exemplar, Loss, LossSet, Losses, Metadata, SampleFlags, Series, SeriesTable};
 use crate::wire::prometheus_names::{self, NameCharacters, Strings, ValueField};
 use crate::wire::{Body, SampleRef, influx_line, remote_write, remote_write2, wavefront};
 use std::borrow::Cow;
@@ -46,6 +46,10 @@ pub trait Encoding: Send + 'static {
     }
     /// What every sample of the series loses.
     fn losses(rendered: &Self::Rendered) -> LossSet;
+    /// Whether a sample becomes a part of what was pushed last and must be in the same body.
+    fn continues(&self, _rendered: &Self::Rendered, sample: &SampleRef<'_>) -> bool {
+        sample.flags.contains(SampleFlags::ROW_CONTINUES)
+    }
     /// Tells that all samples of a request were pushed, for encoders that learn their order.
     fn end_request(&mut self) {}
     /// Adds a sample to the open body.
@@ -117,6 +121,9 @@ impl Encoding for influx_line::encode::Encoder {
     }
     fn order(rendered: &Self::Rendered) -> Cow<'_, [u8]> {
         rendered.row().into()
+    }
+    fn continues(&self, rendered: &Self::Rendered, sample: &SampleRef<'_>) -> bool {
+        self.continues(rendered, sample)
     }
     fn finish(&mut self, dropped: &mut Losses) -> Vec<(Purpose, Body)> {
         vec![(Purpose::Samples, self.finish(dropped))]

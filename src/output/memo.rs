@@ -5,7 +5,7 @@
 //! generation. The lane comes from what the series is at the destination, so that sources which meet there, by relabelling
 //! or under new metadata, keep their order.
 
-use super::change::Change;
+use super::change::{Change, told};
 use super::encoding::Encoding;
 use super::strings;
 use crate::micrometer::Profile;
@@ -169,13 +169,7 @@ impl<E: Encoding> Memo<E> {
             self.table.series(id)
         };
         let series = series.ok_or(Loss::LogDamaged)?;
-        let (series, change) = match self.profile.translate(&series, E::DIALECT)? {
-            Some(meter) => {
-                let change = Change::new(meter.conversion, self.profile.temporality(&series), E::STARTS);
-                (meter.series, change)
-            }
-            None => (series, Change::default()),
-        };
+        let (series, change) = told(&self.profile, series, E::DIALECT, E::STARTS)?;
         let relabelled =
             if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules, E::names(&self.options))?) };
         let series = relabelled.as_deref().unwrap_or(&series);

@@ -5,20 +5,26 @@
 //! sample. Samples that came without a timestamp are exposed without one. Not an output of the ledger: whoever scrapes
 //! picks the pace, and samples between two scrapes are not shown.
 //!
+//! Meters of Micrometer are shown under the names that they have in Prometheus; what their senders count by steps, as the sum
+//! since the start.
+//!
 //! What is shown is bounded in bytes, estimated; when it is full, further series are counted and not shown until others are
 //! stale. Those that are shown go on, unless their value grows beyond what there is room for. What a series is, is asked of
 //! the series table, and taken from there when the series leaves it; a [`Pin`] keeps it readable until that was noticed.
 
+use super::change::told;
 use crate::log::{Entry, ReadError, Reader, Record};
+use crate::micrometer::{Profile, Temporality};
 use crate::model::{
-    Batch, Distribution, Exemplar, IdTable, Losses, NativeHistogram, Pin, Sample, SampleFlags, Series, SeriesId,
-    SeriesTable, TimestampNs, Value,
+    Batch, Dialect, Distribution, Exemplar, IdTable, LabelPair, Losses, NativeHistogram, Pin, Restated, Sample,
+    SampleFlags, Series, SeriesId, SeriesTable, TimestampNs, Value,
 };
 use crate::wire::SampleRef;
 use crate::wire::prometheus_text::encode::Exposed;
 pub use crate::wire::prometheus_text::negotiation::Exposition;
 use parking_lot::Mutex;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Latest {
     stale_after: Duration,
     bytes_max: usize,
+    profile: Arc<Profile>,
     shown: Mutex<Shown>,
     /// Samples of series that were not shown for want of room.
     hidden: AtomicU64,
@@ -66,6 +73,8 @@ struct Newest {
     /// Second of the Unix epoch by which it was last seen.
     seen: u32,
     flags: SampleFlags,
+    /// Whether its sender tells what was added; shown is the sum of it.
+    adds_up: bool,
 }
 
 #[derive(Debug, Default)]
@@ -171,6 +180,16 @@ impl Owned {
     }
 }
 
+/// A series of a pushed group as a Pushgateway shows it: where it names no instance, it says so, lest a scraper that honours
+/// labels puts the gateway's own in that place.
+fn of_no_instance(series: Series) -> Series {
+    const INSTANCE: &str = "instance";
+    let Err(at) = series.labels.binary_search_by(|pair| (*pair.name).cmp(INSTANCE)) else { return series };
+    let mut pairs = series.labels.to_vec();
+    pairs.insert(at, Arc::new(LabelPair { name: INSTANCE.into(), value: "".into() }));
+    Series { labels: pairs.into_iter().collect(), ..series }
+}
+
 /// The id under which a series of a batch is shown: one that was recalled is of interest again. None where there is no room.
 fn shown_as(id: SeriesId, batch: &Batch, table: &SeriesTable) -> Option<SeriesId> {
     if id.is_recalled() { table.adopt(&batch.series(id, table)?).ok() } else { Some(id) }
@@ -178,9 +197,9 @@ fn shown_as(id: SeriesId, batch: &Batch, table: &SeriesTable) -> Option<SeriesId
 
 impl Latest {
     /// An empty table of series that are stale after that long without a sample.
-    pub fn new(stale_after: Duration, bytes_max: usize) -> Self {
+    pub fn new(stale_after: Duration, bytes_max: usize, profile: Arc<Profile>) -> Self {
         let (shown, kept) = (Mutex::default(), Mutex::default());
-        Self { stale_after, bytes_max, shown, hidden: AtomicU64::new(0), kept }
+        Self { stale_after, bytes_max, profile, shown, hidden: AtomicU64::new(0), kept }
     }
 
     /// Follows the log from where the reader stands, until it is closed or the token is cancelled.
@@ -214,8 +233,10 @@ impl Latest {
         let batch = &record.batch;
         let mut shown = self.shown.lock();
         shown.pin.get_or_insert_with(|| table.pin());
+        let mut restated = batch.restated.iter().peekable();
         for (index, sample) in batch.samples.iter().enumerate() {
-            self.update_one(&mut shown, record, index, sample, table);
+            let restated = restated.next_if(|(at, _)| *at as usize == index).map(|(_, restated)| *restated);
+            self.update_one(&mut shown, record, index, sample, restated, table);
         }
         for exemplar in &batch.exemplars {
             let Shown { series, bytes, .. } = &mut *shown;
@@ -233,7 +254,15 @@ impl Latest {
         }
     }
 
-    fn update_one(&self, shown: &mut Shown, record: &Record, index: usize, sample: &Sample, table: &SeriesTable) {
+    fn update_one(
+        &self,
+        shown: &mut Shown,
+        record: &Record,
+        index: usize,
+        sample: &Sample,
+        restated: Option<Restated>,
+        table: &SeriesTable,
+    ) {
         let Some(id) = shown_as(sample.series, &record.batch, table) else {
             self.hidden.fetch_add(1, Ordering::Relaxed);
             return;
@@ -250,10 +279,20 @@ impl Latest {
             }
             return;
         }
-        let Some(value) = Owned::of(value) else { return };
-        let start = record.batch.start_of(index);
         let seen = second(record.appended_at);
         let Shown { series, bytes, .. } = &mut *shown;
+        let known = series.get(id).map(|newest| newest.adds_up);
+        let adds_up = known.unwrap_or_else(|| {
+            let temporality = table.series(id).map(|series| self.profile.temporality(&series));
+            temporality == Some(Temporality::Delta)
+        });
+        let (value, start) = match restated {
+            Some(Restated { value, start }) if adds_up => (Some(Owned::F64(value)), Some(start)),
+            // It came late: what it adds is shown already.
+            None if adds_up => return,
+            _ => (Owned::of(value), record.batch.start_of(index)),
+        };
+        let Some(value) = value else { return };
         if let Some(newest) = series.get_mut(id) {
             if sample.timestamp < newest.timestamp {
                 return;
@@ -270,7 +309,8 @@ impl Latest {
             }
             return;
         }
-        let mut newest = Newest { timestamp: sample.timestamp, value, aside: None, seen, flags: sample.flags };
+        let (timestamp, flags) = (sample.timestamp, sample.flags);
+        let mut newest = Newest { timestamp, value, aside: None, seen, flags, adds_up };
         newest.start_at(start);
         newest.follow(id, table);
         if *bytes + newest.bytes() > self.bytes_max {
@@ -279,6 +319,11 @@ impl Latest {
         }
         *bytes += newest.bytes();
         series.insert(id, newest);
+    }
+
+    /// Shows the samples of a batch that is not in the log.
+    pub fn show(&self, batch: Arc<Batch>, table: &SeriesTable, appended_at: TimestampNs) {
+        self.update(&Record { seq: 0, ordinal: 0, appended_at, batch }, table);
     }
 
     /// Keeps series until they are released, however long ago their last sample was.
@@ -339,23 +384,31 @@ impl Latest {
     pub fn expose(&self, exposition: Exposition, table: &SeriesTable, now: TimestampNs) -> Vec<u8> {
         self.expire(now, table);
         let shown = self.shown.lock();
+        let starts = matches!(exposition, Exposition::OpenMetrics(_));
+        let kept = self.kept.lock();
         let live = shown.series.iter().filter_map(|(id, newest)| {
             let series = newest.series().cloned().or_else(|| table.series(id))?;
-            Some((series, newest))
+            // What Prometheus makes of other series is none of its own.
+            let (series, change) = told(&self.profile, series, Dialect::Prometheus, starts).ok()?;
+            Some((if kept.contains(&id) { of_no_instance(series) } else { series }, change, newest))
         });
         let live: Vec<_> = live.collect();
-        let exposed = live.iter().map(|(series, newest)| Exposed {
-            series,
-            sample: SampleRef {
-                timestamp: newest.timestamp,
-                value: newest.value.borrow(),
-                start: newest.aside.as_ref().and_then(|aside| aside.start),
-                flags: newest.flags,
-            },
-            exemplar: newest.exemplar(),
+        drop(kept);
+        let (mut losses, mut dropped) = (Losses::default(), Losses::default());
+        let exposed = live.iter().filter_map(|(series, change, newest)| {
+            let start = newest.aside.as_ref().and_then(|aside| aside.start);
+            let Newest { timestamp, flags, .. } = **newest;
+            let mut sample = SampleRef { timestamp, value: newest.value.borrow(), start, flags };
+            if !change.is_none() {
+                let sum = match sample.value {
+                    Value::F64(value) if newest.adds_up => start.map(|start| Restated { value, start }),
+                    _ => None,
+                };
+                sample = change.apply(sample, sum, &mut losses).ok()?;
+            }
+            Some(Exposed { series, sample, exemplar: newest.exemplar() })
         });
         let mut exposed: Vec<_> = exposed.collect();
-        let (mut losses, mut dropped) = (Losses::default(), Losses::default());
         let mut out = Vec::new();
         exposition.encode(&mut exposed, &|family| table.family(family), &mut out, &mut losses, &mut dropped);
         out
@@ -372,7 +425,7 @@ mod tests {
     fn names_beyond_the_legacy_alphabet_are_for_scrapers_that_read_quotes() {
         use crate::model::{BatchBuilder, Format};
         let table = SeriesTable::default();
-        let latest = Latest::new(Duration::from_secs(60), 1 << 20);
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
         let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
         let options = prometheus_text::decode::Options { now: 1, timestamp: None };
         let body = b"# TYPE \"a.b\" gauge\n{\"a.b\",\"x.y\"=\"1\"} 3\nc 4\n";
@@ -387,10 +440,60 @@ mod tests {
     }
 
     #[test]
+    fn meters_are_shown_under_their_names_with_what_was_added_up() {
+        use crate::ingest::temporality::{Origin, Tallies};
+        use crate::model::{BatchBuilder, Format};
+        use crate::wire::influx_line;
+        let (table, profile) = (SeriesTable::default(), Arc::<Profile>::default());
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::clone(&profile));
+        let tallies = Tallies::new(profile);
+        let send = |body: &str| {
+            let mut builder = BatchBuilder::new(&table, Format::InfluxLine, Vec::new());
+            let options = influx_line::decode::Options::default();
+            assert_eq!(influx_line::decode::decode(body.as_bytes(), &options, &mut builder).refused(), 0);
+            let mut batch = builder.finish();
+            tallies.restate(&mut batch, &table, Origin::default(), 0);
+            latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
+        };
+        let page = |exposition| String::from_utf8(latest.expose(exposition, &table, 0)).unwrap();
+        send("send,stream_name=s,metric_type=histogram sum=46,count=2,mean=23,upper=34 60000000000\n");
+        send("send,stream_name=s,metric_type=histogram sum=4,count=1,mean=4,upper=34 120000000000\n");
+        send("send,stream_name=s,metric_type=histogram sum=9,count=9,mean=1,upper=9 60000000000\n");
+        send("send_histogram,stream_name=s,metric_type=gauge,le=50 value=3 120000000000\n");
+        let expected = "# TYPE send_seconds histogram\n\
+            send_seconds_bucket{le=\"0.05\",stream_name=\"s\"} 3 120000\n\
+            send_seconds_count{stream_name=\"s\"} 3 120000\n\
+            send_seconds_sum{stream_name=\"s\"} 0.05 120000\n\
+            # TYPE send_seconds_max gauge\n\
+            send_seconds_max{stream_name=\"s\"} 0.034 120000\n";
+        assert_eq!(page(Exposition::PrometheusText(Alphabet::Legacy)), expected);
+        let open = page(Exposition::OpenMetrics(Alphabet::Legacy));
+        assert!(open.contains("send_seconds_created{stream_name=\"s\"} "), "{open}");
+    }
+
+    #[test]
+    fn what_was_pushed_without_an_instance_says_so() {
+        use crate::model::{BatchBuilder, Format};
+        let table = SeriesTable::default();
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
+        let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+        let options = prometheus_text::decode::Options { now: 1, timestamp: None };
+        let body = b"a{a=\"1\",job=\"j\"} 1\nb{instance=\"i\"} 2\nc 3\n";
+        assert_eq!(prometheus_text::decode::decode(body, &options, &mut builder).refused(), 0);
+        let batch = builder.finish();
+        let ids: Vec<_> = batch.samples.iter().map(|sample| sample.series).collect();
+        latest.show(batch.into(), &table, 0);
+        latest.keep(&ids[..2]);
+        let page =
+            || String::from_utf8(latest.expose(Exposition::PrometheusText(Alphabet::Legacy), &table, 0)).unwrap();
+        assert_eq!(page(), "a{a=\"1\",instance=\"\",job=\"j\"} 1\nb{instance=\"i\"} 2\nc 3\n");
+    }
+
+    #[test]
     fn a_series_that_left_the_table_is_shown_until_it_is_stale() {
         use crate::model::{BatchBuilder, Format, TableBounds};
         let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
-        let latest = Latest::new(Duration::from_secs(60), 1000);
+        let latest = Latest::new(Duration::from_secs(60), 1000, Arc::default());
         let sweep = || (0..4).map(|_| table.sweep()).sum::<usize>();
         let decode = |body: &[u8]| {
             let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
@@ -428,7 +531,7 @@ mod tests {
     fn values_and_exemplars_that_grow_are_charged_and_hidden_beyond_the_bound() {
         use crate::model::{BatchBuilder, Centroid, Format, Granularity, SeriesSpec};
         let table = SeriesTable::default();
-        let latest = Latest::new(Duration::from_secs(60), 1 << 20);
+        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
         let update = |timestamp: i64, centroids: usize, exemplar: usize| {
             let mut builder = BatchBuilder::new(&table, Format::Wavefront, Vec::new());
             let spec = SeriesSpec { measurement: "m", field: None, labels: Vec::new(), metadata: None };

@@ -25,10 +25,12 @@ mod support {
 
 mod bad_input;
 mod clients;
+mod counters;
 mod main_job;
 mod micrometer;
 mod poison;
 mod presets;
+mod pushgateway;
 mod restart;
 mod rsocket;
 mod servers;

@@ -3,16 +3,19 @@
 //!
 //! The recordings lie beside the repository; without them the tests say so and pass.
 
-use crate::support::component::needs;
-use crate::support::destinations::{influx_cli, influxdb, influxql};
+use crate::support::component::{client, needs};
+use crate::support::destinations::{self, influx_cli, influxdb, influxql};
 use crate::support::gateway::{Gateway, gateway};
 use crate::support::http;
 use crate::support::server::{eventually, free_port};
+use crate::support::wavefront_proxy::WavefrontProxy;
 use prometheus_parse::{Scrape, Value as Sample};
 use serde_json::{Value, json};
+use sluicegate::clock;
 use sluicegate::wire::compression::gzip;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,7 +32,7 @@ fn recording(name: &str) -> Option<String> {
 }
 
 /// One request of a recording: `POST /path`, headers indented by four blanks, the body as plain text.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Request {
     target: String,
     headers: Vec<(String, String)>,
@@ -37,7 +40,6 @@ struct Request {
 }
 
 impl Request {
-    /// The requests of a recording. A length and a host are those of the recording, so that they are left out.
     fn all(recording: &str) -> Vec<Self> {
         let mut requests: Vec<Self> = Vec::new();
         for line in recording.lines().filter(|line| *line != "<<<") {
@@ -47,45 +49,83 @@ impl Request {
             }
             let request = requests.last_mut().expect("a recording begins with a request");
             match line.strip_prefix("    ").map(|header| header.split_once(": ")) {
-                Some(Some((name, value))) if !matches!(name, "Host" | "Content-Length") => {
-                    request.headers.push((name.to_owned(), value.to_owned()));
-                }
-                Some(_) => {}
+                Some(Some((name, value))) => request.headers.push((name.to_owned(), value.to_owned())),
+                // What the recorder noted of its own.
+                Some(None) => {}
                 None => request.body += &format!("{line}\n"),
             }
         }
         requests
     }
 
-    /// The lines that are good. Each recording has one meter with a tag whose value ends in a backslash and one of a blank:
-    /// Micrometer writes the one to InfluxDB without escaping it, so that it swallows the comma behind it, and the other to
-    /// Wavefront. InfluxDB 1.6 refuses that line, and a Wavefront proxy this one; both take the rest.
+    /// The lines that InfluxDB can read. Each recording has one meter with a tag whose value ends in a backslash: Micrometer writes
+    /// it to InfluxDB without escaping it, so that it swallows the comma behind it. InfluxDB 1.6 refuses that line and takes the
+    /// rest.
     fn good(&self) -> impl Iterator<Item = &str> {
         self.body.lines().filter(|line| !line.is_empty() && !Self::is_bad(line))
     }
 
-    fn bad(&self) -> usize {
-        self.body.lines().filter(|line| Self::is_bad(line)).count()
+    fn bad(&self) -> impl Iterator<Item = &str> {
+        self.body.lines().filter(|line| Self::is_bad(line))
     }
 
     fn is_bad(line: &str) -> bool {
-        line.contains("weird-name")
+        line.contains("\\,metric_type=")
     }
 
-    /// Sends line protocol: 204, or 400 for the bad line.
+    /// The same with one header in place of what it says of who sends it.
+    fn authorised(&self, value: Option<&str>) -> Self {
+        let mut headers = self.headers.clone();
+        headers.retain(|(name, _)| name != "Authorization");
+        headers.extend(value.map(|value| ("Authorization".to_owned(), value.to_owned())));
+        Self { headers, ..self.clone() }
+    }
+
+    /// Sends line protocol: 204, or 400 that quotes the bad line.
     fn write(&self, base: &str) {
-        self.send(base, if self.bad() == 0 { 204 } else { 400 });
+        let bad: Vec<_> = self.bad().collect();
+        let answer = self.send(base, if bad.is_empty() { 204 } else { 400 });
+        for line in bad {
+            let quoted = format!("'{line}'").replace('\\', "\\\\").replace('"', "\\\"");
+            assert!(answer.contains("partial write: unable to parse") && answer.contains(&quoted), "{answer}");
+        }
     }
 
-    /// Sends it as it was recorded, and expects that status.
-    fn send(&self, base: &str, status: u16) {
+    /// Sends it byte for byte as it was recorded, but for what a compressor makes of the body; the answer, head and body, which
+    /// must have that status.
+    fn send(&self, base: &str, status: u16) -> String {
         let zipped = self.headers.contains(&("Content-Encoding".to_owned(), "gzip".to_owned()));
         let body = if zipped { gzip(self.body.as_bytes()) } else { self.body.trim_end().as_bytes().to_vec() };
-        let headers: Vec<_> = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let answer = http::send("POST", &format!("{base}{}", self.target), &headers, &body);
-        let text = answer.text();
-        assert_eq!(answer.status, status, "{}: {text}", self.target);
-        assert!(status != 400 || text.contains("partial write: unable to parse"), "{text}");
+        let mut head = format!("POST {} HTTP/1.1\r\n", self.target);
+        for (name, value) in &self.headers {
+            let length = body.len().to_string();
+            head += &format!("{name}: {}\r\n", if name == "Content-Length" { &length } else { value });
+        }
+        let address = base.strip_prefix("http://").expect("an address");
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(SOON)).expect("a timeout");
+        stream.write_all(&[head.as_bytes(), b"\r\n", &body].concat()).expect("sent");
+        let answer = answer(&mut stream);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {answer}", self.target);
+        answer
+    }
+}
+
+/// Reads one answer from a connection that stays open.
+fn answer(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&read).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().expect("a length")) {
+                return text;
+            }
+        }
+        let count = stream.read(&mut piece).expect("an answer in time");
+        assert!(count > 0, "the connection ended: {text}");
+        read.extend_from_slice(&piece[..count]);
     }
 }
 
@@ -100,7 +140,7 @@ fn took(gateway: &Gateway, input: &str, samples: usize, refused: usize) {
 }
 
 fn bad(requests: &[Request]) -> usize {
-    requests.iter().map(Request::bad).sum()
+    requests.iter().map(|request| request.bad().count()).sum()
 }
 
 /// Fields of all good lines of line protocol.
@@ -130,32 +170,184 @@ fn wavefront_clients_report_on_both_ports() {
     let gateway = gateway().listen("wavefront", port).start();
     for base in [gateway.url(""), format!("http://127.0.0.1:{port}")] {
         for request in &requests {
-            request.send(&base, 202);
+            let answer = request.send(&base, 202);
+            assert!(answer.ends_with("\r\n\r\n"), "without a word: {answer}");
         }
     }
-    took(&gateway, "wavefront", 2 * lines, 2 * bad(&requests));
+    took(&gateway, "wavefront", 2 * lines, 0);
     let page = gateway.scraped();
     let labels =
         [("source", "demo-scdf-source"), ("area", "heap"), ("id", "G1 Eden Space"), ("stream_name", "stream2")];
-    assert_eq!(page.value("jvm_memory_used", &labels), Ok(123_456_789.125));
+    assert_eq!(page.value("jvm_memory_used_bytes", &labels), Ok(123_456_789.125), "as Prometheus's registry names it");
+}
+
+/// What the registry for Prometheus said is found in InfluxDB as the registry for InfluxDB says it.
+#[test]
+fn micrometer_expositions_reach_influxdb_as_its_own_rows() {
+    needs!("micrometer_expositions_reach_influxdb_as_its_own_rows", "influxd", "influx");
+    let names = ["prometheus_text_004.txt", "influx_v1_write.http.txt"];
+    let Some(recordings) = names.map(recording).into_iter().collect::<Option<Vec<_>>>() else { return };
+    let influx = influxdb();
+    let output = format!("influxdb: {{ url: \"{}\", database: myinfluxdb, create_database: true }}", influx.url(""));
+    let meters = "meters: [{ name: payload.size, kind: summary, unit: bytes }, { name: fn.counter, kind: counter }]";
+    let gateway = gateway().block(&format!("micrometer: {{ {meters} }}")).output("influx", &output).start();
+    // A task pushes what it counted at its end, and all of it is new.
+    let answer = http::send("PUT", &gateway.url("/metrics/job/task"), &[], recordings[0].as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    gateway.drained();
+    let requests = Request::all(&recordings[1]);
+    let rows = requests.iter().flat_map(Request::good).filter(|line| !line.contains("\\") && !line.contains("_active"));
+    let mut compared = 0;
+    for line in rows.filter(|line| !line.starts_with("process_cpu_usage")) {
+        let (Value::Object(expected), measurement) = (row(line), line.split(',').next().expect("a name")) else {
+            panic!()
+        };
+        let shown = influxql(&influx, "myinfluxdb", &format!("select * from {measurement}"));
+        assert_eq!(shown.len(), 1, "{measurement} is there");
+        let columns = shown[0]["columns"].as_array().expect("columns");
+        let value = |name: &str| {
+            let at = columns.iter().position(|column| column == name);
+            at.map_or(&Value::Null, |at| &shown[0]["values"][0][at])
+        };
+        for (name, expected) in expected.iter().filter(|(name, _)| *name != "time") {
+            assert_eq!(value(name), expected, "{name} of {measurement}: {shown:?}");
+            compared += 1;
+        }
+        assert_eq!(columns.len(), expected.len() + 1, "and the job: {measurement} {columns:?}");
+    }
+    assert!(compared > 60, "{compared} tags and fields");
+}
+
+/// What the registry and the SDK write as nobody else does: tags of blanks, values that were escaped twice, and the SDK's
+/// metrics of itself.
+#[test]
+fn quirks_of_wavefront_clients_cost_nothing_but_themselves() {
+    needs!("quirks_of_wavefront_clients_cost_nothing_but_themselves", "prometheus", "influxd");
+    let Some(recording) = recording("wavefront_report.http.txt") else { return };
+    let mut request = Request::all(&recording).remove(0);
+    let lines = request.good().count();
+    // As many hundred seconds later as brings them into the last three minutes.
+    let hundreds = clock::now() / 100_000_000_000 - 1;
+    request.body = request.body.replace(" 17953603", &format!(" {hundreds}"));
+    let own = "source=\"demo-scdf-source\" \"pid\"=\"7\" \"authType\"=\"none\"";
+    request.body += &format!("\"∆~sdk.java.core.sender.wfclient.points.valid.count\" 5.0 {own}\n");
+    request.body += &format!("\"~sdk.java.core.sender.wfclient.points.queue.size\" 0.0 {own}\n\n");
+    request.body += "this is no line\n\"half\" 1 source=\"open\n";
+
+    let (prometheus, influx, wavefront) = (destinations::prometheus_receiver(), influxdb(), WavefrontProxy::start());
+    let block = format!("influxdb: {{ url: \"{}\", database: metrics, create_database: true }}", influx.url(""));
+    let gateway = gateway()
+        .with_prometheus(&prometheus.url("/api/v1/write"))
+        .output("influx", &block)
+        .with_wavefront(&wavefront.url())
+        .start();
+    request.send(&gateway.url(""), 202);
+    took(&gateway, "wavefront", lines + 2, 2);
+    gateway.drained();
+
+    let odd = "{application_name='time',statistic=~'count|',tag_key_x!=''}";
+    let found = destinations::promql(&prometheus, &format!("{{__name__=~'weird_name_with_slash.*',{}", &odd[1..]));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let labels = &found[0]["metric"];
+    assert_eq!(labels["source"], "demo-scdf-source");
+    assert_eq!(labels["tag_key_x"], "val\"q_");
+    assert!(labels["emptyish"].is_null(), "a tag of blanks is none: {labels}");
+    assert_eq!(
+        gateway.metric("sluicegate_translation_losses_total", &[("output", "prom"), ("reason", "internal_metric")]),
+        2.0
+    );
+
+    let at_wavefront = wavefront.points();
+    let odd = at_wavefront.iter().find(|point| point.name == "weird-name.with-slash").expect("as it came");
+    assert_eq!((odd.tags["tag-key.x"].as_str(), odd.tags.get("emptyish")), ("val\\\"q_", None));
+    assert_eq!((odd.source.as_str(), odd.value), ("demo-scdf-source", 1.0));
+    assert_eq!(at_wavefront.iter().filter(|point| point.name.contains("~sdk.java")).count(), 2, "its own too");
+    assert_eq!(wavefront.rejected(), [""; 0]);
+    assert_eq!(at_wavefront.len(), lines + 2);
+    let found = influxql(&influx, "metrics", "select value from jvm_memory_used group by *");
+    assert_eq!(found[0]["values"][0][1], json!(123_456_789.125), "{found:?}");
+    assert_eq!(found[0]["tags"]["id"], "G1 Eden Space");
+}
+
+#[test]
+fn registries_are_let_in_whoever_they_say_they_are() {
+    let names = [
+        "influx_v1_query.http.txt",
+        "influx_v1_write.http.txt",
+        "influx_v2_write.http.txt",
+        "wavefront_report.http.txt",
+    ];
+    let Some(recordings) = names.map(recording).into_iter().collect::<Option<Vec<_>>>() else { return };
+    let gateway = gateway().start();
+    for recording in &recordings {
+        let request = &Request::all(recording)[0];
+        let status = match request.target.split(['?', '/']).nth(1) {
+            Some("query") => 200,
+            Some("report") => 202,
+            _ => 400,
+        };
+        let said =
+            [None, Some("Basic dTpw"), Some("Bearer token"), Some("Token tok"), Some("Bearer "), Some("nonsense")];
+        for value in said {
+            request.authorised(value).send(&gateway.url(""), status);
+        }
+    }
+}
+
+/// What Micrometer says when it is told how a database is to keep its points.
+#[test]
+fn a_database_is_created_as_the_registry_asks_for_it() {
+    needs!("a_database_is_created_as_the_registry_asks_for_it", "influxd", "influx");
+    let Some(recording) = recording("influx_v1_query.http.txt") else { return };
+    let mut request = Request::all(&recording).remove(0);
+    let influx = influxdb();
+    let block = format!("influxdb: {{ url: \"{}\", database: myinfluxdb, create_database: true }}", influx.url(""));
+    let gateway = gateway().output("influx", &block).start();
+    request.target += "+WITH+DURATION+2w+REPLICATION+1+SHARD+DURATION+1d+NAME+%22two+weeks%22";
+    let answer = request.send(&gateway.url(""), 200);
+    assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
+    assert!(answer.trim_end().ends_with("{\"results\":[{\"statement_id\":0}]}"), "{answer}");
+    assert_eq!(http::post(&gateway.url("/write?db=myinfluxdb&precision=ms"), "m value=1").status, 204);
+    gateway.drained();
+    let policies = influxql(&influx, "myinfluxdb", "show retention policies");
+    assert_eq!(policies[0]["values"], json!([["two weeks", "336h0m0s", "24h0m0s", 1, true]]));
+    assert_eq!(influxql(&influx, "myinfluxdb", "select value from \"two weeks\".m")[0]["values"][0][1], 1);
 }
 
 /// The four commands of the guide: `show databases`, `use myinfluxdb`, `show measurements`, `select ... limit 10`.
 #[test]
 fn micrometer_rows_reach_influxdb_as_the_guide_shows_them() {
-    needs!("micrometer_rows_reach_influxdb_as_the_guide_shows_them", "influxd", "influx");
+    needs!("micrometer_rows_reach_influxdb_as_the_guide_shows_them", "influxd", "influx", "python");
     let names = ["influx_v1_query.http.txt", "influx_v1_write.http.txt", "influx_v1_write_all.http.txt"];
     let Some(recordings) = names.map(recording).into_iter().collect::<Option<Vec<_>>>() else { return };
     let [create, once, all] = [0, 1, 2].map(|at| Request::all(&recordings[at]));
     let influx = influxdb();
     let output = format!("influxdb: {{ url: \"{}\", database: myinfluxdb, create_database: true }}", influx.url(""));
-    let gateway = gateway().output("influx", &output).start();
+    let mut gateway = gateway().output("influx", &output).start();
     for request in &create {
         request.send(&gateway.url(""), 200);
     }
     once.iter().chain(&all).for_each(|request| request.write(&gateway.url("")));
     took(&gateway, "influx_line", fields(&once) + fields(&all), bad(&once) + bad(&all));
     gateway.drained();
+
+    // The commands as they stand in the guide, typed into the shell; the gateway knows of the database as well.
+    let select = "select * from spring_integration_send limit 10";
+    let typed = |port: u16, commands: &[&str]| -> Vec<String> {
+        let port = port.to_string();
+        let arguments = [&[port.as_str()], commands].concat();
+        serde_json::from_str(&client("influx_shell.py", &arguments)).expect("a list of answers")
+    };
+    let answers = typed(influx.port(), &["show databases", "use myinfluxdb", "show measurements", select]);
+    let lists = |answer: &str, name: &str| answer.lines().any(|line| line == name);
+    assert!(lists(&answers[0], "myinfluxdb"), "{}", answers[0]);
+    assert_eq!(answers[1], "Using database myinfluxdb");
+    assert!(lists(&answers[2], "spring_integration_send"), "{}", answers[2]);
+    assert!(answers[3].starts_with("name: spring_integration_send\n"), "{}", answers[3]);
+    assert_eq!(answers[3].lines().count(), 3 + 4, "headings and the rows: {}", answers[3]);
+    let answers = typed(gateway.port(), &["show databases", "use myinfluxdb"]);
+    assert_eq!(answers, ["name: databases\nname\n----\nmyinfluxdb", "Using database myinfluxdb"]);
+    assert!(influx_cli(gateway.server(), "", "show databases").contains("databases,myinfluxdb"));
 
     let listed = |query: &str| -> BTreeSet<String> {
         let printed = influx_cli(&influx, "myinfluxdb", query);
@@ -166,7 +358,7 @@ fn micrometer_rows_reach_influxdb_as_the_guide_shows_them() {
     let measurements: BTreeSet<_> = lines().filter_map(|line| line.split(',').next()).map(str::to_owned).collect();
     assert_eq!(listed("show measurements"), measurements);
 
-    let query = "select * from spring_integration_send limit 10";
+    let query = select;
     let rows = lines().filter(|line| line.starts_with("spring_integration_send,"));
     let expected: Vec<Value> = rows.map(row).collect();
     let series = influxql(&influx, "myinfluxdb", query);
@@ -181,6 +373,16 @@ fn micrometer_rows_reach_influxdb_as_the_guide_shows_them() {
         types[0]["values"],
         json!([["count", "float"], ["mean", "float"], ["sum", "float"], ["upper", "float"]])
     );
+
+    // Without the backslash at its end, the meter with the odd tags is taken, blanks included.
+    let mut odd = once[0].clone();
+    odd.body = format!("{}\n", once[0].bad().next().expect("the odd one").replace("q\\,", "q,"));
+    odd.write(&gateway.url(""));
+    gateway.drained();
+    let found = influxql(&influx, "myinfluxdb", "select value from \"weird-name_with/slash\" group by *");
+    let tags = &found[0]["tags"];
+    assert_eq!((tags["emptyish"].as_str(), tags["tag-key_x"].as_str()), (Some(" "), Some("val\\\"q")), "{found:?}");
+    assert_eq!(tags["metric_type"], "counter");
 }
 
 /// A line of line protocol without escapes as InfluxDB shows it: column and value, numbers as they are read from JSON.

@@ -9,6 +9,11 @@ pub(crate) fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python")
 }
 
+/// Where `scripts/micrometer` builds the program of `tests/micrometer`.
+pub(crate) fn micrometer() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/micrometer")
+}
+
 /// Whether everything named is installed. A missing one skips the calling test, said aloud and written where
 /// `scripts/test` finds it; with `CI=true` it fails the test.
 pub(crate) fn installed(test: &str, components: &[&str]) -> bool {
@@ -34,6 +39,9 @@ pub(crate) fn skipped(test: &str, missing: &str) {
 fn exists(component: &str) -> bool {
     if component == "python" {
         return python().exists();
+    }
+    if component == "micrometer" {
+        return micrometer().join("built").exists();
     }
     std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(component).is_file())
 }

@@ -60,7 +60,7 @@ impl Setup {
 
     /// Adds a block of the configuration, in YAML.
     pub(crate) fn block(mut self, block: &str) -> Self {
-        self.blocks += block;
+        self.blocks += &format!("{block}\n");
         self
     }
 
@@ -325,11 +325,20 @@ struct Line {
 }
 
 impl Exposition {
-    /// A page.
     pub(crate) fn read(url: &str) -> Self {
-        let text = http::get(url).text();
+        Self::parse(&http::get(url).text())
+    }
+
+    /// The samples of a page.
+    #[allow(dead_code, reason = "not every test program has pages of its own")]
+    pub(crate) fn parse(text: &str) -> Self {
         let samples = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self(samples.map(|line| Line::parse(line).unwrap_or_else(|| panic!("{line:?} in {text}"))).collect())
+    }
+
+    /// All samples: name, labels, value.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>, f64)> {
+        self.0.iter().map(|line| (line.name.as_str(), &line.labels, line.value))
     }
 
     /// The labels and values of the samples with this name and at least these labels.

@@ -309,9 +309,9 @@ fn is_declaration(line: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Styles;
     use super::super::decode::Decoder;
     use super::*;
-    use crate::wire::prometheus_names::Style;
     use proptest::prelude::*;
 
     /// Gives a few bytes at a time.
@@ -335,7 +335,7 @@ mod tests {
 
     /// Each sample with its line; the first refusal for each reason, and how many there are.
     fn meaning(format: Format, chunks: Vec<Chunk>) -> (Vec<String>, Vec<String>, u64) {
-        let mut decoder = Decoder::new(format, Style::default());
+        let mut decoder = Decoder::new(format, &Styles::default());
         let (mut samples, mut refusals, mut refused) = (Vec::new(), Vec::<String>::new(), 0);
         for chunk in chunks {
             let decoded = decoder.decode(chunk, 7).unwrap();

@@ -1,6 +1,8 @@
 //! Chunks to batches, with a series table that starts over when it is full: to a filter it is a cache.
 
+use super::Styles;
 use super::chunks::{Chunk, MESSAGE_BYTES_MAX};
+use crate::ingest::temporality::{Origin, Tallies};
 use crate::model::{Batch, BatchBuilder, Format, Refusal, SeriesTable, Source, TableBounds, TimestampNs};
 use crate::output::strings;
 use crate::wire::compression::{self, Encoding};
@@ -30,11 +32,14 @@ pub(super) struct Decoder {
     /// What becomes of strings on the way to Prometheus.
     style: prometheus_names::Style,
     table: Arc<SeriesTable>,
+    /// What counters of Micrometer say in the other temporality, from the first chunk on.
+    tallies: Tallies,
 }
 
 impl Decoder {
-    pub(super) fn new(from: Format, style: prometheus_names::Style) -> Self {
-        Self { from, style, table: Arc::new(empty_table()) }
+    pub(super) fn new(from: Format, styles: &Styles) -> Self {
+        let (style, table) = (styles.prometheus.clone(), Arc::new(empty_table()));
+        Self { from, style, table, tallies: Tallies::new(Arc::clone(&styles.micrometer)) }
     }
 
     /// The format it reads.
@@ -49,6 +54,7 @@ impl Decoder {
             for metadata in full.families() {
                 self.table.learn(Source::OWN, (*metadata).clone());
             }
+            self.tallies.forget_ids();
         }
         let mut out = BatchBuilder::new(&self.table, self.from, Vec::new());
         let report = if chunk.too_long {
@@ -63,6 +69,8 @@ impl Decoder {
         if let Cow::Owned(samples) = strings::carried(&batch, &self.table, &self.style) {
             batch.samples = samples;
         }
+        // Nobody sent before what a filter is given first.
+        self.tallies.restate(&mut batch, &self.table, Origin::Pushed, now);
         for metadata in &batch.metadata {
             self.table.learn(Source::OWN, (**metadata).clone());
         }

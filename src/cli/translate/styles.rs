@@ -1,8 +1,10 @@
-//! `--preset` and `--set`: the options that outputs have in the configuration, by the same keys.
+//! `--preset`, `--set` and `--micrometer`: the options that outputs have in the configuration, by the same keys.
 
+use crate::micrometer::{Mode, Profile};
 use crate::model::Format;
 use crate::wire::style::{Preset, Style};
 use crate::wire::{influx_line, prometheus_names, wavefront};
+use std::sync::Arc;
 
 /// How names and shapes are chosen, for every kind of format.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +12,7 @@ pub struct Styles {
     pub(super) prometheus: prometheus_names::Style,
     pub(super) influx: influx_line::schema::Style,
     pub(super) wavefront: wavefront::encode::Style,
+    pub(super) micrometer: Arc<Profile>,
 }
 
 impl Styles {
@@ -22,6 +25,12 @@ impl Styles {
             _ => choose(&mut styles.prometheus, preset, options)?,
         }
         Ok(styles)
+    }
+
+    /// The same, where meters of Micrometer are taken for such by that mode.
+    #[must_use]
+    pub fn with_meters(self, mode: Mode) -> Self {
+        Self { micrometer: Arc::new(Profile { mode, ..Profile::default() }), ..self }
     }
 }
 

@@ -3,9 +3,11 @@
 use super::Styles;
 use super::account::{Account, Mark};
 use super::decode::{Decoded, NO_SOURCE};
+use crate::micrometer::Profile;
 use crate::model::{
-    Batch, Format, IdMap, Loss, LossSet, Losses, Metadata, SampleFlags, Series, SeriesId, SeriesTable, Source,
+    Batch, Dialect, Format, IdMap, Loss, LossSet, Losses, Metadata, SampleFlags, Series, SeriesId, SeriesTable, Source,
 };
+use crate::output::change::{Change, Restatements, told};
 use crate::output::encoding::Encoding;
 use crate::output::memo::Memo;
 use crate::wire::prometheus_names::{self, Alphabet};
@@ -52,41 +54,40 @@ pub(super) enum Pieces {
 
 /// The target of a filter, which leaves samples without a timestamp as they came. `pieces` is how protobuf is written.
 pub(super) fn filter(to: Format, styles: &Styles, pieces: Pieces) -> Box<dyn Target> {
+    let profile = &styles.micrometer;
     match to {
-        Format::PrometheusText | Format::OpenMetrics => Box::new(Exposition::new(to, styles.prometheus.clone())),
+        Format::PrometheusText | Format::OpenMetrics => Box::new(Exposition::new(to, styles)),
         Format::InfluxLine => {
             let style = styles.influx.clone();
-            influx_line(influx_line::encode::Options {
-                stamps: false,
-                style,
-                ..influx_line::encode::Options::default()
-            })
+            let options = influx_line::encode::Options { stamps: false, style, ..Default::default() };
+            influx_line(options, profile)
         }
         Format::Wavefront => {
             let mut options = wavefront::encode::Options::new(NO_SOURCE.to_owned());
             options.stamps = false;
             options.style = styles.wavefront;
-            Box::new(Streamed::<wavefront::encode::Encoder>::new(options, Pieces::Batches))
+            Box::new(Streamed::<wavefront::encode::Encoder>::new(options, Pieces::Batches, profile))
         }
         Format::RemoteWrite => {
             let options = remote_write::encode::Options::new(styles.prometheus.clone());
-            Box::new(Streamed::<remote_write::encode::Encoder>::new(options, pieces))
+            Box::new(Streamed::<remote_write::encode::Encoder>::new(options, pieces, profile))
         }
         Format::RemoteWrite2 => {
             let options = remote_write2::encode::Options { style: styles.prometheus.clone() };
-            Box::new(Streamed::<remote_write2::encode::Encoder>::new(options, pieces))
+            Box::new(Streamed::<remote_write2::encode::Encoder>::new(options, pieces, profile))
         }
     }
 }
 
 /// Line protocol with options of its own.
-pub(super) fn influx_line(options: influx_line::encode::Options) -> Box<dyn Target> {
-    Box::new(Streamed::<influx_line::encode::Encoder>::new(options, Pieces::Batches))
+pub(super) fn influx_line(options: influx_line::encode::Options, profile: &Arc<Profile>) -> Box<dyn Target> {
+    Box::new(Streamed::<influx_line::encode::Encoder>::new(options, Pieces::Batches, profile))
 }
 
 /// A format that an output's encoder writes.
 struct Streamed<E: Encoding> {
     options: E::Options,
+    profile: Arc<Profile>,
     pieces: Pieces,
     encoder: E,
     /// Of the series of one table.
@@ -97,16 +98,18 @@ struct Streamed<E: Encoding> {
 }
 
 impl<E: Encoding> Streamed<E> {
-    fn new(options: E::Options, pieces: Pieces) -> Self {
-        let encoder = E::new(&options);
-        Self { options, pieces, encoder, memo: None, families: BTreeMap::new(), account: Account::default() }
+    fn new(options: E::Options, pieces: Pieces, profile: &Arc<Profile>) -> Self {
+        let (encoder, profile) = (E::new(&options), Arc::clone(profile));
+        let (families, account) = (BTreeMap::new(), Account::default());
+        Self { options, profile, pieces, encoder, memo: None, families, account }
     }
 
     fn encode(&mut self, input: &Decoded) {
         let (batch, table) = (&input.batch, &input.table);
         let known = self.memo.take().filter(|(_, known)| Arc::ptr_eq(known, table));
         let (memo, _) = self.memo.insert(known.unwrap_or_else(|| {
-            let memo = Memo::new(self.options.clone(), Arc::clone(table), Arc::default(), Vec::new(), 1);
+            let (options, profile) = (self.options.clone(), Arc::clone(&self.profile));
+            let memo = Memo::new(options, Arc::clone(table), profile, Vec::new(), 1);
             (memo, Arc::clone(table))
         }));
         let Account { taken, dropped, altered, .. } = &mut self.account;
@@ -116,11 +119,15 @@ impl<E: Encoding> Streamed<E> {
             memo.refresh(batch);
         }
         let mut starts = batch.starts.iter().peekable();
+        let mut restated = Restatements::of(batch, true);
         for (index, sample) in batch.samples.iter().enumerate() {
             let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
+            let restated = restated.next(index, sample);
             let out = SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags };
             let pushed = match memo.slot(sample.series) {
-                Ok(sent) => self.encoder.push(&sent.rendered, &out, altered),
+                Ok(sent) if sent.change.is_none() => self.encoder.push(&sent.rendered, &out, altered),
+                Ok(sent) => (sent.change.apply(out, restated, altered))
+                    .and_then(|out| self.encoder.push(&sent.rendered, &out, altered)),
                 Err(loss) => Err(*loss),
             };
             if let Err(loss) = pushed {
@@ -167,7 +174,7 @@ impl<E: Encoding> Streamed<E> {
     }
 
     fn locate(&mut self, since: &Mark, input: &Decoded) {
-        let (Some((memo, _)), options) = (&mut self.memo, &self.options) else { return };
+        let (Some((memo, _)), options, profile) = (&mut self.memo, &self.options, &self.profile) else { return };
         self.account.locate(since, std::iter::once(input), |input, index, exemplar| {
             let sample = &input.batch.samples[index];
             if sample.flags.contains(SampleFlags::STRING_AS_LABEL) {
@@ -178,10 +185,11 @@ impl<E: Encoding> Streamed<E> {
             }
             // A rendering of its own: one in use by two encoders would stand twice in the open body.
             let series = input.table.series(sample.series).ok_or(Loss::LogDamaged);
-            let rendered = series.and_then(|series| E::render(&series, options, &input.table)).map(Arc::new);
             let (mut encoder, mut losses) = (E::new(options), Losses::default());
-            let pushed = rendered.and_then(|rendered| {
-                encoder.push(&rendered, &sample_of(&input.batch, index), &mut losses)?;
+            let pushed = series.and_then(|series| {
+                let (series, change) = told(profile, series, E::DIALECT, E::STARTS)?;
+                let rendered = Arc::new(E::render(&series, options, &input.table)?);
+                encoder.push(&rendered, &changed(&input.batch, index, change, &mut losses)?, &mut losses)?;
                 Ok(rendered)
             });
             match (pushed, exemplar) {
@@ -221,11 +229,15 @@ impl<E: Encoding> Target for Streamed<E> {
     }
 }
 
+/// Series in Prometheus's terms, what becomes of their samples, or why nothing does.
+type Known = IdMap<SeriesId, Result<(Series, Change), Loss>>;
+
 /// Text or OpenMetrics. Families stand together within a group of batches; up to [`GROUP_BYTES_MAX`], all is one group. A
 /// family that comes again in a later group is not declared again.
 struct Exposition {
     to: Format,
     style: prometheus_names::Style,
+    profile: Arc<Profile>,
     group: Vec<Arc<Decoded>>,
     bytes: usize,
     declared: HashSet<Box<str>>,
@@ -233,25 +245,28 @@ struct Exposition {
 }
 
 impl Exposition {
-    fn new(to: Format, style: prometheus_names::Style) -> Self {
-        Self { to, style, group: Vec::new(), bytes: 0, declared: HashSet::new(), account: Account::default() }
+    fn new(to: Format, styles: &Styles) -> Self {
+        let (style, profile) = (styles.prometheus.clone(), Arc::clone(&styles.micrometer));
+        let (group, declared) = (Vec::new(), HashSet::new());
+        Self { to, style, profile, group, bytes: 0, declared, account: Account::default() }
     }
 
     fn write(&mut self, sink: &mut Sink<'_>, last: bool) -> io::Result<()> {
         let group = std::mem::take(&mut self.group);
         self.bytes = 0;
         let since = self.account.mark();
-        let mut known: IdMap<_, Series> = IdMap::default();
+        let mut known: Known = IdMap::default();
+        let starts = self.to == Format::OpenMetrics;
         for input in &group {
             for sample in &input.batch.samples {
-                if !known.contains_key(&sample.series)
-                    && let Some(series) = input.table.series(sample.series)
-                {
+                known.entry(sample.series).or_insert_with(|| {
+                    let series = input.table.series(sample.series).ok_or(Loss::LogDamaged)?;
+                    let (series, change) = told(&self.profile, series, Dialect::Prometheus, starts)?;
                     if let Some(metadata) = &series.metadata {
                         input.table.learn(Source::OWN, (**metadata).clone());
                     }
-                    known.insert(sample.series, series);
-                }
+                    Ok((series, change))
+                });
             }
         }
         let mut exposed = Vec::new();
@@ -260,12 +275,17 @@ impl Exposition {
             self.account.altered.add(Loss::Exemplar, homeless);
             self.account.taken += input.batch.samples.len() as u64;
             for (index, sample) in input.batch.samples.iter().enumerate() {
-                let Some(series) = known.get(&sample.series) else {
-                    self.account.dropped.count(Loss::LogDamaged);
-                    continue;
-                };
-                let exemplar = exemplars.get(&index).copied();
-                exposed.push(Exposed { series, sample: sample_of(&input.batch, index), exemplar });
+                let Account { altered, dropped, .. } = &mut self.account;
+                let told =
+                    known.get(&sample.series).map_or(Err(Loss::LogDamaged), |told| told.as_ref().map_err(|loss| *loss));
+                let changed = told.and_then(|(series, change)| {
+                    let sample = changed(&input.batch, index, *change, altered)?;
+                    Ok(Exposed { series, sample, exemplar: exemplars.get(&index).copied() })
+                });
+                match changed {
+                    Ok(sample) => exposed.push(sample),
+                    Err(loss) => dropped.count(loss),
+                }
             }
         }
         let table = group.last().map(|input| Arc::clone(&input.table));
@@ -306,12 +326,20 @@ impl Exposition {
         self.declared.extend(fresh);
     }
 
-    fn locate(&mut self, since: &Mark, group: &[Arc<Decoded>], known: &IdMap<SeriesId, Series>) {
+    fn locate(&mut self, since: &Mark, group: &[Arc<Decoded>], known: &Known) {
         let (to, style) = (self.to, &self.style);
         self.account.locate(since, group.iter().map(|input| &**input), |input, index, exemplar| {
-            let Some(series) = known.get(&input.batch.samples[index].series) else { return LossSet::NONE };
-            let mut alone = vec![Exposed { series, sample: sample_of(&input.batch, index), exemplar }];
             let (mut losses, mut dropped) = (Losses::default(), Losses::default());
+            let (series, change) = match known.get(&input.batch.samples[index].series) {
+                Some(Ok((series, change))) => (series, *change),
+                Some(Err(loss)) => return LossSet::of(*loss),
+                None => return LossSet::NONE,
+            };
+            let sample = match changed(&input.batch, index, change, &mut losses) {
+                Ok(sample) => sample,
+                Err(loss) => return LossSet::of(loss),
+            };
+            let mut alone = vec![Exposed { series, sample, exemplar }];
             encode(to, style, &mut alone, Some(&input.table), &mut Vec::new(), &mut losses, &mut dropped);
             losses.merge(&dropped);
             set_of(&losses)
@@ -355,10 +383,16 @@ fn encode(
     }
 }
 
-fn sample_of(batch: &Batch, index: usize) -> SampleRef<'_> {
+/// A sample of a batch as it is written.
+fn changed<'b>(batch: &'b Batch, index: usize, change: Change, losses: &mut Losses) -> Result<SampleRef<'b>, Loss> {
     let sample = &batch.samples[index];
     let start = batch.start_of(index);
-    SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags }
+    let sample = SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags };
+    if change.is_none() {
+        return Ok(sample);
+    }
+    let restated = batch.restated.binary_search_by_key(&(index as u32), |(at, _)| *at);
+    change.apply(sample, restated.ok().map(|at| batch.restated[at].1), losses)
 }
 
 fn set_of(losses: &Losses) -> LossSet {

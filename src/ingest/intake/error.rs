@@ -2,7 +2,7 @@
 
 use crate::ingest::answer::{Answer, COME_AGAIN, come_again};
 use crate::log::AppendError;
-use crate::model::Refusal;
+use crate::model::{Denied, Refusal};
 use crate::wire::compression::DecompressError;
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue};
@@ -40,6 +40,12 @@ pub(in crate::ingest) enum IntakeError {
     /// Too many bytes of other requests are in flight.
     #[error("too much is being received at once")]
     Overloaded,
+    /// No room for the series that a pushed group needs.
+    #[error("{0}")]
+    SeriesLimit(#[from] Denied),
+    /// The samples of a push are in the log, and the disk does not take what is to be remembered of its group.
+    #[error("the metrics are passed on, but their group cannot be saved; push again ({0})")]
+    GroupNotSaved(std::io::Error),
     /// The process is near its limit of memory.
     #[error("memory is short (limits.memory_limit)")]
     Memory,
@@ -68,8 +74,10 @@ impl IntakeError {
             Self::Corrupt(_) | Self::Cut => StatusCode::BAD_REQUEST,
             Self::Bug => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::LogFull { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded | Self::Memory | Self::LogFailed | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::LogFull { .. } | Self::SeriesLimit(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded | Self::Memory | Self::GroupNotSaved(_) | Self::LogFailed | Self::Closed => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -78,7 +86,9 @@ impl IntakeError {
         let mut answer = phrase(self.status(), &self.to_string());
         match self {
             Self::LogFull { retry_after } => answer = come_again(answer, *retry_after),
-            Self::Overloaded | Self::Memory | Self::LogFailed | Self::Closed => answer = come_again(answer, COME_AGAIN),
+            _ if matches!(self.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+                answer = come_again(answer, COME_AGAIN);
+            }
             _ => {}
         }
         if matches!(self, Self::Closed | Self::Slow(_) | Self::Cut) {
@@ -90,7 +100,8 @@ impl IntakeError {
     /// What one request refused for this reason counts as: its samples cannot be told apart.
     pub(super) fn refusal(&self) -> Refusal {
         match self {
-            Self::LogFull { .. } | Self::LogFailed | Self::Closed => Refusal::Log,
+            Self::LogFull { .. } | Self::GroupNotSaved(_) | Self::LogFailed | Self::Closed => Refusal::Log,
+            Self::SeriesLimit(_) => Refusal::SeriesLimit,
             Self::Overloaded | Self::Memory => Refusal::Memory,
             Self::TooLarge { .. } | Self::TooLargeDecompressed { .. } | Self::TooManySamples => Refusal::TooLong,
             Self::UnknownEncoding { .. } | Self::UnknownType { .. } => Refusal::Unsupported,

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use hyper::{HeaderMap, Method, Response};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,7 +27,9 @@ pub(super) struct Fixture {
     serving: JoinHandle<()>,
     /// Holds everything in the log.
     cursor: Cursor,
-    _dir: TempDir,
+    dir: TempDir,
+    limits: Limits,
+    table_bytes_max: usize,
 }
 
 /// A log that is full after some hundred samples.
@@ -64,21 +67,40 @@ impl Fixture {
     pub(super) async fn with(adjust: impl FnOnce(&mut Limits), table_bytes_max: usize) -> Self {
         let mut limits = Limits::default();
         adjust(&mut limits);
+        Self::start_in(tempfile::tempdir().unwrap(), limits, table_bytes_max).await
+    }
+
+    async fn start_in(dir: TempDir, limits: Limits, table_bytes_max: usize) -> Self {
         let table = Arc::new(SeriesTable::new(TableBounds {
             bytes_max: table_bytes_max,
             series_per_source_max: limits.series_per_source_max.unwrap_or(usize::MAX),
             ..TableBounds::default()
         }));
-        let dir = tempfile::tempdir().unwrap();
         let config = LogConfig { bytes_max: LOG_BYTES_MAX, ..LogConfig::new(dir.path()) };
         let log = Arc::new(Log::open(config, Arc::clone(&table)).unwrap());
         let cursor = log.cursor("all").unwrap();
-        let gate = Arc::new(Gate::new(table, log, Arc::new(Ledger::new(Vec::new())), limits));
+        let gate = Gate::new(table, log, Arc::new(Ledger::new(Vec::new())), limits.clone());
+        let gate = Arc::new(gate.with_pushed_groups().await.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(serve_http(listener, Arc::clone(&gate), Arc::new(OnePage), shutdown.clone()));
-        Self { gate, address, shutdown, serving, cursor, _dir: dir }
+        Self { gate, address, shutdown, serving, cursor, dir, limits, table_bytes_max }
+    }
+
+    /// Another gate on the same log.
+    pub(super) async fn restart(self) -> Self {
+        self.shutdown.cancel();
+        self.serving.await.unwrap();
+        self.gate.log.close().await;
+        let Self { gate, cursor, dir, limits, table_bytes_max, .. } = self;
+        drop((gate, cursor));
+        Self::start_in(dir, limits, table_bytes_max).await
+    }
+
+    /// Where pushes are kept.
+    pub(super) fn pushed_dir(&self) -> PathBuf {
+        self.dir.path().join("pushed")
     }
 
     pub(super) async fn stop(self) {
@@ -114,7 +136,7 @@ impl Fixture {
     }
 
     fn shown(&self, batch: &Batch, sample: &Sample) -> (String, f64) {
-        let series = self.gate.table.series(sample.series).unwrap();
+        let series = batch.series(sample.series, &self.gate.table).unwrap();
         let mut text = series.name.measurement().to_owned();
         if let Some(field) = series.name.field_key() {
             write!(text, ".{field}").unwrap();

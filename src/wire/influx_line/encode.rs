@@ -22,7 +22,7 @@ mod tests;
 pub use rendered::{Rendered, render};
 
 use super::histogram::Parts;
-use super::schema::{NativeHistograms, Schema, Style, write_bound};
+use super::schema::{NativeHistograms, OfMean, Schema, Style, write_bound};
 use super::token::{write_float, write_integer, write_string};
 use crate::model::{
     Counts, Distribution, Loss, LossSet, Losses, NativeHistogram, SampleFlags, TimestampNs, Value, is_stale_marker,
@@ -74,6 +74,25 @@ struct OpenLine {
     shares: Option<usize>,
     timestamp: Option<TimestampNs>,
     samples: u32,
+    /// Sum and count, where the line is to get their mean.
+    sum: Option<f64>,
+    count: Option<f64>,
+}
+
+impl OpenLine {
+    fn note(&mut self, rendered: &Rendered, value: &Value<'_>) {
+        match (rendered.of_mean, value) {
+            (Some(OfMean::Sum), Value::F64(sum)) => self.sum = Some(*sum),
+            (Some(OfMean::Count), Value::F64(count)) => self.count = Some(*count),
+            _ => {}
+        }
+    }
+
+    /// Of nothing, it is 0, as in Micrometer.
+    fn mean(&self) -> Option<f64> {
+        let (sum, count) = (self.sum?, self.count?);
+        Some(if count == 0.0 { 0.0 } else { sum / count }).filter(|mean| mean.is_finite())
+    }
 }
 
 /// Writes samples as lines, each line a piece of the [`Body`].
@@ -147,11 +166,7 @@ impl Encoder {
 
     fn field(&mut self, rendered: &Rendered, sample: &SampleRef<'_>) -> Result<LossSet, Loss> {
         let timestamp = self.stamp(sample);
-        let joins = (sample.flags.contains(SampleFlags::ROW_CONTINUES) || self.shares(rendered))
-            && self.open.as_ref().is_some_and(|open| {
-                open.timestamp == timestamp && rendered.is_of(&self.body.bytes[open.start..open.head_end])
-            });
-        if joins {
+        if self.continues(rendered, sample) {
             let start = self.body.bytes.len();
             self.body.bytes.push(b',');
             self.body.bytes.extend_from_slice(rendered.field());
@@ -160,6 +175,7 @@ impl Encoder {
                 self.note_key(start + 1, rendered);
                 if let Some(open) = &mut self.open {
                     open.samples += 1;
+                    open.note(rendered, &sample.value);
                 }
                 return Ok(written);
             }
@@ -171,7 +187,10 @@ impl Encoder {
         let head_end = self.body.bytes.len();
         self.body.bytes.extend_from_slice(rendered.first_field());
         let written = self.value(&sample.value, start)?;
-        self.open = Some(OpenLine { start, head_end, shares: rendered.shares, timestamp, samples: 1 });
+        let mut open =
+            OpenLine { start, head_end, shares: rendered.shares, timestamp, samples: 1, sum: None, count: None };
+        open.note(rendered, &sample.value);
+        self.open = Some(open);
         if self.fits() {
             self.note_key(head_end + 1, rendered);
             return Ok(written);
@@ -179,6 +198,15 @@ impl Encoder {
         self.open = None;
         self.body.bytes.truncate(start);
         Err(Loss::TooLong)
+    }
+
+    /// Whether a sample becomes a further field of the open line, if there is room.
+    #[inline]
+    pub fn continues(&self, rendered: &Rendered, sample: &SampleRef<'_>) -> bool {
+        (sample.flags.contains(SampleFlags::ROW_CONTINUES) || self.shares(rendered))
+            && self.open.as_ref().is_some_and(|open| {
+                open.timestamp == self.stamp(sample) && rendered.is_of(&self.body.bytes[open.start..open.head_end])
+            })
     }
 
     /// Whether a sample may share the open line: one of the same family, whose key the line does not have yet.
@@ -236,6 +264,14 @@ impl Encoder {
 
     fn close(&mut self) {
         self.keys.clear();
+        if let Some(mean) = self.open.as_ref().and_then(OpenLine::mean) {
+            let end = self.body.bytes.len();
+            self.body.bytes.extend_from_slice(b",mean=");
+            write_float(&mut self.body.bytes, mean);
+            if !self.fits() {
+                self.body.bytes.truncate(end);
+            }
+        }
         if let Some(open) = self.open.take() {
             let out = &mut self.body.bytes;
             match open.timestamp {

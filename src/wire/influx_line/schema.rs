@@ -19,11 +19,18 @@
 //! A row of a family is put together from samples that follow each other in a body: the same tags, the same timestamp. Nothing
 //! waits for the rest, and nothing is lost where it comes later, or in another request: that is a further line with the same
 //! measurement, tags and timestamp, and InfluxDB puts the fields of such lines into one point.
+//!
+//! So is a row of a meter that came in another dialect ([`crate::micrometer`]). Its series are of line protocol and have
+//! metadata, which no series has that came as a line. A row with the sum and the count of a timer or summary gets its mean, which
+//! Micrometer's own rows have.
 
 use super::token::{is_measurement, write_float};
 use crate::model::{Dialect, MetricType, Series};
 use crate::wire::style::{self, Preset, one_of};
 use std::borrow::Cow;
+
+/// The tag by which rows of Micrometer tell the type of their meter.
+pub const METRIC_TYPE: &str = "metric_type";
 
 /// How series of Prometheus become rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,15 +121,33 @@ pub(super) struct Shape<'a> {
     /// Whether samples that follow each other share a line; with [`Schema::Single`], those whose field begins with that many
     /// bytes of the family's name.
     pub(super) shares: Option<usize>,
+    /// What it is of the mean that its row gets.
+    pub(super) of_mean: Option<OfMean>,
+}
+
+/// What a mean is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OfMean {
+    Sum,
+    Count,
 }
 
 /// Names a series.
 pub(super) fn shape<'a>(series: &'a Series, style: &'a Style) -> Shape<'a> {
     let name = series.name.measurement();
     let field = series.name.field_key().unwrap_or("value");
-    let flat = || Shape { measurement: name.into(), field: field.into(), edge: None, shares: None };
-    if series.dialect != Dialect::Prometheus {
-        return flat();
+    let flat = || Shape { measurement: name.into(), field: field.into(), edge: None, shares: None, of_mean: None };
+    match series.dialect {
+        Dialect::Prometheus => {}
+        Dialect::Influx if series.metadata.is_some() => {
+            let of_mean = match (series.label(METRIC_TYPE), field) {
+                (Some("histogram"), "sum") => Some(OfMean::Sum),
+                (Some("histogram"), "count") => Some(OfMean::Count),
+                _ => None,
+            };
+            return Shape { shares: Some(0), of_mean, ..flat() };
+        }
+        Dialect::Influx | Dialect::Wavefront => return flat(),
     }
     match style.schema {
         Schema::Flat => flat(),
@@ -132,6 +157,7 @@ pub(super) fn shape<'a>(series: &'a Series, style: &'a Style) -> Shape<'a> {
             field: name.into(),
             edge: part(series).and_then(|part| edge(series, part)).map(|(key, text)| (key, Some(text))),
             shares: part(series).filter(|part| matches!(part.suffix, "_sum" | "_count")).map(|part| part.family.len()),
+            of_mean: None,
         },
     }
 }
@@ -140,7 +166,10 @@ pub(super) fn shape<'a>(series: &'a Series, style: &'a Style) -> Shape<'a> {
 fn family(series: &Series) -> Option<Shape<'_>> {
     let name = series.name.measurement();
     let metadata = series.metadata.as_deref()?;
-    let plain = |field: &'static str| Shape { measurement: name.into(), field: field.into(), edge: None, shares: None };
+    let plain = |field: &'static str| {
+        let (measurement, field) = (name.into(), field.into());
+        Shape { measurement, field, edge: None, shares: None, of_mean: None }
+    };
     match (metadata.metric_type, metadata.suffix_of(name)?) {
         (MetricType::Counter, "" | "_total") => return Some(plain("counter")),
         (MetricType::Gauge, "") => return Some(plain("gauge")),
@@ -156,7 +185,7 @@ fn family(series: &Series) -> Option<Shape<'_>> {
             (text.into(), Some((key, None)))
         }
     };
-    Some(Shape { measurement: part.family.into(), field, edge, shares: Some(0) })
+    Some(Shape { measurement: part.family.into(), field, edge, shares: Some(0), of_mean: None })
 }
 
 /// A part of a histogram or summary.

@@ -81,14 +81,18 @@ pub(crate) fn write(
     losses: &mut Losses,
     dropped: &mut Losses,
 ) {
-    // One declaration a family: the first holds for all its samples, and for those that came without.
+    // One declaration a family: the first holds for all its samples, and for those that came without. But of two that disagree
+    // whether a family has buckets, the one is right that says so.
     let mut declarations: HashMap<&str, &Arc<Metadata>> = HashMap::new();
     let mut before = None;
     for series in samples.iter().map(|exposed| exposed.series) {
         if before.replace(series).is_none_or(|before| !std::ptr::eq(before, series))
             && let Some(metadata) = &series.metadata
         {
-            declarations.entry(&metadata.family).or_insert(metadata);
+            let known = declarations.entry(&metadata.family).or_insert(metadata);
+            if (known.metric_type, metadata.metric_type) == (MetricType::Summary, MetricType::Histogram) {
+                *known = metadata;
+            }
         }
     }
     let known = |name: &str| declarations.get(name).map(|known| Arc::clone(known)).or_else(|| (options.families)(name));

@@ -5,7 +5,7 @@
 //! one look-up. A line that names no source is known together with the source it was given.
 
 use super::token::{Token, Tokens, UnmatchedQuote, parse_timestamp, parse_value, trim};
-use super::validate::{Kind, Limits, Violation, validate_centroids, validate_series, validate_value};
+use super::validate::{Kind, Limits, Violation, is_all_blank, validate_centroids, validate_series, validate_value};
 use crate::model::{
     AliasHash, BatchBuilder, Centroid, Distribution, Granularity, Label, Refusal, SampleFlags, SeriesId, SeriesSpec,
     TimestampNs, Value,
@@ -47,6 +47,8 @@ pub struct Options<'a> {
     pub limits: Option<Limits>,
     /// Centroids in one distribution.
     pub centroids_max: usize,
+    /// Whether a tag without value is left out, rather than its line refused as the proxy does (WF-414).
+    pub drops_blank_tags: bool,
 }
 
 impl Options<'_> {
@@ -59,6 +61,7 @@ impl Options<'_> {
             form: Form::Auto,
             limits: Some(Limits::PROXY),
             centroids_max: CENTROIDS_MAX,
+            drops_blank_tags: false,
         }
     }
 }
@@ -304,6 +307,9 @@ impl<'o> Decoder<'o> {
             return Err(LineError::Empty(A_NAME));
         }
         let mut labels = parse_tags(tokens)?;
+        if self.options.drops_blank_tags {
+            labels.retain(|(key, value)| key == SOURCE_LABEL || !is_all_blank(value));
+        }
         let source = take_source(&mut labels, self.options.source_tags);
         if let Some(limits) = &self.options.limits {
             validate_series(kind, &name, source.as_deref().unwrap_or(&self.given_source()), &labels, limits)?;

@@ -106,6 +106,23 @@ fn refusals_have_their_column() {
 }
 
 #[test]
+fn a_tag_without_value_can_be_left_out() {
+    let options = Options { drops_blank_tags: true, default_source: Some("peer"), ..Options::at(NOW) };
+    let cases = [
+        ("m 1 source=h \"a\"=\"\" b=1", "m{b=1,source=h} 1.0 now"),
+        ("m 1 source=h \"a\"=\" \\t\" \"b\"=\" x \"", "m{a= \\t,b= x ,source=h} 1.0 now"),
+        ("m 1 source=h \"a\"=\"  \"", "m{source=h} 1.0 now"),
+        ("m 1 \"host\"=\"\" k=v", "m{k=v,source=peer} 1.0 now"),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(judged(line, &options), expected, "{line}");
+    }
+    for (line, code) in [("m 1 source=\"\" k=v", "WF-406"), ("m 1 source=h \"a b\"=\"x\" c=\"\"", "WF-401")] {
+        assert!(judged(line, &options).contains(code), "{line}: {}", judged(line, &options));
+    }
+}
+
+#[test]
 fn refuses_what_the_proxy_refuses() {
     let cases = [
         ("m", "no_value"),

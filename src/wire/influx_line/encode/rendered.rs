@@ -1,8 +1,8 @@
 //! A series to its name in line protocol: escaped bytes that its samples copy, and what they lose by it.
 
 use super::Options;
-use crate::model::{Dialect, Loss, LossSet, Series};
-use crate::wire::influx_line::schema::shape;
+use crate::model::{Dialect, Loss, LossSet, Metadata, Series};
+use crate::wire::influx_line::schema::{OfMean, shape};
 use crate::wire::influx_line::token::{escape, is_carried, is_measurement};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -20,6 +20,8 @@ pub struct Rendered {
     pub(super) le: Option<Range<usize>>,
     /// Whether a sample joins the line before it when the tags are the same, and how many bytes of the field keys must be.
     pub(super) shares: Option<usize>,
+    /// What it is of the mean that its row gets.
+    pub(super) of_mean: Option<OfMean>,
     losses: LossSet,
 }
 
@@ -74,7 +76,9 @@ impl Rendered {
 /// Names a series in line protocol. An error says why no sample of it can be sent.
 pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
     let mut losses = LossSet::NONE;
-    if series.metadata.is_some() {
+    // A row of a meter tells its type.
+    let told = |metadata: &Metadata| series.dialect == Dialect::Influx && metadata.help.is_empty();
+    if series.metadata.as_ref().is_some_and(|metadata| !told(metadata)) {
         losses.insert(Loss::Metadata);
     }
     let name = series.name.measurement();
@@ -104,7 +108,7 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
         shared.len()
     });
     let tags = options.tags.share(&tags);
-    Ok(Rendered { names: names.into(), measurement_end, tags, le, shares, losses })
+    Ok(Rendered { names: names.into(), measurement_end, tags, le, shares, of_mean: shape.of_mean, losses })
 }
 
 /// Writes the tags that can be written, `edge` otherwise or not at all; says where `le` stands.

@@ -107,6 +107,47 @@ fn fields_of_a_row_share_a_line_and_a_cut() {
 }
 
 #[test]
+fn samples_of_a_meter_share_a_row_that_gets_its_mean() {
+    let of = |metadata: bool, metric_type: &str, key: &str| {
+        let table = SeriesTable::default();
+        let builder = BatchBuilder::new(&table, Format::InfluxLine, Vec::new());
+        let (family, help, unit) = ("m".into(), "".into(), "".into());
+        let known = Arc::new(Metadata { family, metric_type: MetricType::Summary, help, unit });
+        let labels = vec![(Cow::from("metric_type"), Cow::from(metric_type))];
+        let spec = SeriesSpec { measurement: "m", field: Some(key), labels, metadata: metadata.then_some(known) };
+        let id = builder.define(builder.alias(b"x"), spec).unwrap();
+        Arc::new(render(&table.series(id).unwrap(), &Options::default()).unwrap())
+    };
+    let meter = |key| of(true, "histogram", key);
+    let lines = |samples: &[(Arc<Rendered>, f64, TimestampNs)], line_bytes_max| {
+        let mut encoder = Encoder::new(Options { line_bytes_max, ..Options::default() });
+        let mut losses = Losses::default();
+        for (series, value, timestamp) in samples {
+            let sample = SampleRef { timestamp: *timestamp, ..sample(Value::F64(*value), SampleFlags::NONE) };
+            encoder.push(series, &sample, &mut losses).unwrap();
+        }
+        let body = encoder.finish(&mut losses);
+        assert_eq!((body.samples(), losses.total()), (samples.len() as u64, 0), "the mean is no sample");
+        String::from_utf8(body.bytes).unwrap()
+    };
+    let row = [(meter("count"), 2.0, 5), (meter("sum"), 46.0, 5), (meter("upper"), 34.0, 5)];
+    assert_eq!(lines(&row, 1000), "m,metric_type=histogram count=2,sum=46,upper=34,mean=23 5\n");
+    assert_eq!(lines(&row, 55), "m,metric_type=histogram count=2,sum=46,upper=34 5\n", "no room for a mean");
+    let apart = [(meter("sum"), 0.0, 5), (meter("count"), 0.0, 5), (meter("count"), 1.0, 6), (meter("sum"), 1.0, 7)];
+    let expected = "m,metric_type=histogram sum=0,count=0,mean=0 5\n\
+        m,metric_type=histogram count=1 6\n\
+        m,metric_type=histogram sum=1 7\n";
+    assert_eq!(lines(&apart, 1000), expected);
+    let large = [(meter("sum"), f64::MAX, 5), (meter("count"), f64::MIN_POSITIVE, 5)];
+    assert!(!lines(&large, 1000).contains("mean"), "not a number that a line can carry");
+    let custom = [(of(true, "other", "count"), 2.0, 5), (of(true, "other", "sum"), 46.0, 5)];
+    assert_eq!(lines(&custom, 1000), "m,metric_type=other count=2,sum=46 5\n");
+    let came_as_lines = [(of(false, "histogram", "count"), 2.0, 5), (of(false, "histogram", "sum"), 46.0, 5)];
+    let expected = "m,metric_type=histogram count=2 5\nm,metric_type=histogram sum=46 5\n";
+    assert_eq!(lines(&came_as_lines, 1000), expected);
+}
+
+#[test]
 fn a_body_that_is_compressed_at_its_end_has_the_pieces_of_one_that_is_not() {
     let bodies = [false, true].map(|gzip| {
         let mut encoder = Encoder::new(Options { gzip, ..Options::default() });

@@ -114,7 +114,12 @@ fn declared(series: &Series, families: Families<'_>) -> Option<Arc<Metadata>> {
 
 impl<'a> Known<'a> {
     fn of(series: &'a Series, options: &Options<'_>) -> Result<Self, Loss> {
-        let translated = translate(series, options.alphabet, options.style)?;
+        let mut translated = translate(series, options.alphabet, options.style)?;
+        // Decoders leave empty labels out. One that is there keeps a scraper from putting its own in that place.
+        for empty in series.labels.iter().filter(|pair| pair.value.is_empty()) {
+            let at = translated.labels.partition_point(|(name, _)| **name < *empty.name);
+            translated.labels.insert(at, (Cow::from(&*empty.name), ""));
+        }
         let (plain, typed, parts) = (None, None, HashMap::new());
         Ok(Self { series, translated, metadata: declared(series, options.families), plain, typed, parts })
     }

@@ -1,0 +1,176 @@
+//! Every query of every board, our own and those of Spring Cloud Data Flow's guide, asked of a real Prometheus and a real
+//! InfluxDB that sluicegate fed: what the data can answer returns rows, and the rest is excused by name.
+//!
+//! The data are those of the fleet of `tests/micrometer`: streams on Kafka, a task, the servers, as Micrometer sends them. Each
+//! query and its rows go to `target/test-report/boards.tsv`.
+
+#[path = "support"]
+#[allow(dead_code, reason = "each program uses its part")]
+mod support {
+    pub(crate) mod component;
+    pub(crate) mod destinations;
+    pub(crate) mod gateway;
+    pub(crate) mod http;
+    pub(crate) mod micrometer;
+    pub(crate) mod server;
+}
+
+#[path = "boards/board.rs"]
+mod board;
+#[path = "boards/database.rs"]
+mod database;
+
+use board::Board;
+use database::Database;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::component::needs;
+use support::destinations::{influxdb, prometheus_receiver};
+use support::gateway::{Gateway, gateway};
+use support::http;
+use support::micrometer::{self, Said};
+
+/// Queries that no data of Micrometer can answer: the folder of the board, part of the query, why.
+const UNANSWERABLE: &[(&str, &str, &str)] = &[
+    ("scdf-dashboards", r#"outcome="CLIENT_ERROR" , status=~"5..""#, "a status of 5xx is no error of a client"),
+    (
+        "scdf-dashboards",
+        r#"_sum{result="failure",stream_name=~"$stream_name"}/spring_integration_send_seconds_count{result="success""#,
+        "failures have no partner among successes: both have the label `result`",
+    ),
+    ("scdf-dashboards", "WHERE stream_name = '$stream'", "the board has no variable `stream`"),
+];
+
+/// Rounds of ten seconds: what looks a minute back finds a minute.
+const FLEET: [&str; 2] = ["set=fleet", "rounds=12"];
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The boards of a source, our own and the guide's where it lies beside the repository.
+fn boards(source: &str) -> Vec<Board> {
+    let mut files = Vec::new();
+    for folder in ["deploy/grafana/dashboards", "../shared/fixtures/scdf-dashboards"] {
+        let Ok(entries) = fs::read_dir(root(folder).join(source)) else {
+            let _ = writeln!(std::io::stderr(), "skipped: the boards of {folder} are not there");
+            continue;
+        };
+        files.extend(entries.map(|entry| entry.expect("an entry").path()));
+    }
+    files.sort();
+    files.iter().map(|file| Board::read(file)).collect()
+}
+
+/// Asks everything, tells what was answered, and fails for what was not although it could be.
+fn ask_everything(boards: &[Board], database: &Database) {
+    assert!(!boards.is_empty());
+    let (mut report, mut problems) = (String::new(), Vec::new());
+    for board in boards {
+        let (mut answered, mut excused) = (0, 0);
+        let answers = board.ask(database);
+        for answer in &answers {
+            let reason = UNANSWERABLE.iter().find(|(folder, part, _)| {
+                board.path.to_str().is_some_and(|path| path.contains(folder)) && answer.query.contains(part)
+            });
+            let rows = match (&answer.rows, reason) {
+                (Ok(0), Some((_, _, reason))) => {
+                    excused += 1;
+                    format!("0: {reason}")
+                }
+                (Ok(0), None) => {
+                    problems.push(format!("{}: {}: no rows: {}", board.title(), answer.of, answer.query));
+                    "0".to_owned()
+                }
+                (Ok(rows), Some((_, part, _))) => {
+                    problems.push(format!("{}: {part} is excused and has {rows} rows", board.title()));
+                    rows.to_string()
+                }
+                (Ok(rows), None) => {
+                    answered += 1;
+                    rows.to_string()
+                }
+                (Err(error), _) => {
+                    problems.push(format!("{}: {}: {error}: {}", board.title(), answer.of, answer.query));
+                    error.clone()
+                }
+            };
+            let query = answer.query.split_whitespace().collect::<Vec<_>>().join(" ");
+            let _ = writeln!(report, "{}\t{}\t{}\t{rows}\t{query}", database.name(), board.title(), answer.of);
+        }
+        println!("{:<60} {:>3} queries, {answered} answered, {excused} unanswerable", board.title(), answers.len());
+    }
+    println!("{report}");
+    keep(&report);
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// Appends to the report, which tests that run side by side share.
+fn keep(report: &str) {
+    let folder = root("target/test-report");
+    fs::create_dir_all(&folder).expect("folder of reports");
+    let file = fs::File::options().append(true).create(true).open(folder.join("boards.tsv"));
+    file.and_then(|mut file| file.write_all(report.as_bytes())).expect("the report is written");
+}
+
+/// Hands over the pages of the fleet's Prometheus registries, each at its time; the last time.
+fn import(gateway: &Gateway, said: &Said, generation: &str) -> i64 {
+    let pages = said.pages(generation);
+    for (time, page) in &pages {
+        let url = gateway.url(&format!("/api/v1/import/prometheus?timestamp={time}"));
+        let answer = http::post(&url, page);
+        assert_eq!(answer.status, 204, "{}", answer.text());
+    }
+    gateway.drained();
+    pages.last().expect("pages").0
+}
+
+#[test]
+fn boards_are_what_their_tables_say() {
+    needs!("boards_are_what_their_tables_say", "python3");
+    let mut command = Command::new("python3");
+    command.arg("-B").arg(root("deploy/grafana/generate.py")).arg("--check");
+    let output = command.output().expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn boards_of_prometheus_show_what_applications_say_in_its_dialect() {
+    needs!("boards_of_prometheus_show_what_applications_say_in_its_dialect", "prometheus", "micrometer", "java");
+    let prometheus = prometheus_receiver();
+    let gateway = gateway().with_prometheus(&prometheus.url("/api/v1/write")).start();
+    let said = micrometer::run(&FLEET);
+    let now = import(&gateway, &said, "simpleclient");
+    own_metrics(&gateway, now);
+    ask_everything(&boards("prometheus"), &Database::Prometheus { server: &prometheus, now });
+}
+
+/// Hands over the gateway's own metrics, of which none is missing: something was refused, something was lost.
+fn own_metrics(gateway: &Gateway, now: i64) {
+    http::post(&gateway.url("/api/v1/import/prometheus"), "not a line of anything\n");
+    http::post(&gateway.url("/write?db=m"), "words text=\"no number\"");
+    gateway.drained();
+    for time in [now - 15_000, now] {
+        let page = http::get(&gateway.url("/metrics")).text();
+        let path = format!("/api/v1/import/prometheus?timestamp={time}&extra_label=instance=gateway:8900");
+        let answer = http::post(&gateway.url(&path), page);
+        assert_eq!(answer.status, 204, "{}", answer.text());
+    }
+    gateway.drained();
+}
+
+#[test]
+fn boards_of_influxdb_show_what_applications_say_in_its_dialect() {
+    needs!("boards_of_influxdb_show_what_applications_say_in_its_dialect", "influxd", "micrometer", "java");
+    let influx = influxdb();
+    let output = format!("influxdb: {{ url: \"{}\", database: myinfluxdb, create_database: true }}", influx.url(""));
+    let gateway = gateway().output("influx", &output).start();
+    let uri = format!("influx.uri={}", gateway.url(""));
+    let said = micrometer::run(&[FLEET[0], FLEET[1], &uri]);
+    gateway.drained();
+    let now = said.pages("simpleclient").last().expect("pages").0;
+    ask_everything(&boards("influxdb"), &Database::InfluxDb { server: &influx, name: "myinfluxdb", now });
+}

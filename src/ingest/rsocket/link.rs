@@ -102,11 +102,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     match end {
         End::Fault(fault) => {
             link.applications().counts.fault(&fault, transport);
-            if gate.warnings.now() {
-                tracing::warn!(application = name, transport = transport.as_str(), why = %fault, "an application is disconnected");
-            } else {
-                tracing::debug!(application = name, transport = transport.as_str(), why = %fault, "an application is disconnected");
-            }
+            link.applications().warn(name, &fault, "an application is disconnected");
             link.pass(PENALTY, shutdown).await;
             link.session.take_out();
             link.session.refuse(0, fault.code(), &fault.to_string());
@@ -217,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
     fn note_push(&self, taken: &Result<(), Failure>) {
         self.applications().counts.push(taken.as_ref().copied());
         if let (Err(why), Some(application)) = (taken, self.application()) {
-            tracing::warn!(%application, %why, "what an application pushed is lost");
+            self.applications().warn(application, why, "what an application pushed is lost");
         }
     }
 

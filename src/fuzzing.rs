@@ -15,6 +15,7 @@ mod openmetrics;
 mod prometheus_text;
 mod remote_write;
 mod remote_write2;
+mod rsocket;
 mod snappy;
 mod translate;
 mod wavefront;
@@ -29,6 +30,7 @@ pub use openmetrics::openmetrics;
 pub use prometheus_text::prometheus_text;
 pub use remote_write::remote_write;
 pub use remote_write2::remote_write2;
+pub use rsocket::rsocket;
 pub use snappy::snappy;
 pub use translate::translate;
 pub use wavefront::wavefront;
@@ -43,7 +45,7 @@ mod tests {
     type Body = fn(&[u8]);
 
     /// Every target by its name.
-    const TARGETS: [(&str, Body); 13] = [
+    const TARGETS: [(&str, Body); 14] = [
         ("prometheus_text", prometheus_text),
         ("openmetrics", openmetrics),
         ("remote_write", remote_write),
@@ -57,6 +59,7 @@ mod tests {
         ("log", log),
         ("snappy", snappy),
         ("deflate", deflate),
+        ("rsocket", rsocket),
     ];
 
     fn body_of(format: Format) -> Body {

@@ -39,6 +39,8 @@ pub(crate) use http::serve_bytes;
 pub use http::serve_http;
 pub use line_sockets::{serve_influx_tcp, serve_influx_udp};
 pub use routes::Pages;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use rsocket::converse;
 pub use rsocket::{ApplicationCounts, Applications, RsocketListeners, serve_rsocket};
 pub use wavefront::serve_wavefront;
 

@@ -211,10 +211,58 @@ const EXPECTED: [(&str, [&str; 7]); 6] = [
     ),
 ];
 
+/// The same of meters of Micrometer: a timer, a gauge of time, and what follows from other series.
+const OF_METERS: [(&str, &str, [&str; 7]); 3] = [
+    (
+        "prometheus_text",
+        "# HELP m_seconds Help.\n# TYPE m_seconds summary\nm_seconds_count{task_name=\"t\"} 2 60000\n\
+            m_seconds_sum{task_name=\"t\"} 3 60000\nm_seconds_sum{task_name=\"t\"} 3 60000\n\
+            # TYPE b histogram\nb_bucket{task_name=\"t\",le=\"+Inf\"} 1\n\
+            # TYPE up_seconds gauge\nup_seconds{task_name=\"t\"} 1\n",
+        [
+            "collapsed 1",
+            "collapsed 1",
+            "derived 1, metadata 2, temporality_converted 2, unit_converted 2, within_step 1",
+            "derived 1, metadata 2, temporality_converted 2, unit_converted 2, within_step 1",
+            "derived 1, metadata 3",
+            "collapsed 1",
+            "collapsed 1",
+        ],
+    ),
+    (
+        "influx_line",
+        "m,metric_type=histogram sum=46,count=2,mean=23,upper=34 120000000000\n\
+            m,metric_type=histogram count=2 60000000000\nup,metric_type=gauge,a-b=1,a.b=2 value=1 1000000\n",
+        [
+            "derived 1, label_dropped 1, late_delta 1, row_split 2, temporality_converted 2, unit_converted 2",
+            "derived 1, label_dropped 1, late_delta 1, row_split 2, temporality_converted 2, unit_converted 2",
+            "",
+            "",
+            "late_delta 1, row_split 3, temporality_converted 2, unit_converted 3",
+            "derived 1, label_dropped 1, late_delta 1, row_split 2, temporality_converted 2, unit_converted 2",
+            "derived 1, label_dropped 1, late_delta 1, row_split 2, temporality_converted 2, unit_converted 2",
+        ],
+    ),
+    (
+        "wavefront",
+        "\"m.count\" 2 1700000000 source=\"a\" \"task.name\"=\"t\"\n\"m.sum\" 3 1700000000 source=\"a\" \"task.name\"=\"t\"\n\
+            \"m.avg\" 1.5 1700000000 source=\"a\" \"task.name\"=\"t\"\n",
+        [
+            "derived 1",
+            "derived 1",
+            "derived 1, temporality_converted 2, unit_converted 1",
+            "derived 1, temporality_converted 2, unit_converted 1",
+            "",
+            "derived 1",
+            "derived 1",
+        ],
+    ),
+];
+
 #[test]
 fn every_output_is_told_exactly_what_it_loses_of_every_format() {
     let mut failed = Vec::new();
-    for (from, expected) in EXPECTED {
+    let of_formats = EXPECTED.into_iter().map(|(from, expected)| {
         let input = match from {
             "prometheus_text" => TEXT.into(),
             "openmetrics" => OPENMETRICS.into(),
@@ -223,6 +271,10 @@ fn every_output_is_told_exactly_what_it_loses_of_every_format() {
             "influx_line" => INFLUX.into(),
             _ => WAVEFRONT.into(),
         };
+        (from, input, expected)
+    });
+    let of_meters = OF_METERS.into_iter().map(|(from, input, expected)| (from, Vec::from(input), expected));
+    for (from, input, expected) in of_formats.chain(of_meters) {
         let (table, _) = translate(&["--from", from, "--dry-run"], &input);
         let rows: Vec<Vec<&str>> = table
             .lines()

@@ -19,6 +19,8 @@
 
 mod applications;
 mod cipher;
+#[cfg(any(test, feature = "fuzzing"))]
+mod converse;
 mod counts;
 mod ends;
 mod failure;
@@ -28,12 +30,12 @@ mod link;
 mod pages;
 mod pull;
 mod session;
-#[cfg(test)]
-mod tests;
 mod text;
 mod websocket;
 
 pub use applications::{ApplicationCounts, Applications};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use converse::converse;
 pub(super) use pages::{Connected, proxy};
 
 use super::Gate;

@@ -45,7 +45,7 @@ fn listed(gateway: &Gateway) -> Value {
 
 #[test]
 fn streams_and_tasks_are_listed_with_their_boards() {
-    let gateway = gateway().with("dashboards: { type: grafana, url: 'http://grafana:3000/', refresh: 10s }").start();
+    let gateway = gateway().block("dashboards: { type: grafana, url: 'http://grafana:3000/', refresh: 10s }").start();
     send(&gateway);
     let mut listed = listed(&gateway);
     let applications = "http://grafana:3000/d/scdf-applications/applications?refresh=10s";
@@ -135,7 +135,7 @@ fn buttons_on_the_page_lead_to_the_boards() {
     needs!("buttons_on_the_page_lead_to_the_boards", "chromium", "chromedriver");
     let grafana = destination::http().rule(|_| Some(status(200).header("Content-Type", "text/html").body("a board")));
     let base = grafana.base();
-    let gateway = gateway().with(&format!("dashboards: {{ type: grafana, url: '{base}', refresh: 15s }}")).start();
+    let gateway = gateway().block(&format!("dashboards: {{ type: grafana, url: '{base}', refresh: 15s }}")).start();
     send(&gateway);
     listed(&gateway);
     let browser = Browser::start();

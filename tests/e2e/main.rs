@@ -34,5 +34,6 @@ mod poison;
 mod presets;
 mod pushgateway;
 mod restart;
+mod rsocket;
 mod servers;
 mod translation;

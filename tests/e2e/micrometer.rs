@@ -175,6 +175,47 @@ fn wavefront_clients_report_on_both_ports() {
         }
     }
     took(&gateway, "wavefront", 2 * lines, 0);
+    let page = gateway.scraped();
+    let labels =
+        [("source", "demo-scdf-source"), ("area", "heap"), ("id", "G1 Eden Space"), ("stream_name", "stream2")];
+    assert_eq!(page.value("jvm_memory_used_bytes", &labels), Ok(123_456_789.125), "as Prometheus's registry names it");
+}
+
+/// What the registry for Prometheus said is found in InfluxDB as the registry for InfluxDB says it.
+#[test]
+fn micrometer_expositions_reach_influxdb_as_its_own_rows() {
+    needs!("micrometer_expositions_reach_influxdb_as_its_own_rows", "influxd", "influx");
+    let names = ["prometheus_text_004.txt", "influx_v1_write.http.txt"];
+    let Some(recordings) = names.map(recording).into_iter().collect::<Option<Vec<_>>>() else { return };
+    let influx = influxdb();
+    let output = format!("influxdb: {{ url: \"{}\", database: myinfluxdb, create_database: true }}", influx.url(""));
+    let meters = "meters: [{ name: payload.size, kind: summary, unit: bytes }, { name: fn.counter, kind: counter }]";
+    let gateway = gateway().block(&format!("micrometer: {{ {meters} }}")).output("influx", &output).start();
+    // A task pushes what it counted at its end, and all of it is new.
+    let answer = http::send("PUT", &gateway.url("/metrics/job/task"), &[], recordings[0].as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    gateway.drained();
+    let requests = Request::all(&recordings[1]);
+    let rows = requests.iter().flat_map(Request::good).filter(|line| !line.contains('\\') && !line.contains("_active"));
+    let mut compared = 0;
+    for line in rows.filter(|line| !line.starts_with("process_cpu_usage")) {
+        let (Value::Object(expected), measurement) = (row(line), line.split(',').next().expect("a name")) else {
+            panic!()
+        };
+        let shown = influxql(&influx, "myinfluxdb", &format!("select * from {measurement}"));
+        assert_eq!(shown.len(), 1, "{measurement} is there");
+        let columns = shown[0]["columns"].as_array().expect("columns");
+        let value = |name: &str| {
+            let at = columns.iter().position(|column| column == name);
+            at.map_or(&Value::Null, |at| &shown[0]["values"][0][at])
+        };
+        for (name, expected) in expected.iter().filter(|(name, _)| *name != "time") {
+            assert_eq!(value(name), expected, "{name} of {measurement}: {shown:?}");
+            compared += 1;
+        }
+        assert_eq!(columns.len(), expected.len() + 1, "and the job: {measurement} {columns:?}");
+    }
+    assert!(compared > 60, "{compared} tags and fields");
 }
 
 /// What the registry and the SDK write as nobody else does: tags of blanks, values that were escaped twice, and the SDK's

@@ -203,7 +203,7 @@ fn last_words_reach_the_log_and_every_scraper() {
 #[test]
 fn the_gateway_pulls_by_itself_and_ends_what_is_gone() {
     needs!("the_gateway_pulls_by_itself_and_ends_what_is_gone", "python", "prometheus");
-    let prometheus = destinations::prometheus_receiving();
+    let prometheus = destinations::prometheus_receiver();
     let setup = gateway().with_prometheus(&prometheus.url("/api/v1/write"));
     let (gateway, [tcp, _], _) = proxy(setup, "scrape_interval: 1s");
     let shows = |query: &str, expected: Option<f64>| {
@@ -241,7 +241,8 @@ fn a_broken_application_costs_its_own_scrape_and_is_named() {
         ("prose", "no_line"),
     ];
     let manners = broken.iter().zip([&tcp, &websocket].into_iter().cycle());
-    let broken_ones: Vec<_> = manners.map(|((manner, _), address)| Application::start(address, manner, manner)).collect();
+    let broken_ones: Vec<_> =
+        manners.map(|((manner, _), address)| Application::start(address, manner, manner)).collect();
     let began = clock::monotonic();
     assert_eq!(http::get(&gateway.url("/metrics/connected")).text(), text_of("good", 1));
     assert!(began.elapsed() < Duration::from_secs(8), "nobody waits for a stuck application");
@@ -326,7 +327,11 @@ fn malformed_frames_cost_their_connection_and_nobody_elses() {
     resumes[8] = 0x80;
     let after_setup = |frame: &[u8]| [SETUP, &(frame.len() as u32).to_be_bytes()[1..], frame].concat();
     let cases: [(Vec<u8>, &str, &[u8]); 6] = [
-        (b"GET / HTTP/1.1\r\n\r\nHTTP spoken to RSocket, and a lot of it".to_vec(), "setup", b"\0\0\0\x01expected SETUP"),
+        (
+            b"GET / HTTP/1.1\r\n\r\nHTTP spoken to RSocket, and a lot of it".to_vec(),
+            "setup",
+            b"\0\0\0\x01expected SETUP",
+        ),
         (resumes, "setup", b"\0\0\0\x02resume is not supported"),
         (b"\0\0\x06\0\0\0\0\x34\0".to_vec(), "resume", b"\0\0\0\x04resume not supported"),
         (b"\0\0\x01\0".to_vec(), "malformed", b"\0\0\x01\x01expected a frame of 6 bytes"),
@@ -390,7 +395,8 @@ fn a_storm_of_connections_keeps_nobody_from_being_scraped() {
 fn large_and_endless_frames_do_not_add_up() {
     const LINKS: usize = 24;
     const FRAME: usize = 16 << 20;
-    let setup = gateway().limits("memory_limit: 256MiB, max_connections: 100");
+    // 131 MiB of it for all that is being received.
+    let setup = gateway().limits("memory_limit: 1GiB, max_body_bytes: 17MiB, max_connections: 100");
     let (gateway, _, port) = proxy(setup, "scrape_interval: 1h");
     let head = [SETUP, &(FRAME as u32 - 1).to_be_bytes()[1..], b"\0\0\0\x01\x14\0"].concat();
     let part = vec![7; 1 << 20];
@@ -401,13 +407,13 @@ fn large_and_endless_frames_do_not_add_up() {
                 stream.set_write_timeout(Some(SOON)).expect("a timeout");
                 stream.write_all(&head).expect("it takes bytes");
                 for _ in 0..FRAME / part.len() - 1 {
-                    stream.write_all(&part).expect("a frame too large is read to its end");
+                    stream.write_all(&part).expect("what there is no room for is passed over");
                 }
             });
         }
     });
     let resident = gateway.resident_bytes_max();
-    assert!(resident < 256 << 20, "{} MiB", resident >> 20);
+    assert!(resident < 300 << 20, "{} MiB", resident >> 20);
     assert_eq!(http::get(&gateway.url("/metrics/connected")).status, 200);
 }
 

@@ -19,9 +19,9 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(90);
 pub(crate) struct Setup {
     listen: String,
     limits: String,
-    further: String,
     log: String,
     log_dir: Option<PathBuf>,
+    blocks: String,
     outputs: Vec<(&'static str, String)>,
     through: &'static [&'static str],
 }
@@ -31,9 +31,9 @@ pub(crate) fn gateway() -> Setup {
     Setup {
         listen: String::new(),
         limits: String::new(),
-        further: String::new(),
         log: "max_bytes: 1GiB".to_owned(),
         log_dir: None,
+        blocks: String::new(),
         outputs: Vec::new(),
         through: &[],
     }
@@ -58,10 +58,9 @@ impl Setup {
         self
     }
 
-    /// Adds a part of the configuration that has no place of its own here, in YAML.
-    #[allow(dead_code, reason = "not every test program needs it")]
-    pub(crate) fn with(mut self, part: &str) -> Self {
-        self.further += &format!("{part}\n");
+    /// Adds a block of the configuration, in YAML.
+    pub(crate) fn block(mut self, block: &str) -> Self {
+        self.blocks += &format!("{block}\n");
         self
     }
 
@@ -109,7 +108,7 @@ impl Setup {
             "listen:\n  http: 127.0.0.1:{port}\n{}{}{}log: {{ dir: \"{}\", {} }}\n",
             self.listen,
             self.limits,
-            self.further,
+            self.blocks,
             log.display(),
             self.log
         );

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +24,9 @@ use tokio::time::{Instant, timeout};
 pub(super) const LAST_WORDS_KEPT: Duration = Duration::from_secs(120);
 /// Memory of last words; the oldest make room.
 const LAST_WORDS_BYTES_MAX: usize = 16 << 20;
+/// Warnings about applications in [`WARNED_WITHIN`]; of the rest only debugging tells.
+const WARNINGS_MAX: u32 = 20;
+const WARNED_WITHIN: Duration = Duration::from_secs(10);
 /// Labels by which people know an application, as far as it has them.
 const TELLING_LABELS: [&str; 8] = [
     "stream_name",
@@ -51,6 +54,25 @@ pub struct Applications {
     /// Series of the last round that went to the log, sorted.
     pub(super) live: Mutex<Vec<SeriesId>>,
     pub(super) counts: Counts,
+    warnings: Mutex<Warnings>,
+}
+
+/// Warnings since a time. An application that dials again and again, or a thousand of them, cannot fill a disk with the log.
+#[derive(Debug)]
+struct Warnings {
+    since: Instant,
+    given: u32,
+}
+
+impl Warnings {
+    /// Whether another one may be given.
+    fn take(&mut self, now: Instant) -> bool {
+        if now >= self.since + WARNED_WITHIN {
+            *self = Self { since: now, given: 0 };
+        }
+        self.given += 1;
+        self.given <= WARNINGS_MAX
+    }
 }
 
 #[derive(Debug, Default)]
@@ -86,8 +108,7 @@ pub(super) struct Application {
     asks: mpsc::Sender<Ask>,
     /// What its series say it is.
     name: OnceLock<String>,
-    /// Whether its last scrape failed, and since how many: the first is worth a warning.
-    failing: AtomicBool,
+    /// Scrapes that failed since one did not.
     failures: AtomicU32,
     last_words: Mutex<Option<Arc<Batch>>>,
 }
@@ -147,6 +168,7 @@ impl Applications {
             round: Mutex::default(),
             live: Mutex::default(),
             counts: Counts::default(),
+            warnings: Mutex::new(Warnings { since: Instant::now(), given: 0 }),
         }
     }
 
@@ -158,6 +180,15 @@ impl Applications {
             scrapes,
             scrapes_failed,
             pushes: self.counts.pushes(),
+        }
+    }
+
+    /// Tells the log what is wrong with an application.
+    pub(super) fn warn(&self, application: impl fmt::Display, why: impl fmt::Display, what: &'static str) {
+        if self.warnings.lock().take(Instant::now()) {
+            tracing::warn!(%application, %why, "{what}");
+        } else {
+            tracing::debug!(%application, %why, "{what}");
         }
     }
 
@@ -181,7 +212,6 @@ impl Applications {
             peer,
             asks,
             name: OnceLock::new(),
-            failing: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             last_words: Mutex::default(),
         });
@@ -239,22 +269,21 @@ impl Application {
         let _ = self.name.set(shown.collect::<Vec<_>>().join(","));
     }
 
-    /// Tells the log when scrapes of it begin to fail, and when they do not any more.
-    pub(super) fn note(&self, failed: Option<&Failure>) {
-        let Some(why) = failed else {
-            if self.failing.swap(false, Ordering::Relaxed) {
-                let failures = self.failures.swap(0, Ordering::Relaxed);
-                tracing::info!(application = %self, failures, "an application can be scraped again");
+    /// Notes how a scrape of it went. Where it went wrong and the one before did not, that is worth a warning.
+    pub(super) fn note(&self, failed: Option<&Failure>) -> bool {
+        match failed {
+            Some(why) => {
+                let failures = self.failures.fetch_add(1, Ordering::Relaxed);
+                // Nothing is wrong with one that left.
+                failures == 0 && !matches!(why, Failure::Closed)
             }
-            return;
-        };
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        let first = !self.failing.swap(true, Ordering::Relaxed);
-        match why {
-            // It left: nothing is wrong with it.
-            Failure::Closed => tracing::debug!(application = %self, %why, "a scrape failed"),
-            _ if first => tracing::warn!(application = %self, %why, "an application cannot be scraped"),
-            _ => tracing::debug!(application = %self, %why, "an application still cannot be scraped"),
+            None => {
+                let failures = self.failures.swap(0, Ordering::Relaxed);
+                if failures > 0 {
+                    tracing::info!(application = %self, failures, "an application can be scraped again");
+                }
+                false
+            }
         }
     }
 }
@@ -306,6 +335,24 @@ mod tests {
         assert_eq!((applications.connected().len(), applications.last_words().len()), (0, 1));
         drop(applications.connect(([192, 0, 2, 1], 2).into()));
         assert_eq!(applications.last_words().len(), 1, "who says nothing leaves nothing");
+    }
+
+    #[test]
+    fn warnings_are_bounded_in_time() {
+        let start = Instant::now();
+        let mut warnings = Warnings { since: start, given: 0 };
+        let mut given = |at: Duration| (0..100).filter(|_| warnings.take(start + at)).count();
+        assert_eq!([0, 9, 10, 25].map(|seconds| given(Duration::from_secs(seconds))), [20, 0, 20, 20]);
+    }
+
+    #[test]
+    fn the_first_failure_is_worth_a_warning() {
+        let applications = Arc::new(Applications::new(Rsocket::default()));
+        let application = applications.connect(([192, 0, 2, 1], 7).into()).0.application.clone();
+        let scrapes =
+            [Some(Failure::Stuck), Some(Failure::Stuck), None, Some(Failure::Stuck), None, Some(Failure::Closed)];
+        let warned = scrapes.each_ref().map(|failed| application.note(failed.as_ref()));
+        assert_eq!(warned, [true, false, false, true, false, false]);
     }
 
     #[test]

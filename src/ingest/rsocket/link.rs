@@ -102,11 +102,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     match end {
         End::Fault(fault) => {
             link.applications().counts.fault(&fault, transport);
-            if gate.warnings.now() {
-                tracing::warn!(application = name, transport = transport.as_str(), why = %fault, "an application is disconnected");
-            } else {
-                tracing::debug!(application = name, transport = transport.as_str(), why = %fault, "an application is disconnected");
-            }
+            link.applications().warn(name, &fault, "an application is disconnected");
             link.pass(PENALTY, shutdown).await;
             link.session.take_out();
             link.session.refuse(0, fault.code(), &fault.to_string());
@@ -157,8 +153,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
     /// Gives the session bytes, as far as there is room for what it would hold of them.
     async fn receive(&mut self, bytes: &[u8], ends: bool) -> Result<Option<Event>, Fault> {
         self.session.awaited(self.reply.as_ref().is_some_and(|reply| !reply.is_closed()));
-        let wanted = self.session.held() + bytes.len();
-        let room = !self.gate.memory.is_short() && self.charge.raise(wanted).await.is_ok();
+        let mut room = !self.gate.memory.is_short();
+        if let Some(held) = self.session.holds_with(bytes.len()).filter(|_| room) {
+            room = self.charge.raise(held).await.is_ok();
+        }
         self.session.receive(bytes, ends, room, Instant::now())
     }
 
@@ -215,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
     fn note_push(&self, taken: &Result<(), Failure>) {
         self.applications().counts.push(taken.as_ref().copied());
         if let (Err(why), Some(application)) = (taken, self.application()) {
-            tracing::warn!(%application, %why, "what an application pushed is lost");
+            self.applications().warn(application, why, "what an application pushed is lost");
         }
     }
 

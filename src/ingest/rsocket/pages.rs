@@ -56,10 +56,11 @@ impl Connected {
         let exposed = known.iter().map(|(series, (text, sample))| Exposed {
             series,
             sample: SampleRef {
-                timestamp: sample.timestamp,
+                // One that the gateway gave is not shown; it must not tell which application was asked first.
+                timestamp: if sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT) { 0 } else { sample.timestamp },
                 value: text.value(sample),
                 start: None,
-                flags: SampleFlags(sample.flags.0),
+                flags: sample.flags,
             },
             exemplar: None,
         });

@@ -165,16 +165,19 @@ async fn pull(gate: &Arc<Gate>, application: &Arc<Application>) -> Option<Decode
     };
     let text = text.await;
     applications.counts.scrape(text.as_ref().map(|text| text.bytes), began.elapsed());
-    application.note(text.as_ref().err());
+    let worth_a_warning = application.note(text.as_ref().err());
+    match &text {
+        Err(why) if worth_a_warning => applications.warn(application, why, "an application cannot be scraped"),
+        Err(why) => tracing::debug!(%application, %why, "a scrape failed"),
+        Ok(_) => {}
+    }
     text.ok().map(|text| text.decoded)
 }
 
 async fn feed(gate: &Gate, application: &Application, text: Decoded) -> Shared {
     let (text, appended) = gate.append_shared(application.peer.ip(), text, sleep(APPENDED_WITHIN)).await;
-    if let Err(error) = appended
-        && gate.warnings.now()
-    {
-        tracing::warn!(%application, %error, "what an application was scraped for is lost");
+    if let Err(error) = appended {
+        gate.applications.warn(application, error, "what an application was scraped for is lost");
     }
     text
 }

@@ -352,6 +352,12 @@ impl Session {
         stream % 2 == 1
     }
 
+    /// Bytes that would be held with further ones of the present payload; none where they would not be held, or would be so
+    /// few that they are part of what a connection may cost.
+    pub(super) fn holds_with(&self, bytes: usize) -> Option<usize> {
+        matches!(self.taking, Taking::Content(..)).then(|| self.held() + bytes)
+    }
+
     /// Bytes that are held.
     pub(super) fn held(&self) -> usize {
         let arriving = match &self.taking {

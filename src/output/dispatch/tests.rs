@@ -63,6 +63,48 @@ async fn metadata_is_sent_when_it_is_new_and_repeated_and_bounded_in_bytes() {
 }
 
 #[tokio::test]
+async fn a_row_of_a_meter_is_not_torn_between_two_bodies() {
+    use crate::ingest::temporality::{Origin, Tallies};
+    use crate::wire::{influx_line, prometheus_text};
+    let dir = tempfile::TempDir::new().unwrap();
+    let table = Arc::new(SeriesTable::default());
+    let log = Arc::new(Log::open(LogConfig::new(dir.path()), Arc::clone(&table)).unwrap());
+    let cursor = log.cursor("a").unwrap();
+    let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
+    let queue = config::Queue { samples_per_send: 2, ..config::Queue::default() };
+    let profile = &Arc::default();
+    let parts =
+        Parts { log: &log, cursor: &cursor, account: &account, table: &table, profile, queue: &queue, relabel: &[] };
+    let (lane, _) = mpsc::channel(8);
+    let (_, events) = mpsc::unbounded_channel();
+    let options = influx_line::encode::Options::default();
+    let mut dispatch = Dispatch::<influx_line::encode::Encoder>::new(parts, &options, vec![lane], events);
+    let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+    let body = ["a", "b"].map(|task| {
+        let part = |part, value| format!("m_seconds_{part}{{task_name=\"{task}\"}} {value} 1\n");
+        [part("count", 2), part("sum", 4), part("max", 3)].concat()
+    });
+    let options = prometheus_text::decode::Options { now: 0, timestamp: None };
+    assert_eq!(prometheus_text::decode::decode(body.concat().as_bytes(), &options, &mut builder).accepted, 6);
+    let mut batch = builder.finish();
+    Tallies::new(Arc::clone(profile)).restate(&mut batch, &table, Origin::Pushed, 0);
+    let ready = dispatch.encode(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() });
+    let rest = dispatch.bodies[0].close().map(|shipment| (0, shipment));
+    let bodies: Vec<_> = ready
+        .into_iter()
+        .chain(rest)
+        .map(|(_, shipment)| {
+            let body = &shipment.bodies[0].1;
+            String::from_utf8(body.part(0, body.cuts.len()).into_owned()).unwrap()
+        })
+        .collect();
+    let rows = ["a", "b"].map(|task| {
+        format!("m,metric_type=histogram,task_name={task} count=2,sum=4000,upper=3000,mean=2000 1000000\n")
+    });
+    assert_eq!(bodies, rows);
+}
+
+#[tokio::test]
 async fn an_output_that_stands_still_keeps_no_series_in_the_table_and_goes_on_where_it_stood() {
     const RECORDS: u64 = 100;
     let dir = tempfile::TempDir::new().unwrap();

@@ -242,6 +242,23 @@ fn the_last_push_of_a_task_reaches_every_output() {
 }
 
 #[test]
+fn a_push_is_as_old_after_a_restart_as_it_was_before() {
+    let gateway = gateway().start();
+    let group = |gateway: &Gateway| gateway.url("/metrics/job/j");
+    assert_eq!(http::send("PUT", &group(&gateway), &[], b"x 1\n").status, 200);
+    let between = clock::now() / 1_000_000 + 1;
+    let gateway = gateway.crash_and_restart();
+    assert_eq!(gateway.scraped().sum("x", &[]), 1.0);
+    // Measured before the gateway started again, and after the push.
+    let body = format!("x 2 {between}\n");
+    assert_eq!(http::send("POST", &group(&gateway), &[], body.as_bytes()).status, 200);
+    eventually(SOON, || match gateway.scraped().sum("x", &[]) {
+        2.0 => Ok(()),
+        other => Err(format!("x is {other}")),
+    });
+}
+
+#[test]
 fn a_damaged_push_is_named_in_the_status_and_the_others_are_shown() {
     let gateway = gateway().start();
     for job in ["a", "b"] {

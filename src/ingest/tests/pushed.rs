@@ -111,6 +111,20 @@ async fn groups_outlive_a_restart() {
 }
 
 #[tokio::test]
+async fn a_push_that_a_power_failure_brings_back_is_replaced_again() {
+    let fixture = Fixture::start().await;
+    ends(&fixture, &[("PUT /metrics/job/j", b"a 1\n", &[])]).await;
+    let path = fixture.pushed_dir().join("0.push");
+    let bytes = std::fs::read(&path).unwrap();
+    ends(&fixture, &[("PUT /metrics/job/j", b"b 1\n", &["a{job=j}"])]).await;
+    assert!(!path.exists());
+    std::fs::write(&path, bytes).unwrap();
+    let fixture = fixture.restart().await;
+    assert!(!path.exists(), "of no use");
+    ends(&fixture, &[("DELETE /metrics/job/j", b"", &["b{job=j}"])]).await;
+}
+
+#[tokio::test]
 async fn a_damaged_push_is_set_aside_and_costs_itself() {
     let fixture = Fixture::start().await;
     let put = async |job: &str| fixture.exchange(&format!("PUT /metrics/job/{job}"), "", b"a 1\n").await;

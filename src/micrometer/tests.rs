@@ -127,7 +127,7 @@ P kafka_consumer_records_consumed_total{application_guid="t"} 1
 I kafka_consumer_records_consumed_total,metric_type=counter value=1
   P kafka_consumer_records_consumed_total{} restated
 P kafka_producer_request_rate{client_id="1",application_guid="t"} 1
-  W kafka.producer.request.rate{client.id=1,application.guid=t,statistic=value}
+  W kafka.producer.request.rate{application.guid=t,client.id=1,statistic=value}
 
 Summaries.
 I jetty_connections_bytes_in,metric_type=histogram sum=1
@@ -215,7 +215,7 @@ P m{application_guid="s",x="a\nb"} 1
 P m{application_guid="s",x="a\\"} 1
   W m{application.guid=s,statistic=value,x=a_} value_sanitised
 P m{application_guid="A B.c "} 1
-  I m.value{application_guid=A,metric_type=gauge B.c }
+  I m.value{application_guid=A B.c ,metric_type=gauge}
 "#;
 
 fn dialect(letter: &str) -> Option<Dialect> {

@@ -239,7 +239,8 @@ async fn times_of_a_setup_are_taken_within_reason() {
         let mut app = Fixture::new();
         assert!(matches!(app.receive(&setup), Ok(Some(Event::Opened))));
         let next = app.session.next_look() - app.now;
-        while app.pass(Duration::from_secs(1)).is_ok() {}
+        let is_given_up = (0..400).any(|_| app.pass(Duration::from_secs(1)).is_err());
+        assert!(is_given_up);
         let heard = app.session.heard;
         (next, app.now - heard)
     };

@@ -186,8 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
                 };
                 self.note_push(&taken);
                 if let Some(stream) = stream {
-                    let why = taken.map_err(|failure| failure.to_string());
-                    self.session.respond(stream, why.as_ref().map(|()| ()).map_err(String::as_str));
+                    self.session.respond(stream, taken.map_err(|failure| failure.to_string()));
                 }
             }
             Some(Event::Ended(error)) => {

@@ -74,6 +74,36 @@ fn compose_files_are_what_their_specification_says() {
     assert_eq!(check(&arguments), (String::new(), true));
 }
 
+/// Whether sluicegate takes a configuration, with the memory that Kubernetes would tell it in bytes.
+fn checked(file: &Path) -> (String, bool) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.arg("check").arg("--config").arg(file).env("MEMORY_LIMIT", (896_u64 << 20).to_string());
+    let output = command.output().expect("it starts");
+    (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.success())
+}
+
+#[test]
+fn sluicegate_takes_its_configurations() {
+    needs!("sluicegate_takes_its_configurations", "python");
+    for file in
+        ["deploy/docker/sluicegate.yaml", "deploy/compose/sluicegate.yaml", "deploy/cloudfoundry/sluicegate.yml"]
+    {
+        let (told, valid) = checked(&root(file));
+        assert!(valid && !told.contains("WARN"), "{file}: {told}");
+    }
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let file = dir.path().join("sluicegate.yaml");
+    let (config, found) = check(&["config", "deploy/kubernetes/config.yaml", "sluicegate.yaml"]);
+    assert!(found, "{config}");
+    // Also with the outputs that stand there as comments.
+    let outputs = config.split("# outputs:").nth(1).expect("outputs as comments").replace("\n# ", "\n");
+    for config in [config.clone(), format!("{config}\noutputs:{outputs}")] {
+        fs::write(&file, &config).expect("written");
+        let (told, valid) = checked(&file);
+        assert!(valid, "{config}: {told}");
+    }
+}
+
 #[test]
 fn prometheus_takes_its_configuration() {
     needs!("prometheus_takes_its_configuration", "promtool");

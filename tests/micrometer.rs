@@ -15,14 +15,18 @@ mod support {
     pub(crate) mod server;
 }
 
+#[path = "micrometer/compare.rs"]
+mod compare;
+
+use compare::{Excuses, Values, compare};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use support::component::needs;
 use support::destinations::{Samples, influxdb, influxql, prometheus_receiver, prometheus_samples};
-use support::gateway::{Exposition, gateway};
+use support::gateway::{Exposition, Gateway, Setup, gateway};
 use support::http;
-use support::micrometer;
-use support::server::{Server, eventually};
+use support::micrometer::{self, Said};
+use support::server::{Server, eventually, free_port};
 
 const SOON: Duration = Duration::from_secs(30);
 /// Everything that Micrometer sent, and nothing of the servers themselves.
@@ -85,20 +89,17 @@ fn pages_of_both_prometheus_registries_reach_prometheus_value_by_value() {
 #[test]
 fn what_an_application_pushes_to_a_pushgateway_reaches_prometheus_value_by_value() {
     needs!("what_an_application_pushes_reaches_prometheus", "prometheus", "java", "micrometer");
-    let prometheus = prometheus_receiver();
-    let gateway = gateway().with_prometheus(&prometheus.url("/api/v1/write")).start();
-    let address = format!("pushgateway=127.0.0.1:{}", gateway.port());
-    let said_by_it = micrometer::run(&[&address, "job=nightly batch/1"]);
-    gateway.drained();
-    // A push has no times: the last one is what stands there.
-    let last = [(0, said_by_it.last_page("simpleclient"))];
-    let expected = said(&last, &[("job", "nightly batch/1")]);
-    eventually(SOON, || {
-        let mut got = prometheus_samples(&prometheus, "{job='nightly batch/1',stream_name='ticktock'}", "30m");
-        got.values_mut()
-            .for_each(|samples| *samples = samples.last().map(|(_, bits)| (0, *bits)).into_iter().collect());
-        first_difference(&got, &expected).map_or(Ok(()), Err)
-    });
+    for generation in ["simpleclient", "client1"] {
+        let prometheus = prometheus_receiver();
+        let gateway = gateway().with_prometheus(&prometheus.url("/api/v1/write")).start();
+        let address = format!("pushgateway=127.0.0.1:{}", gateway.port());
+        // The client of `client_java` 1.x sends protobuf, the older one text.
+        let said_by_it = micrometer::run(&[&address, "job=nightly batch/1", &format!("generation={generation}")]);
+        gateway.drained();
+        // A push has no times: the last one is what stands there.
+        let expected = last_said(&said_by_it, generation, &[("job", "nightly batch/1")]);
+        eventually(SOON, || compare(&last_values(&prometheus), &expected, 0.0, &[]));
+    }
 }
 
 /// The lines of the Influx registry are sent to one database through the gateway and to another directly.
@@ -148,4 +149,243 @@ fn what_the_influx_registry_says_reaches_influxdb_as_it_would_directly() {
 fn so_it_does_by_the_api_of_version_2() {
     needs!("so_it_does_by_the_api_of_version_2", "influxd", "java", "micrometer");
     influx_reaches_influxdb(&["influx.org=my org", "influx.bucket=myinfluxdb", "influx.token=secret"]);
+}
+
+/// A gateway that knows the meters of the program which are not Micrometer's own, as a user would tell it.
+fn told() -> Setup {
+    let summary = |name: &str, unit: &str| format!("{{ name: {name}, kind: summary{unit} }}");
+    let meters = [summary("payload.size", ", unit: bytes"), summary("batch.size", "")].join(", ");
+    gateway().block(&format!("micrometer: {{ step: 1s, meters: [{meters}] }}"))
+}
+
+/// The last value of each series that Prometheus holds of the application.
+fn last_values(prometheus: &Server) -> Values {
+    let samples = prometheus_samples(prometheus, ALL, "30m");
+    samples.into_iter().filter_map(|(key, samples)| Some((key, f64::from_bits(samples.last()?.1)))).collect()
+}
+
+/// What the last page says, with these labels beside its own.
+fn last_said(said_by_it: &Said, generation: &str, labels: &[(&str, &str)]) -> Values {
+    let samples = said(&[(0, said_by_it.last_page(generation))], labels);
+    samples.into_iter().map(|(key, samples)| (key, f64::from_bits(samples[0].1))).collect()
+}
+
+/// Why an output dropped samples.
+fn reasons(gateway: &Gateway, output: &str) -> Vec<String> {
+    gateway.dropped(output).into_iter().map(|(reason, _)| reason).collect()
+}
+
+const NOT_FINITE: &str = "neither rows nor points have a number beyond the finite ones";
+const NO_BUCKETS: &str = "these registries tell no percentile histograms";
+const ALL_BUCKET: &str = "only Prometheus tells the bucket of all, which is the count";
+const LONGEST: &str = "the Influx registry does not tell the longest task";
+const REFUSED: &str = "InfluxDB refuses the line, and so does the gateway";
+const LINE_ENDS: &str = "the Influx registry makes a blank of a line end";
+const DISTRIBUTION: &str = "the Wavefront registry tells a meter with buckets as a distribution of each minute that has ended; on \
+     Prometheus it is a count and a sum, without the unit in its name";
+const BACKSLASH: &str = "the Wavefront registry makes `_` of a backslash at the end";
+const BLANK: &str = "the SDK of Wavefront does not send blank tags, so the program does not either";
+const CUSTOM: &str = "the statistics of custom meters are named as by the registry on client_java 1.x";
+
+#[test]
+fn what_the_influx_registry_says_is_on_prometheus_what_its_registry_says() {
+    needs!("what_the_influx_registry_says_is_on_prometheus", "prometheus", "java", "micrometer");
+    let prometheus = prometheus_receiver();
+    let gateway = told().with_prometheus(&prometheus.url("/api/v1/write")).start();
+    let said_by_it = micrometer::run(&[&format!("influx.uri={}", gateway.url(""))]);
+    gateway.drained();
+    let excuses: Excuses<'_> = &[
+        (NOT_FINITE, &["less: not_a_number"]),
+        (NO_BUCKETS, &["less: http_client_requests_seconds_bucket"]),
+        (
+            ALL_BUCKET,
+            &["less: batch_size_bucket le=+Inf", "less: http_server_requests_seconds_bucket exception=none le=+Inf"],
+        ),
+        (LONGEST, &["less: spring_cloud_task_active_seconds_max"]),
+        (REFUSED, &["less: trailing_backslash_total"]),
+        (LINE_ENDS, &["less: awkward_tags_total", "more: awkward_tags_total"]),
+        (CUSTOM, &["less: custom_meter", "more: custom_meter"]),
+    ];
+    let expected = last_said(&said_by_it, "simpleclient", &[]);
+    // The Influx registry writes six decimals.
+    eventually(SOON, || compare(&last_values(&prometheus), &expected, 5e-7, excuses));
+    assert_eq!(reasons(&gateway, "prom"), ["derived"], "means follow from sum and count");
+}
+
+#[test]
+fn what_the_wavefront_registry_says_is_on_prometheus_what_its_registry_says() {
+    needs!("what_the_wavefront_registry_says_is_on_prometheus", "prometheus", "java", "micrometer");
+    let prometheus = prometheus_receiver();
+    let port = free_port();
+    let gateway = told().listen("wavefront", port).with_prometheus(&prometheus.url("/api/v1/write")).start();
+    let said_by_it = micrometer::run(&[&format!("wavefront.uri=proxy://127.0.0.1:{port}")]);
+    gateway.drained();
+    let expected = last_said(&said_by_it, "simpleclient", &[("source", "demo-scdf-source")]);
+    let excuses: Excuses<'_> = &[
+        (NOT_FINITE, &["less: not_a_number"]),
+        (
+            DISTRIBUTION,
+            &[
+                "less: batch_size",
+                "batch_size_count source=demo-scdf-source is 18, not 21",
+                "batch_size_sum source=demo-scdf-source is 3330, not 3885",
+                "less: http_client_requests_seconds",
+                "more: http_client_requests_count source=demo-scdf-source is 1",
+                "more: http_client_requests_sum source=demo-scdf-source is 0.01",
+                "less: http_server_requests_seconds",
+                "more: http_server_requests_count exception=none method=GET outcome=SUCCESS",
+                "more: http_server_requests_sum exception=none method=GET outcome=SUCCESS",
+            ],
+        ),
+        (BACKSLASH, &["less: trailing_backslash_total path=C:\\ ", "more: trailing_backslash_total path=C:_ "]),
+        (BLANK, &["less: blank_tag_total"]),
+        (CUSTOM, &["less: custom_meter", "more: custom_meter"]),
+    ];
+    eventually(SOON, || compare(&last_values(&prometheus), &expected, 0.0, excuses));
+    assert_eq!(reasons(&gateway, "prom"), ["derived"], "averages follow from sum and count");
+}
+
+/// Applications over RSocket, by both transports and with the pages of both generations.
+fn rsocket_reaches_prometheus(kind: &str, scheme: &str, generation: &str) {
+    let prometheus = prometheus_receiver();
+    let port = free_port();
+    let gateway = gateway()
+        .listen(kind, port)
+        .block("rsocket: { scrape_interval: 1s }")
+        .with_prometheus(&prometheus.url("/api/v1/write"))
+        .start();
+    let address = format!("rsocket={scheme}://127.0.0.1:{port}");
+    let mut program = micrometer::launch(&[&address, &format!("generation={generation}")]);
+    // Each round arrives by a pull of the gateway; the last one by what the application pushes when it ends.
+    for _ in 0..6 {
+        program.round();
+        let expected = last_said(program.said(), generation, &[]);
+        eventually(SOON, || compare(&last_values(&prometheus), &expected, 0.0, &[]));
+    }
+    let said_by_it = program.end();
+    let expected = last_said(&said_by_it, generation, &[]);
+    eventually(SOON, || compare(&last_values(&prometheus), &expected, 0.0, &[]));
+    gateway.drained();
+    assert_eq!(gateway.dropped("prom"), []);
+}
+
+#[test]
+fn what_an_application_says_over_rsocket_is_on_prometheus_value_by_value() {
+    needs!("what_an_application_says_over_rsocket_is_on_prometheus", "prometheus", "java", "micrometer");
+    rsocket_reaches_prometheus("rsocket_tcp", "tcp", "simpleclient");
+}
+
+#[test]
+fn so_is_what_it_says_over_websocket() {
+    needs!("so_is_what_it_says_over_websocket", "prometheus", "java", "micrometer");
+    rsocket_reaches_prometheus("rsocket_websocket", "ws", "client1");
+}
+
+/// What a database was told after a time in milliseconds: sums of what is told step by step, the last of what is told as it is,
+/// the largest of the largest. Means are those of a step.
+fn told_in_all(influx: &Server, database: &str, after: i64) -> Values {
+    let mut values = Values::new();
+    for (aggregate, field, from) in [
+        ("sum", "count", "/.*/ WHERE metric_type = 'histogram'"),
+        ("sum", "sum", "/.*/ WHERE metric_type = 'histogram'"),
+        ("max", "upper", "/.*/ WHERE metric_type = 'histogram'"),
+        ("last", "active_tasks", "/.*/ WHERE metric_type = 'long_task_timer'"),
+        ("last", "duration", "/.*/ WHERE metric_type = 'long_task_timer'"),
+        ("sum", "value", "/.*/ WHERE metric_type = 'counter'"),
+        ("sum", "value", "/_histogram$/ WHERE metric_type = 'gauge'"),
+        ("last", "value", "/([^m]|[^a]m)$/ WHERE metric_type = 'gauge'"),
+    ] {
+        let query = format!("SELECT {aggregate}(\"{field}\") FROM {from} AND time > {after}ms GROUP BY *");
+        for series in influxql(influx, database, &query) {
+            let tags = series["tags"].as_object().expect("tags").iter();
+            let tags = tags.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+            let name = format!("{} {field}", series["name"].as_str().expect("a name"));
+            if let Some(value) = series["values"][0][1].as_f64() {
+                values.insert((name, tags.filter(|(_, value)| !value.is_empty()).collect()), value);
+            }
+        }
+    }
+    values
+}
+
+/// A gateway before an InfluxDB, to which the real Influx registry also writes on its own.
+fn before_influxdb(listener: &str) -> (Server, Gateway, u16) {
+    let influx = influxdb();
+    let output = format!("influxdb: {{ url: \"{}\", database: myinfluxdb, create_database: true }}", influx.url(""));
+    let port = free_port();
+    let gateway =
+        told().block("rsocket: { scrape_interval: 1s }").listen(listener, port).output("influx", &output).start();
+    (influx, gateway, port)
+}
+
+const SNAKE: &str = "Prometheus has only letters, digits and `_` in names";
+const BACKSLASH_CUT: &str = "InfluxDB's lines have no backslash at the end of a tag";
+const MINUTES: &str = "the Wavefront registry tells a meter with buckets as a distribution of each minute that has ended; in \
+     InfluxDB it stays one";
+
+#[test]
+fn what_the_wavefront_registry_says_is_in_influxdb_what_its_registry_says() {
+    needs!("what_the_wavefront_registry_says_is_in_influxdb", "influxd", "java", "micrometer");
+    let (influx, gateway, port) = before_influxdb("wavefront");
+    let direct = format!("influx.uri={}", influx.url(""));
+    let said_by_it =
+        micrometer::run(&[&direct, "influx.db=direct", &format!("wavefront.uri=proxy://127.0.0.1:{port}")]);
+    gateway.drained();
+    // What a counter says first is where it begins: what is added begins with the step after it.
+    let first = said_by_it.pages("simpleclient")[0].0;
+    let mut expected = told_in_all(&influx, "direct", first);
+    let source = ("source".to_owned(), "demo-scdf-source".to_owned());
+    expected = expected
+        .into_iter()
+        .map(|((name, mut tags), value)| {
+            tags.extend([source.clone()]);
+            ((name, tags), value)
+        })
+        .collect();
+    let excuses: Excuses<'_> = &[
+        (
+            MINUTES,
+            &[
+                "less: batch_size count",
+                "less: batch_size sum",
+                "less: batch_size upper",
+                "less: batch_size_histogram value",
+                "less: http_client_requests",
+                "less: http_server_requests",
+            ],
+        ),
+        (BACKSLASH, &["more: trailing_backslash value metric_type=counter path=C:_"]),
+        (BLANK, &["less: blank_tag"]),
+        (CUSTOM, &["more: custom_meter value"]),
+        ("Wavefront's names have no `/`", &["less: weird-name_with/slash", "more: weird-name_with-slash"]),
+    ];
+    // The Influx registry writes six decimals, of milliseconds too.
+    eventually(SOON, || compare(&told_in_all(&influx, "myinfluxdb", first), &expected, 5e-7, excuses));
+}
+
+#[test]
+fn what_an_application_says_over_rsocket_is_in_influxdb_what_its_registry_says() {
+    needs!("what_an_application_says_over_rsocket_is_in_influxdb", "influxd", "java", "micrometer");
+    let (influx, gateway, port) = before_influxdb("rsocket_tcp");
+    let direct = format!("influx.uri={}", influx.url(""));
+    let mut program = micrometer::launch(&[&direct, "influx.db=direct", &format!("rsocket=tcp://127.0.0.1:{port}")]);
+    // What a counter says first is where it begins, and that is before the first round.
+    eventually(SOON, || match gateway.metric("sluicegate_samples_accepted_total", &[]) {
+        0.0 => Err("nothing pulled yet".to_owned()),
+        _ => Ok(()),
+    });
+    for _ in 0..6 {
+        program.round();
+    }
+    program.end();
+    gateway.drained();
+    let expected = told_in_all(&influx, "direct", 0);
+    let excuses: Excuses<'_> = &[
+        (NO_BUCKETS, &["more: http_client_requests_histogram"]),
+        (BACKSLASH_CUT, &["more: trailing_backslash value metric_type=counter path=C:"]),
+        (SNAKE, &["less: awkward_tags value dash-key_x", "more: awkward_tags value dash_key_x"]),
+        (SNAKE, &["less: weird-name_with/slash", "more: weird_name_with_slash"]),
+        (CUSTOM, &["more: custom_meter value", "more: custom_meter_sum value"]),
+    ];
+    eventually(SOON, || compare(&told_in_all(&influx, "myinfluxdb", 0), &expected, 5e-7, excuses));
 }

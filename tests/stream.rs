@@ -91,11 +91,11 @@ fn application(kafka: &Server, name: &str, kind: &str, function: &str, settings:
         format!("--management.metrics.tags.application.type={kind}"),
         format!("--management.metrics.tags.application.guid={guid}"),
         "--management.metrics.tags.instance.index=0".to_owned(),
-        "--management.influx.metrics.export.enabled=false".to_owned(),
-        "--management.wavefront.metrics.export.enabled=false".to_owned(),
-        "--management.prometheus.metrics.export.enabled=true".to_owned(),
-        "--management.metrics.export.prometheus.rsocket.enabled=false".to_owned(),
     ]);
+    for registry in ["influx.metrics.export", "wavefront.metrics.export", "metrics.export.prometheus.rsocket"] {
+        let is_its_own = settings.iter().any(|setting| setting.starts_with(&format!("--management.{registry}.")));
+        command.arg(format!("--management.{registry}.enabled={is_its_own}"));
+    }
     command.args(settings);
     Server::launch(name_of(name), command, port, TempDir::new().expect("temporary folder"))
 }
@@ -111,7 +111,6 @@ fn stream(kafka: &Server, gateway: &Gateway, rsocket: u16, wavefront: u16) -> [S
     let time = [
         binding("timeSupplier-out-0", "time"),
         "--spring.integration.poller.fixed-delay=500".to_owned(),
-        "--management.metrics.export.prometheus.rsocket.enabled=true".to_owned(),
         "--management.metrics.export.prometheus.rsocket.host=127.0.0.1".to_owned(),
         format!("--management.metrics.export.prometheus.rsocket.port={rsocket}"),
     ];
@@ -120,7 +119,6 @@ fn stream(kafka: &Server, gateway: &Gateway, rsocket: u16, wavefront: u16) -> [S
         group("byteArrayTextToStringfilterFunction-in-0"),
         binding("byteArrayTextToStringfilterFunction-out-0", "filter"),
         "--filter.function.expression=payload.contains('3')".to_owned(),
-        "--management.influx.metrics.export.enabled=true".to_owned(),
         format!("--management.influx.metrics.export.uri={}", gateway.url("")),
         "--management.influx.metrics.export.db=myinfluxdb".to_owned(),
         "--management.influx.metrics.export.step=10s".to_owned(),
@@ -128,7 +126,6 @@ fn stream(kafka: &Server, gateway: &Gateway, rsocket: u16, wavefront: u16) -> [S
     let log = [
         binding("logConsumer-in-0", "filter"),
         group("logConsumer-in-0"),
-        "--management.wavefront.metrics.export.enabled=true".to_owned(),
         format!("--management.wavefront.uri=proxy://127.0.0.1:{wavefront}"),
         "--management.wavefront.source=demo-scdf-source".to_owned(),
         "--management.wavefront.metrics.export.step=10s".to_owned(),
@@ -140,7 +137,7 @@ fn stream(kafka: &Server, gateway: &Gateway, rsocket: u16, wavefront: u16) -> [S
     ];
     for application in &mut applications {
         eventually(STARTED_WITHIN, || {
-            if application.runs() { Ok(()) } else { Err(application.output()) }?;
+            assert!(application.runs(), "{}", application.output());
             let answer = support::http::try_get(&application.url("/actuator/health"))?;
             if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
         });

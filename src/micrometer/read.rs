@@ -54,12 +54,14 @@ pub(super) fn read<'a>(profile: &'a Profile, series: &'a Series) -> Option<Readi
     }
 }
 
-/// The value of the label that tells the statistics of one name apart, if the series has what the statistic asks for.
-fn edge_of<'a>(statistic: &Statistic, series: &'a Series) -> Option<Option<&'a str>> {
-    match statistic.edge {
-        None => Some(None),
-        Some(edge) => series.label(edge_label(edge, series.dialect)).map(Some),
-    }
+/// Whether the series has the label that the statistic asks for.
+fn has_edge(statistic: &Statistic, series: &Series) -> bool {
+    statistic.edge.is_none() || edge_of(statistic, series).is_some()
+}
+
+/// The value of the label that tells the statistics of one name apart.
+fn edge_of<'a>(statistic: &Statistic, series: &'a Series) -> Option<&'a str> {
+    series.label(edge_label(statistic.edge?, series.dialect))
 }
 
 fn is_of_data_flow(series: &Series) -> bool {
@@ -104,14 +106,14 @@ fn influx<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a>> {
         let known = profile.meters.find(Dialect::Influx, name);
         (profile.mode == Mode::Always || is_own(known)).then(|| untold(known, field))
     })?;
-    let (statistic, stem, edge) = STATISTICS.iter().find_map(|statistic| {
+    let (statistic, stem) = STATISTICS.iter().find_map(|statistic| {
         let (suffix, of, key) = statistic.influx?;
         let stem = name.strip_suffix(suffix).filter(|stem| !stem.is_empty() && (of, key) == (metric_type, field))?;
-        Some((statistic, stem, edge_of(statistic, series)?))
+        has_edge(statistic, series).then_some((statistic, stem))
     })?;
     let known = profile.meters.find(Dialect::Influx, stem);
     let timed = is_timed(statistic.shape, known, stem);
-    let meter = known.map(|known| &known.meter);
+    let (meter, edge) = (known.map(|known| &known.meter), edge_of(statistic, series));
     Some(Reading { dialect: Dialect::Influx, statistic, name: stem, meter, timed, counts_deltas: true, edge })
 }
 
@@ -134,16 +136,16 @@ fn wavefront<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a>
     }
     let counts_deltas = plain.len() < name.len();
     let find = |name: &str| profile.meters.find(Dialect::Wavefront, name);
-    let reading = |statistic: &'static Statistic, name: &'a str, edge| {
+    let reading = |statistic: &'static Statistic, name: &'a str| {
         let known = find(name);
-        let timed = is_timed(statistic.shape, known, name);
+        let (timed, edge) = (is_timed(statistic.shape, known, name), edge_of(statistic, series));
         let (dialect, meter) = (Dialect::Wavefront, known.map(|known| &known.meter));
         Reading { dialect, statistic, name, meter, timed, counts_deltas, edge }
     };
     let is_expected = profile.mode == Mode::Always || is_of_data_flow(series);
     if counts_deltas {
         let statistic = of_shape(Shape::Counter)?;
-        return (is_expected || is_own(find(plain))).then(|| reading(statistic, plain, None));
+        return (is_expected || is_own(find(plain))).then(|| reading(statistic, plain));
     }
     let told = series.label(STATISTIC);
     let found = STATISTICS.iter().find_map(|statistic| {
@@ -155,8 +157,7 @@ fn wavefront<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a>
             Shape::Other => true,
             _ => known.is_none_or(|known| known.meter.kind != Kind::Other),
         };
-        let edge = edge_of(statistic, series).filter(|_| fits)?;
-        Some((reading(statistic, stem, edge), known))
+        (fits && has_edge(statistic, series)).then(|| (reading(statistic, stem), known))
     });
     if let Some((found, known)) = found {
         return (told.is_some() || known.is_some() || is_expected).then_some(found);
@@ -168,7 +169,7 @@ fn wavefront<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a>
         Some(Kind::Timer | Kind::Summary | Kind::LongTaskTimer | Kind::Other) => return None,
     };
     // A point of Micrometer tells its statistic, by the tag or by its name.
-    (profile.mode == Mode::Always || is_own(known)).then_some(reading(of_shape(shape)?, name, None))
+    (profile.mode == Mode::Always || is_own(known)).then_some(reading(of_shape(shape)?, name))
 }
 
 fn of_shape(shape: Shape) -> Option<&'static Statistic> {
@@ -209,18 +210,17 @@ fn prometheus<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a
             (Shape::Distribution, _) => declared != Some(MetricType::Gauge),
             _ => true,
         };
-        let edge = edge_of(statistic, series).filter(|_| fits && !base.is_empty())?;
-        Some((statistic, base, edge))
+        (fits && !base.is_empty() && has_edge(statistic, series)).then_some((statistic, base))
     });
-    let (statistic, base, edge) = match found {
+    let (statistic, base) = match found {
         Some(found) => found,
-        None => (of_shape(Shape::Gauge)?, name, None),
+        None => (of_shape(Shape::Gauge)?, name),
     };
     let known = find(base);
     if !(profile.mode == Mode::Always || is_own(known) || is_of_data_flow(series)) {
         return None;
     }
-    let (meter, dialect) = (known.map(|known| &known.meter), Dialect::Prometheus);
+    let (meter, edge) = (known.map(|known| &known.meter), edge_of(statistic, series));
     let stem = base.strip_suffix(SECONDS).filter(|stem| !stem.is_empty());
     let can_be_timed = !matches!(statistic.shape, Shape::Counter | Shape::Other);
     let timed = can_be_timed && meter.map_or(stem.is_some(), |meter| meter.kind.is_timed());
@@ -229,6 +229,7 @@ fn prometheus<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a
         (_, Some(stem)) if timed => stem,
         _ => base,
     };
+    let dialect = Dialect::Prometheus;
     Some(Reading { dialect, statistic, name, meter, timed, counts_deltas: false, edge })
 }
 

@@ -70,10 +70,9 @@ pub(super) fn key(key: &str, to: Dialect, all_dotted: bool) -> String {
 /// The value of a tag as the application gave it.
 pub(super) fn plain_value(value: &str, from: Dialect) -> Cow<'_, str> {
     match from {
-        Dialect::Prometheus => Cow::from(value),
         // Of what its registry escapes, line protocol has no escape for the quote.
         Dialect::Influx if value.contains("\\\"") => Cow::from(value.replace("\\\"", "\"")),
-        Dialect::Influx => Cow::from(value),
+        Dialect::Prometheus | Dialect::Influx => Cow::from(value),
         Dialect::Wavefront => json_unescaped(value),
     }
 }
@@ -81,9 +80,8 @@ pub(super) fn plain_value(value: &str, from: Dialect) -> Cow<'_, str> {
 /// The value of a tag in that dialect, owned where it is not the same.
 pub(super) fn value(value: &str, to: Dialect) -> Cow<'_, str> {
     match to {
-        Dialect::Prometheus => Cow::from(value),
         Dialect::Influx if value.contains(['"', '\n']) => Cow::from(value.replace('"', "\\\"").replace('\n', " ")),
-        Dialect::Influx => Cow::from(value),
+        Dialect::Prometheus | Dialect::Influx => Cow::from(value),
         Dialect::Wavefront => {
             let value = value.strip_suffix('\\').map_or(Cow::from(value), |rest| Cow::from(format!("{rest}_")));
             json_escaped(value)

@@ -31,8 +31,9 @@ impl Database<'_> {
                 let parameters = [("query", &*interval(query)), ("time", &format!("{}.{:03}", now / 1000, now % 1000))];
                 let url = server.url(&format!("/api/v1/query?{}", http::query(&parameters)));
                 let answer = http::send("GET", &url, &[], b"").json();
-                let result = answer["data"]["result"].as_array();
-                result.map(Vec::len).ok_or_else(|| answer["error"].to_string())
+                let result = answer["data"]["result"].as_array().ok_or_else(|| answer["error"].to_string())?;
+                // A panel draws nothing for what is no number.
+                Ok(result.iter().filter(|series| series["value"][1] != "NaN").count())
             }
             Self::InfluxDb { .. } => Ok(self.influxql(query)?.len()),
         }

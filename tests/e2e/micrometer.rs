@@ -196,7 +196,7 @@ fn micrometer_expositions_reach_influxdb_as_its_own_rows() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     gateway.drained();
     let requests = Request::all(&recordings[1]);
-    let rows = requests.iter().flat_map(Request::good).filter(|line| !line.contains("\\") && !line.contains("_active"));
+    let rows = requests.iter().flat_map(Request::good).filter(|line| !line.contains('\\') && !line.contains("_active"));
     let mut compared = 0;
     for line in rows.filter(|line| !line.starts_with("process_cpu_usage")) {
         let (Value::Object(expected), measurement) = (row(line), line.split(',').next().expect("a name")) else {

@@ -117,3 +117,23 @@ proptest::proptest! {
         proptest::prop_assert_eq!(live, file);
     }
 }
+
+#[test]
+fn counters_go_on_in_another_table_whose_ids_are_of_others() {
+    use crate::model::{BatchBuilder, Format};
+    use crate::wire::influx_line::decode;
+    let tallies = Tallies::new(Arc::default());
+    let sums = |rows: &str| {
+        let table = SeriesTable::default();
+        let mut builder = BatchBuilder::new(&table, Format::InfluxLine, Vec::new());
+        decode::decode(rows.as_bytes(), &decode::Options::default(), &mut builder);
+        let mut batch = builder.finish();
+        tallies.restate(&mut batch, &table, Origin::default(), 0);
+        batch.restated.iter().map(|(_, restated)| restated.value).collect::<Vec<_>>()
+    };
+    assert_eq!(sums("a,metric_type=counter value=1 60000000000\n"), [1.0]);
+    tallies.forget_ids();
+    let rows = "g,metric_type=gauge value=9 120000000000\nb,metric_type=counter value=2 120000000000\n\
+        a,metric_type=counter value=4 120000000000\n";
+    assert_eq!(sums(rows), [2.0, 5.0]);
+}

@@ -60,7 +60,7 @@ class Meters {
         Timer requests = Timer.builder("http.server.requests").tags("method", "GET", "status", "200", "outcome", "SUCCESS",
             "exception", "none", "uri", "/tasks/{id}").serviceLevelObjectives(millis(50), millis(250)).register(registry);
         each(number -> { for (int at : List.of(40, 120, 300)) requests.record(millis(at)); });
-        Timer histogram = Timer.builder("http.client.requests").publishPercentileHistogram().register(registry);
+        Timer histogram = timer("http.client.requests").publishPercentileHistogram().register(registry);
         each(number -> { if (number == 1) histogram.record(millis(10)); });
         Timer percentiles = timer("app.latency").publishPercentiles(0.5, 0.95).register(registry);
         each(number -> percentiles.record(millis(100L * number)));

@@ -3,8 +3,8 @@ import java.time.Duration;
 import java.util.concurrent.TimeUnit;
 
 /**
- * The time of a run. A scripted one stands still until it is told to go on, begins with a step and ends about now, so that a
- * run takes no longer than its requests and every step has the same values each time; a real one sleeps instead.
+ * The time of a run. A scripted one stands still until it is told to go on, begins with a minute and ends in the
+ * last one, so that a run takes no longer than its requests and says the same each time; a real one sleeps instead.
  */
 final class Script implements Clock {
     private final boolean real;
@@ -12,8 +12,8 @@ final class Script implements Clock {
 
     Script(boolean real, Duration step, int rounds) {
         this.real = real;
-        long millis = step.toMillis();
-        now = (System.currentTimeMillis() / millis - rounds - 1) * millis;
+        long minute = Duration.ofMinutes(1).toMillis();
+        now = (System.currentTimeMillis() - (rounds + 1) * step.toMillis()) / minute * minute;
     }
 
     void goOn(Duration duration) throws InterruptedException {

@@ -358,9 +358,9 @@ fn malformed_frames_cost_their_connection_and_nobody_elses() {
 
 #[test]
 fn a_storm_of_connections_keeps_nobody_from_being_scraped() {
-    needs!("a_storm_of_connections_keeps_nobody_from_being_scraped", "python");
     const STORMS: usize = 4;
     const CONNECTIONS: usize = 500;
+    needs!("a_storm_of_connections_keeps_nobody_from_being_scraped", "python");
     let (gateway, [tcp, _], port) = proxy(gateway(), "scrape_interval: 1h, scrape_timeout: 2s");
     let _application = Application::start(&tcp, "g1", "well");
     let fault = [SETUP, b"\0\0\x06\0\0\0\x02\x14\0"].concat();

@@ -200,8 +200,7 @@ fn prometheus<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a
         if of != of_custom.unwrap_or_default() || is_known_gauge && statistic.edge.is_none() {
             return None;
         }
-        let mut suffixes = statistic.prometheus_suffixes();
-        let (base, suffix) = suffixes.find_map(|suffix| Some((name.strip_suffix(suffix)?, suffix)))?;
+        let (base, suffix) = statistic.prometheus_base(name)?;
         let known = find(base);
         let in_time = base.ends_with(SECONDS);
         let is_of_long_tasks = is_of_long_tasks(known, base.strip_suffix(SECONDS).unwrap_or(base));

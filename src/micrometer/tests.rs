@@ -187,12 +187,18 @@ W "a.percentile" 1 source="s" "phi"="0.5" "statistic"="value"
 
 Custom meters tell what they measure themselves.
 I custom,metric_type=other total=1
-  P custom_sum_total{statistic=TOTAL}
+  P custom_sum{statistic=TOTAL}
   W custom{statistic=total}
 I custom,metric_type=unknown active=1
   P custom_active_count{statistic=ACTIVE_TASKS}
 P custom_total{application_guid="t",statistic="COUNT"} 1
   I custom.count{application_guid=t,metric_type=other}
+P custom{application_guid="t",statistic="COUNT"} 1
+  I custom.count{application_guid=t,metric_type=other}
+P custom_sum{application_guid="t",statistic="TOTAL"} 1
+  I custom.total{application_guid=t,metric_type=other}
+P custom_value{application_guid="t",statistic="VALUE"} 1
+  I custom.value{application_guid=t,metric_type=other}
 P custom_sum_total{application_guid="t",statistic="TOTAL_TIME"} 1
   W custom{application.guid=t,statistic=total}
 W "custom" 1 source="a" "statistic"="duration"
@@ -347,9 +353,11 @@ fn prometheus_is_told_the_types_of_families() {
 
 #[test]
 fn options_choose_names_where_registries_differ() {
-    let client_1 = Profile { long_task_timers: LongTaskTimers::Count, ..Profile::default() };
+    let client_1 = Profile { prometheus_registry: PrometheusRegistry::Client1, ..Profile::default() };
     let rows = series(Influx, "spring_batch_job_active,metric_type=long_task_timer active_tasks=1");
     assert_eq!(told(&client_1, &rows, Prometheus), "spring_batch_job_active_seconds_count{}");
+    let rows = series(Influx, "custom,metric_type=other total=1");
+    assert_eq!(told(&client_1, &rows, Prometheus), "custom_sum_total{statistic=TOTAL}");
     let dotted = Profile { unknown_names: UnknownNames::Dotted, ..Profile::default() };
     let rows = series(Influx, "my_own,my_tag=1,metric_type=gauge value=1");
     assert_eq!(told(&dotted, &rows, Wavefront), "my.own{my.tag=1,statistic=value}");

@@ -98,7 +98,7 @@ fn plaintext(header: &[u8], text: &str) -> Vec<u8> {
 #[tokio::test]
 async fn a_push_that_the_log_does_not_take_is_told_and_still_shown() {
     let mut fixture = Fixture::start(64 << 10).await;
-    let text = |push: usize| (0..200).map(|at| format!("m{at}{{push=\"{push}\"}} 1\n")).collect::<String>();
+    let text = |push: usize| (0..200 + push).map(|at| format!("m{at}{{push=\"{push}\"}} 1\n")).collect::<String>();
     let mut answers = Vec::new();
     for push in 0..50 {
         send(&mut fixture.app, &plaintext(&[0, 0, 0, 2 * push as u8 + 1, 0x11, 0], &text(push))).await;
@@ -111,10 +111,11 @@ async fn a_push_that_the_log_does_not_take_is_told_and_still_shown() {
     assert!(!first.is_empty() && first.iter().all(|answer| answer[4..] == [0x28, 0x60]), "{answers:?}");
     let told = String::from_utf8_lossy(last);
     assert!(told.ends_with("the log is full: an output lags or is down"), "{told}");
-    assert_eq!(fixture.gate.ledger.rejected(Format::PrometheusText, Refusal::Log), 200);
+    let lost = 200 + first.len();
+    assert_eq!(fixture.gate.ledger.rejected(Format::PrometheusText, Refusal::Log), lost as u64);
     send(&mut fixture.app, b"\0\0\0\0\x2c\0\0\0\x01\x01disposed").await;
     until(|| fixture.gate.applications.counts().connected == 0).await;
-    assert_eq!(fixture.pushed(), [200]);
+    assert_eq!(fixture.pushed(), [lost]);
     fixture.ended().await;
 }
 

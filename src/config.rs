@@ -13,6 +13,7 @@
 
 mod address;
 mod budget;
+mod dashboards;
 mod document;
 mod expand;
 mod gateway;
@@ -57,10 +58,36 @@ pub struct Config {
     pub rsocket: Rsocket,
     /// What is taken for meters of Micrometer, and what they become in other dialects.
     pub micrometer: Profile,
+    /// Where the buttons of the web page lead.
+    pub dashboards: Option<Dashboards>,
     /// Where to send; names are distinct.
     pub outputs: Vec<Output>,
     /// What is worth knowing and no mistake: keys accepted that have no effect.
     pub notes: Vec<String>,
+}
+
+/// `dashboards`: the boards of streams, applications and tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dashboards {
+    /// Where they are, without a slash at the end.
+    pub url: String,
+    /// Whose they are (`type`).
+    pub board: Board,
+}
+
+/// Whose boards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Board {
+    /// Grafana's.
+    Grafana {
+        /// How often they refresh, in whole seconds.
+        refresh: Duration,
+    },
+    /// Wavefront's.
+    Wavefront {
+        /// The source that is looked at.
+        source: String,
+    },
 }
 
 /// An address to listen on; port 0 lets the system choose.

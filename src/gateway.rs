@@ -86,7 +86,7 @@ impl Gateway {
     /// Binds the sockets, recovers the log, sets the outputs up. `config_file` is the file the configuration came from and
     /// its text.
     pub async fn build(config: Config, config_file: Option<(PathBuf, String)>) -> Result<Self, GatewayError> {
-        let Config { listen, log, series, mut limits, rsocket, micrometer, outputs, .. } = config;
+        let Config { listen, log, series, mut limits, rsocket, micrometer, dashboards, outputs, .. } = config;
         let connections_max = open_files::connections_max(outputs.iter().map(|output| output.queue.lanes));
         if connections_max < limits.connections_max {
             let wanted = limits.connections_max;
@@ -143,7 +143,7 @@ impl Gateway {
             datagrams: influx_udp.as_ref().and_then(Datagrams::of),
             started_at: clock::now(),
         });
-        let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file));
+        let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file, dashboards));
         let gate = Gate::new(Arc::clone(&table), Arc::clone(&log), ledger, limits);
         let gate = gate.with_shelf(Arc::<Latest>::clone(&latest)).with_memory(Arc::clone(&memory));
         let gate = gate.with_tallies(Arc::clone(&tallies)).with_databases(databases).with_applications(applications);

@@ -37,7 +37,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Where a tag says so: `metric_type` in line protocol; `statistic` in Wavefront, or the end of a name that is known or
-    /// has one of Spring Cloud Data Flow's tags; one of those in Prometheus.
+    /// has the tags of Spring Cloud Data Flow; those in Prometheus.
     #[default]
     Auto,
     /// All are.

@@ -22,6 +22,7 @@ pub mod destination;
 pub mod dispatch;
 pub mod encoding;
 pub mod influxdb;
+pub mod instances;
 pub mod lane;
 pub mod memo;
 pub mod progress;

@@ -1,19 +1,25 @@
 //! The pages of the gateway about itself: web page, status API, own metrics, `/scrape`, health and readiness.
 //!
-//! Static assets are part of the binary; the web page is plain HTML that polls the status API.
+//! Static assets are part of the binary; the web page is plain HTML that polls the status API. Everything that comes from senders
+//! is put into it as text, and its policy lets a browser load nothing from elsewhere.
+
+mod boards;
+mod streams;
 
 use crate::clock;
-use crate::config::{Config, Mistakes};
+use crate::config::{Config, Dashboards, Mistakes};
 use crate::output::scrape::Exposition;
 use crate::telemetry::{self, Telemetry};
 use crate::wire::prometheus_names::Alphabet;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Response, StatusCode};
+use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use streams::Listed;
 
 /// The pages, and what they are made from.
 #[derive(Debug)]
@@ -21,16 +27,19 @@ pub struct Pages {
     telemetry: Arc<Telemetry>,
     /// The configuration file as it was read, for `/-/reload`.
     config: Option<(PathBuf, String)>,
+    dashboards: Option<Dashboards>,
     draining: AtomicBool,
 }
 
 const HTML: &str = "text/html; charset=utf-8";
+/// Nothing from elsewhere, nothing inline, and in no other page.
+const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Pages {
     /// The pages of a running gateway.
-    pub fn new(telemetry: Arc<Telemetry>, config: Option<(PathBuf, String)>) -> Self {
-        Self { telemetry, config, draining: AtomicBool::new(false) }
+    pub fn new(telemetry: Arc<Telemetry>, config: Option<(PathBuf, String)>, dashboards: Option<Dashboards>) -> Self {
+        Self { telemetry, config, dashboards, draining: AtomicBool::new(false) }
     }
 
     /// From now on the gateway is not ready.
@@ -41,7 +50,7 @@ impl Pages {
     fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
         let reads = [Method::GET, Method::HEAD];
         let allowed: &[Method] = match path {
-            "/" | "/metrics" | "/scrape" | "/api/v1/status" | "/-/healthy" | "/-/ready" => &reads,
+            "/" | "/metrics" | "/scrape" | "/api/v1/status" | "/api/v1/streams" | "/-/healthy" | "/-/ready" => &reads,
             "/-/reload" => &[Method::POST, Method::PUT],
             _ if path.starts_with("/assets/") => &reads,
             _ => return None,
@@ -55,9 +64,16 @@ impl Pages {
             return Some(response);
         }
         Some(match path {
-            "/" => answer(StatusCode::OK, HTML, include_str!("ui/assets/index.html")),
+            "/" => {
+                let mut page = answer(StatusCode::OK, HTML, include_str!("ui/assets/index.html"));
+                page.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+                page
+            }
             "/assets/app.js" => {
                 answer(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("ui/assets/app.js"))
+            }
+            "/assets/streams.js" => {
+                answer(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("ui/assets/streams.js"))
             }
             "/assets/style.css" => {
                 answer(StatusCode::OK, "text/css; charset=utf-8", include_str!("ui/assets/style.css"))
@@ -72,10 +88,11 @@ impl Pages {
                 let page = self.telemetry.latest.expose(exposition, &self.telemetry.table, clock::now());
                 answer(StatusCode::OK, exposition.content_type(), page)
             }
-            "/api/v1/status" => match serde_json::to_vec(&self.telemetry.status()) {
-                Ok(json) => answer(StatusCode::OK, "application/json", json),
-                Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-            },
+            "/api/v1/status" => json(&self.telemetry.status()),
+            "/api/v1/streams" => {
+                let (instances, omitted) = self.telemetry.latest.instances(clock::now());
+                json(&Listed::of(&instances, omitted, self.dashboards.as_ref()))
+            }
             "/-/healthy" => match self.telemetry.log.healthy() {
                 // Not red: a full log passes when outputs deliver, and a restart would not help.
                 Ok(()) => match self.telemetry.log.full() {
@@ -147,6 +164,13 @@ impl crate::ingest::Pages for Pages {
 
     fn is_large(&self, path: &str) -> bool {
         path == "/scrape"
+    }
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(value) {
+        Ok(json) => answer(StatusCode::OK, "application/json", json),
+        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
     }
 }
 

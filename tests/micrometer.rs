@@ -4,6 +4,8 @@
 //! The program of `tests/micrometer` registers a meter of each kind with every registry. One of them sends to the gateway; what
 //! the others say is the truth.
 
+#![allow(clippy::float_cmp, reason = "counts are whole numbers")]
+
 #[path = "support"]
 #[allow(dead_code, reason = "each program uses its part")]
 mod support {

@@ -4,7 +4,7 @@ use super::budget::{self, Budget, MEMORY_LIMIT_MIN};
 use super::walk::{Key, Section};
 use super::{
     Ack, Config, Encryption, Limits, Listen, ListenAddress, LogSettings, OnFull, Rsocket, SeriesSettings, ServerTls,
-    address, micrometer, output,
+    address, dashboards, micrometer, output,
 };
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -38,8 +38,9 @@ const SCRAPE_MIN: Duration = Duration::from_millis(100);
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
 pub(super) fn read(root: Section<'_>) -> Config {
-    let [listen_key, log_key, series_key, limits_key, micrometer_key, rsocket_key, outputs_key] =
-        ["listen", "log", "series", "limits", "micrometer", "rsocket", "outputs"].map(|name| root.key(name));
+    let [listen_key, log_key, series_key, limits_key, micrometer_key, rsocket_key, dashboards_key, outputs_key] =
+        ["listen", "log", "series", "limits", "micrometer", "rsocket", "dashboards", "outputs"]
+            .map(|name| root.key(name));
     let mut outputs = output::read_all(&outputs_key);
     let limits_section = limits_key.section();
     let memory_limit_key = limits_section.as_ref().map(|section| section.key("memory_limit"));
@@ -55,6 +56,7 @@ pub(super) fn read(root: Section<'_>) -> Config {
         series: series_key.section().map_or(budget.series.clone(), |section| series(section, &budget.series)),
         limits: limits_section.map_or(budget.limits.clone(), |section| limits(section, &budget.limits)),
         rsocket: rsocket_key.section().map(rsocket).unwrap_or_default(),
+        dashboards: dashboards_key.section().and_then(dashboards::read),
         outputs,
         notes: Vec::new(),
     };

@@ -426,6 +426,23 @@ fn refuses_what_cannot_be() {
         ("rsocket: { scrape_interval: 0s }", "a duration of at least 100ms"),
         ("rsocket: { encryption: none }", "expected one of rsa, plaintext"),
         ("rsocket: { tls: { cert_file: Cargo.toml } }", "rsocket.tls.key_file: missing"),
+        ("dashboards: { type: kibana, url: 'http://h' }", "dashboards.type: expected one of grafana, wavefront"),
+        ("dashboards: { url: 'http://h' }", "dashboards.type: missing"),
+        ("dashboards: { type: grafana }", "dashboards.url: missing"),
+        ("dashboards: { type: grafana, url: 'javascript:alert(1)' }", "dashboards.url: expected a URL with http://"),
+        ("dashboards: { type: grafana, url: 'http://a:b@h' }", "dashboards.url: expected a URL without user"),
+        ("dashboards: { type: grafana, url: 'http://h?a=b' }", "dashboards.url: expected a URL without a query"),
+        (
+            "dashboards: { type: grafana, url: 'http://h', refresh: 1500ms }",
+            "dashboards.refresh: expected whole seconds",
+        ),
+        ("dashboards: { type: grafana, url: 'http://h', refresh: 10ms }", "dashboards.refresh: expected a duration"),
+        ("dashboards: { type: grafana, url: 'http://h', source: a }", "dashboards.source: belongs to type: wavefront"),
+        (
+            "dashboards: { type: wavefront, url: 'http://h', refresh: 5s }",
+            "dashboards.refresh: belongs to type: grafana",
+        ),
+        ("dashboards: { type: grafana, url: 'http://h', token: a }", "dashboards.token: unknown key"),
         ("scrape_configs: [{ job_name: a }]", "does not scrape yet"),
         ("outputs: [{ wavefront: { url: 'http://h' } }]", "outputs[0].name: missing"),
         ("outputs: [{ name: a/b, wavefront: { url: 'http://h' } }]", "a name of 1 to 64"),
@@ -438,6 +455,24 @@ fn refuses_what_cannot_be() {
         let found = mistakes(&text).join("\n");
         assert!(found.contains(expected), "{text}\nsays {found}\nnot {expected}");
     }
+}
+
+#[test]
+fn dashboards_are_of_grafana_or_of_wavefront() {
+    let read = |keys: &str| good(&format!("dashboards: {{ {keys} }}")).dashboards.unwrap();
+    let grafana = |url: &str, refresh| {
+        let board = Board::Grafana { refresh: Duration::from_secs(refresh) };
+        Dashboards { url: url.to_owned(), board }
+    };
+    assert_eq!(read("type: grafana, url: 'http://g:3000/'"), grafana("http://g:3000", 15));
+    assert_eq!(read("type: grafana, url: 'https://h/sub/', refresh: 1m"), grafana("https://h/sub", 60));
+    let wavefront = |source: &str| {
+        let board = Board::Wavefront { source: source.to_owned() };
+        Dashboards { url: "https://w".to_owned(), board }
+    };
+    assert_eq!(read("type: wavefront, url: 'https://w'"), wavefront("default-scdf-source"));
+    assert_eq!(read("type: wavefront, url: 'https://w', source: My-Source"), wavefront("my-source"));
+    assert_eq!(good("log: {}").dashboards, None);
 }
 
 #[test]

@@ -396,6 +396,7 @@ impl Gate {
         loop {
             let Err(error) = self.append_batch(source, batch).await else { return Ok(()) };
             let AppendError::Full { .. } = error else { return Err(error) };
+            self.tallies.hurry();
             tokio::select! {
                 biased;
                 () = give_up.as_mut() => return Err(error),

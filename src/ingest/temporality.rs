@@ -5,8 +5,9 @@
 //! ([`Restated`]) into the log. So outputs need no memory of what came before: a destination that is sent a batch again gets the
 //! same values, and outputs of the original's dialect send the original.
 //!
-//! * A delta counts once: a point that is not newer than the last one of its series adds nothing. One with the same time (a
-//!   sender that tries again) says the same sum again.
+//! * A delta counts once: a point that is not newer than the last one of its series adds nothing. The same one again (a sender
+//!   that tries again) says the same sum again. A point from the future ([`AHEAD_MAX`]) adds nothing either: it would make all
+//!   behind it late.
 //! * A cumulative value is told at its first sample in each step of the profile, with all that was added since the last one
 //!   told; a value below the one before is a counter that started anew. A stale marker tells what is left.
 //! * What is known survives a restart, and a crash: a file beside the log, written every [`SAVE_INTERVAL`], and what the log holds
@@ -40,6 +41,8 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 pub const TALLIES_MAX: usize = 1 << 20;
 /// How long a counter is remembered that nobody sends any more.
 pub const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How far a sender's clock may be ahead of the gateway's.
+const AHEAD_MAX: i64 = 600 * 1_000_000_000;
 /// Series of which it is remembered whether they are counters, beyond a quarter more than there are live ones.
 const KNOWN_SPARE: usize = 4096;
 
@@ -48,8 +51,8 @@ const KNOWN_SPARE: usize = 4096;
 pub struct Tallies {
     profile: Arc<Profile>,
     counters: Mutex<Counters>,
-    /// Tells the task that saves of the first counter.
-    begun: Notify,
+    /// Tells the task that saves to do it now: of the first counter, and when the log is full.
+    hurry: Notify,
     file: PathBuf,
     cursor: Mutex<Option<Cursor>>,
 }
@@ -71,7 +74,7 @@ impl Tallies {
     /// No counters, and nothing saved.
     pub fn new(profile: Arc<Profile>) -> Self {
         let counters = Mutex::new(Counters { seed: fastrand::u64(..), ..Counters::default() });
-        Self { profile, counters, begun: Notify::new(), file: PathBuf::new(), cursor: Mutex::default() }
+        Self { profile, counters, hurry: Notify::new(), file: PathBuf::new(), cursor: Mutex::default() }
     }
 
     /// Says what the counters of a batch are in the other temporality.
@@ -93,7 +96,7 @@ impl Tallies {
             }
         }
         if first && !counters.tallies.is_empty() {
-            self.begun.notify_one();
+            self.hurry.notify_one();
         }
         batch.restated = restated;
     }
@@ -117,6 +120,11 @@ impl Tallies {
         }
     }
 
+    /// The log has no room: it shall not wait for this place in it.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
     /// Takes up what a record of the log tells that the file does not know yet. `seen` is for the ids of that record.
     fn recall(&self, batch: &Batch, table: &SeriesTable, seen: &mut IdMap<SeriesId, Option<(u128, Temporality)>>) {
         let mut counters = self.counters.lock();
@@ -135,7 +143,7 @@ impl Tallies {
                 Some(tally) => tally.recall(value, sample.timestamp, restated),
                 None if has_room => {
                     let tally = Tally::recalled(temporality, value, sample.timestamp, restated);
-                    counters.tallies.insert(key, tally);
+                    counters.tallies.extend(tally.map(|tally| (key, tally)));
                 }
                 None => {}
             }
@@ -168,7 +176,7 @@ impl Counters {
         origin: Origin,
         now: TimestampNs,
     ) -> Option<Restated> {
-        let value = number(batch, sample)?;
+        let value = number(batch, sample).filter(|_| sample.timestamp <= now.saturating_add(AHEAD_MAX))?;
         let key = *self.keys.get(&sample.series)?;
         let step = i64::try_from(profile.step.as_nanos()).unwrap_or(i64::MAX).max(1);
         self.changed = true;

@@ -13,6 +13,7 @@
 //! the series table, and taken from there when the series leaves it; a [`Pin`] keeps it readable until that was noticed.
 
 use super::change::told;
+use super::instances::{Instance, Instances};
 use crate::log::{Entry, ReadError, Reader, Record};
 use crate::micrometer::{Profile, Temporality};
 use crate::model::{
@@ -45,6 +46,8 @@ pub struct Latest {
 #[derive(Debug, Default)]
 struct Shown {
     series: IdTable<Newest>,
+    /// Who they come from.
+    instances: Instances,
     bytes: usize,
     /// Taken before it was last looked which of them left the table.
     pin: Option<Pin>,
@@ -54,6 +57,9 @@ impl Shown {
     fn remove(&mut self, id: SeriesId) {
         if let Some(newest) = self.series.remove(id) {
             self.bytes -= newest.bytes();
+            if newest.is_of_instance {
+                self.instances.leave(id);
+            }
         }
     }
 }
@@ -75,6 +81,8 @@ struct Newest {
     flags: SampleFlags,
     /// Whether its sender tells what was added; shown is the sum of it.
     adds_up: bool,
+    /// Whether it is of an instance that is known.
+    is_of_instance: bool,
 }
 
 #[derive(Debug, Default)]
@@ -280,7 +288,7 @@ impl Latest {
             return;
         }
         let seen = second(record.appended_at);
-        let Shown { series, bytes, .. } = &mut *shown;
+        let Shown { series, instances, bytes, .. } = &mut *shown;
         let known = series.get(id).map(|newest| newest.adds_up);
         let adds_up = known.unwrap_or_else(|| {
             let temporality = table.series(id).map(|series| self.profile.temporality(&series));
@@ -297,6 +305,9 @@ impl Latest {
             if sample.timestamp < newest.timestamp {
                 return;
             }
+            if newest.is_of_instance {
+                instances.count(id, record.appended_at);
+            }
             let before = newest.bytes();
             (newest.timestamp, newest.seen) = (sample.timestamp, seen);
             (newest.flags, newest.value) = (sample.flags, value);
@@ -310,7 +321,7 @@ impl Latest {
             return;
         }
         let (timestamp, flags) = (sample.timestamp, sample.flags);
-        let mut newest = Newest { timestamp, value, aside: None, seen, flags, adds_up };
+        let mut newest = Newest { timestamp, value, aside: None, seen, flags, adds_up, is_of_instance: false };
         newest.start_at(start);
         newest.follow(id, table);
         if *bytes + newest.bytes() > self.bytes_max {
@@ -318,7 +329,16 @@ impl Latest {
             return;
         }
         *bytes += newest.bytes();
+        if table.series(id).is_some_and(|series| instances.join(id, &series, record.appended_at)) {
+            newest.is_of_instance = true;
+            instances.count(id, record.appended_at);
+        }
         series.insert(id, newest);
+    }
+
+    /// The instances of applications that the live series come from, and how many series are of none for want of room.
+    pub fn instances(&self, now: TimestampNs) -> (Vec<Instance>, u64) {
+        self.shown.lock().instances.list(now)
     }
 
     /// Shows the samples of a batch that is not in the log.
@@ -359,23 +379,29 @@ impl Latest {
     /// Forgets what is stale, and takes along what the rest is of it that left the table, as far as there is room.
     fn expire(&self, now: TimestampNs, table: &SeriesTable) {
         let mut shown = self.shown.lock();
-        let Shown { series, bytes, pin } = &mut *shown;
+        let Shown { series, instances, bytes, pin } = &mut *shown;
         let kept = self.kept.lock();
+        instances.mark(now);
         // Let go only when what it held was taken.
         let before = pin.replace(table.pin());
         series.retain(|id, newest| {
             *bytes -= newest.bytes();
-            if newest.is_stale(now, self.stale_after) && !kept.contains(&id) {
-                return false;
+            let stale = newest.is_stale(now, self.stale_after) && !kept.contains(&id);
+            if !stale {
+                newest.follow(id, table);
             }
-            newest.follow(id, table);
             let fits = newest.series().is_none() || *bytes + newest.bytes() <= self.bytes_max;
-            if fits {
+            if !stale && fits {
                 *bytes += newest.bytes();
-            } else {
+                return true;
+            }
+            if newest.is_of_instance {
+                instances.leave(id);
+            }
+            if !stale {
                 self.hidden.fetch_add(1, Ordering::Relaxed);
             }
-            fits
+            false
         });
         drop(before);
     }

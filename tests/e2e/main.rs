@@ -12,6 +12,7 @@
 #[path = "../support"]
 #[allow(dead_code, reason = "each program uses its part")]
 mod support {
+    pub(crate) mod browser;
     pub(crate) mod component;
     #[allow(dead_code, reason = "the tests of outputs use the rest")]
     pub(crate) mod destination;
@@ -24,6 +25,7 @@ mod support {
 }
 
 mod bad_input;
+mod buttons;
 mod clients;
 mod counters;
 mod main_job;

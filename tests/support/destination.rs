@@ -198,6 +198,11 @@ impl Destination {
         (self.block)(self.port)
     }
 
+    /// Its address without a path.
+    pub(crate) fn base(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// Its address, as senders write to it.
     pub(crate) fn address(&self) -> String {
         format!("http://127.0.0.1:{}/api/v1/write", self.port)

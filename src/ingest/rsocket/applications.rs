@@ -271,20 +271,15 @@ impl Application {
 
     /// Notes how a scrape of it went. Where it went wrong and the one before did not, that is worth a warning.
     pub(super) fn note(&self, failed: Option<&Failure>) -> bool {
-        match failed {
-            Some(why) => {
-                let failures = self.failures.fetch_add(1, Ordering::Relaxed);
-                // Nothing is wrong with one that left.
-                failures == 0 && !matches!(why, Failure::Closed)
-            }
-            None => {
-                let failures = self.failures.swap(0, Ordering::Relaxed);
-                if failures > 0 {
-                    tracing::info!(application = %self, failures, "an application can be scraped again");
-                }
-                false
-            }
+        if let Some(why) = failed {
+            // Nothing is wrong with one that left.
+            return self.failures.fetch_add(1, Ordering::Relaxed) == 0 && !matches!(why, Failure::Closed);
         }
+        let failures = self.failures.swap(0, Ordering::Relaxed);
+        if failures > 0 {
+            tracing::info!(application = %self, failures, "an application can be scraped again");
+        }
+        false
     }
 }
 

@@ -103,15 +103,12 @@ impl Framing {
 }
 
 fn tcp(left: &mut Option<usize>, arrived: &mut BytesMut) -> Option<Piece> {
-    let length = match *left {
-        Some(left) => left,
-        None => {
-            let [a, b, c] = *arrived.first_chunk()?;
-            arrived.advance(3);
-            u32::from_be_bytes([0, a, b, c]) as usize
-        }
-    };
-    *left = Some(length);
+    if left.is_none() {
+        let [a, b, c] = *arrived.first_chunk()?;
+        arrived.advance(3);
+        *left = Some(u32::from_be_bytes([0, a, b, c]) as usize);
+    }
+    let length = (*left)?;
     if arrived.is_empty() && length > 0 {
         return None;
     }

@@ -10,6 +10,8 @@
 //!   behind it late.
 //! * A cumulative value is told at its first sample in each step of the profile, with all that was added since the last one
 //!   told; a value below the one before is a counter that started anew. A stale marker tells what is left.
+//! * What a cumulative counter has added since then is told when it falls silent ([`STEPS_SILENT`]), as a sample of the gateway's own:
+//!   the last one again. So what an application counted in its last step is not lost.
 //! * What is known survives a restart, and a crash: a file beside the log, written every [`SAVE_INTERVAL`], and what the log holds
 //!   behind the place that the file tells. A cursor of its own ([`CURSOR`]) keeps that in the log.
 //! * Bounded: [`TALLIES_MAX`] counters, each forgotten after [`IDLE_MAX`]. What has no tally is not restated; outputs that would
@@ -27,7 +29,10 @@ pub use tally::Origin;
 
 use crate::log::Cursor;
 use crate::micrometer::{Mode, Profile, Temporality};
-use crate::model::{Batch, IdMap, IdTable, Restated, Sample, Series, SeriesId, SeriesTable, TimestampNs, Value};
+use crate::model::{
+    Batch, Dialect, Format, IdMap, IdTable, Restated, Sample, SampleFlags, Series, SeriesId, SeriesTable, TimestampNs,
+    Value,
+};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -41,6 +46,8 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 pub const TALLIES_MAX: usize = 1 << 20;
 /// How long a counter is remembered that nobody sends any more.
 pub const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Steps after which a counter that does not come is silent.
+pub const STEPS_SILENT: u32 = 2;
 /// How far a sender's clock may be ahead of the gateway's.
 const AHEAD_MAX: i64 = 600 * 1_000_000_000;
 /// Series of which it is remembered whether they are counters, beyond a quarter more than there are live ones.
@@ -118,6 +125,41 @@ impl Tallies {
                 tally.take_back(sample.timestamp, *restated);
             }
         }
+    }
+
+    /// The last samples of counters that are silent and have something untold, each with what it says now.
+    fn untold(&self, table: &SeriesTable, now: TimestampNs) -> Vec<Batch> {
+        let mut counters = self.counters.lock();
+        let Counters { tallies, keys, .. } = &mut *counters;
+        let silent = second(now.saturating_sub_unsigned((self.profile.step * STEPS_SILENT).as_nanos() as u64));
+        let mut rest: Vec<_> =
+            keys.iter().filter(|(_, key)| tallies.get(key).is_some_and(|tally| tally.seen < silent)).collect();
+        // The parts of a row stand side by side.
+        rest.sort_unstable();
+        let mut batches: Vec<Batch> = Vec::new();
+        for (id, key) in rest {
+            let (Some(series), Some(tally)) = (table.series(*id), tallies.get_mut(key)) else { continue };
+            let Some(restated) = tally.rest() else { continue };
+            let format = match series.dialect {
+                Dialect::Prometheus => Format::PrometheusText,
+                Dialect::Influx => Format::InfluxLine,
+                Dialect::Wavefront => Format::Wavefront,
+            };
+            if batches.last().is_none_or(|batch| batch.format != format) {
+                batches.push(Batch::new(format, table.pin()));
+            }
+            if let Some(batch) = batches.last_mut() {
+                batch.push(*id, tally.last, Value::F64(tally.value), SampleFlags::NONE);
+                batch.restated.push((batch.samples.len() as u32 - 1, restated));
+            }
+        }
+        counters.changed |= !batches.is_empty();
+        batches
+    }
+
+    /// The step of what is told of cumulative values.
+    pub fn step(&self) -> Duration {
+        self.profile.step
     }
 
     /// The log has no room: it shall not wait for this place in it.

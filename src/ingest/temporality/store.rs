@@ -105,7 +105,7 @@ impl Tallies {
     }
 
     /// Saves what is known, from time to time and at the end.
-    pub async fn keep(self: Arc<Self>, log: Arc<Log>, stop: CancellationToken) {
+    pub async fn keep(self: Arc<Self>, log: Arc<Log>, table: Arc<SeriesTable>, stop: CancellationToken) {
         if self.profile.mode == Mode::Never {
             return;
         }
@@ -115,6 +115,12 @@ impl Tallies {
                 () = tokio::time::sleep(SAVE_INTERVAL) => false,
                 () = stop.cancelled() => true,
             };
+            for batch in self.untold(&table, clock::now()).into_iter().map(Arc::new) {
+                if let Err(error) = log.append(Arc::clone(&batch)).await {
+                    tracing::debug!(%error, "what silent counters have not told waits");
+                    self.take_back(&batch);
+                }
+            }
             let (tallies, log) = (Arc::clone(&self), Arc::clone(&log));
             let saving = tokio::task::spawn_blocking(move || tallies.save(&log));
             if let Ok(Err(error)) = saving.await {

@@ -110,6 +110,16 @@ impl Tally {
         }
     }
 
+    /// What a cumulative counter has added and not told.
+    pub(super) fn rest(&mut self) -> Option<Restated> {
+        if self.temporality != Temporality::Cumulative || self.added <= 0.0 || self.last <= self.since {
+            return None;
+        }
+        let restated = Restated { value: self.added, start: self.since };
+        (self.added, self.since) = (0.0, self.last);
+        Some(restated)
+    }
+
     /// Adds what a cumulative value has more than the one before.
     fn add(&mut self, value: f64, timestamp: TimestampNs) {
         if timestamp > self.last {

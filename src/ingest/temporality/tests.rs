@@ -61,6 +61,27 @@ fn a_stale_marker_tells_what_is_left() {
 }
 
 #[test]
+fn what_a_silent_counter_has_not_told_is_told_once() {
+    use crate::model::{BatchBuilder, Format};
+    use crate::wire::prometheus_text::decode::{Options, decode};
+    let (tallies, table) = (Tallies::new(Arc::default()), SeriesTable::default());
+    for (at, text) in [(60, "m_total{application_guid=\"g\"} 5\n"), (70, "m_total{application_guid=\"g\"} 8\n")] {
+        let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+        decode(text.as_bytes(), &Options { now: at * SECOND, timestamp: None }, &mut builder);
+        tallies.restate(&mut builder.finish(), &table, Origin::Connected, at * SECOND);
+    }
+    assert!(tallies.untold(&table, 180 * SECOND).is_empty(), "not silent yet");
+    let told = tallies.untold(&table, 200 * SECOND);
+    assert_eq!(told.len(), 1);
+    let (sample, restated) = (&told[0].samples[0], told[0].restated[0].1);
+    assert_eq!((told[0].value(sample), sample.timestamp), (Value::F64(8.0), 70 * SECOND), "its last one again");
+    assert_eq!(restated, Restated { value: 3.0, start: 60 * SECOND });
+    assert!(tallies.untold(&table, 300 * SECOND).is_empty());
+    tallies.take_back(&told[0]);
+    assert_eq!(tallies.untold(&table, 300 * SECOND).len(), 1, "the log did not take it");
+}
+
+#[test]
 fn a_companion_goes_with_its_counters() {
     let samples = [(70, 9.0), (80, 8.0), (130, 7.0), (130, 7.0), (140, 6.0), (100, 5.0)];
     let told = told(Temporality::Companion, Origin::Scraped, &samples);

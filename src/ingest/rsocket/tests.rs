@@ -98,7 +98,10 @@ fn plaintext(header: &[u8], text: &str) -> Vec<u8> {
 #[tokio::test]
 async fn a_push_that_the_log_does_not_take_is_told_and_still_shown() {
     let mut fixture = Fixture::start(64 << 10).await;
-    let text = |push: usize| (0..200 + push).map(|at| format!("m{at}{{push=\"{push}\"}} 1\n")).collect::<String>();
+    let text = |push: usize| {
+        let lines: Vec<_> = (0..200 + push).map(|at| format!("m{at}{{push=\"{push}\"}} 1\n")).collect();
+        lines.concat()
+    };
     let mut answers = Vec::new();
     for push in 0..50 {
         send(&mut fixture.app, &plaintext(&[0, 0, 0, 2 * push as u8 + 1, 0x11, 0], &text(push))).await;
@@ -124,7 +127,7 @@ async fn nothing_stays_charged_for_who_leaves_amid_a_payload() {
     let mut fixture = Fixture::start(1 << 20).await;
     // A first fragment, and the beginning of a second one.
     send(&mut fixture.app, &[b"\0\0\0\x01\x10\x80".to_vec(), vec![7; 100_000]].concat()).await;
-    fixture.app.write_all(&[&b"\x0f\0\0\0\0\0\x01\x28\x80"[..], &[7; 100_000]].concat()).await.unwrap();
+    fixture.app.write_all(&[b"\x0f\0\0\0\0\0\x01\x28\x80".to_vec(), vec![7; 100_000]].concat()).await.unwrap();
     until(|| !fixture.gate.is_free()).await;
     fixture.ended().await;
 }

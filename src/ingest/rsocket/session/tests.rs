@@ -282,7 +282,7 @@ async fn a_connection_begins_with_a_setup_that_can_be_granted() {
         (flagged(0x80), 0x002, "resume is not supported"),
         (flagged(0x40), 0x002, "lease is not supported"),
         (SETUP[..20].to_vec(), 0x001, "expected a SETUP of 31 bytes and more, found 14"),
-        (frame(0, 0x01, 0, &[0; 20_000]), 0x101, "expected at most 16384 bytes of Setup, found more"),
+        (frame(0, 0x01, 0, &vec![0; 20_000]), 0x101, "expected at most 16384 bytes of Setup, found more"),
     ];
     for (first, code, message) in cases {
         let mut app = Fixture::new();

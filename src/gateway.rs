@@ -229,7 +229,7 @@ impl Gateway {
         background.spawn(async move { memory.watch().await });
 
         let inputs_done = CancellationToken::new();
-        let keeping = tokio::spawn(tallies.keep(Arc::clone(&log), inputs_done.clone()));
+        let keeping = tokio::spawn(tallies.keep(Arc::clone(&log), Arc::clone(&table), inputs_done.clone()));
 
         stop.cancelled().await;
         pages.drain();

@@ -37,7 +37,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Where a tag says so: `metric_type` in line protocol; `statistic` in Wavefront, or the end of a name that is known or
-    /// has one of Spring Cloud Data Flow's tags; one of those in Prometheus.
+    /// has the tags of Spring Cloud Data Flow; those in Prometheus.
     #[default]
     Auto,
     /// All are.
@@ -52,19 +52,20 @@ impl Mode {
         [("auto", Self::Auto), ("always", Self::Always), ("never", Self::Never)];
 }
 
-/// What long task timers are called in Prometheus.
+/// Which of Micrometer's registries for Prometheus names what they name otherwise: long task timers and custom meters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LongTaskTimers {
-    /// `_active_count` and `_duration_sum`, by the registry of the older client, which Data Flow's boards ask for.
+pub enum PrometheusRegistry {
+    /// That on the older client, which Data Flow's applications have, and its boards ask for.
     #[default]
-    ActiveCount,
-    /// `_count` and `_sum`, by the registry of client 1.x.
-    Count,
+    Simpleclient,
+    /// That on client 1.x.
+    Client1,
 }
 
-impl LongTaskTimers {
+impl PrometheusRegistry {
     /// Both with their spelling.
-    pub const SPELLINGS: [(&'static str, Self); 2] = [("active_count", Self::ActiveCount), ("count", Self::Count)];
+    pub const SPELLINGS: [(&'static str, Self); 2] =
+        [("simpleclient", Self::Simpleclient), ("client_1", Self::Client1)];
 }
 
 /// What becomes of names towards Wavefront whose dots are not known.
@@ -89,8 +90,8 @@ pub struct Profile {
     pub mode: Mode,
     /// The step of the rows that cumulative meters become.
     pub step: Duration,
-    /// What long task timers are called in Prometheus.
-    pub long_task_timers: LongTaskTimers,
+    /// Whose names Prometheus is told.
+    pub prometheus_registry: PrometheusRegistry,
     /// What becomes of names towards Wavefront whose dots are not known.
     pub unknown_names: UnknownNames,
     /// The meters that are known.
@@ -102,7 +103,7 @@ impl Default for Profile {
         Self {
             mode: Mode::default(),
             step: Duration::from_secs(60),
-            long_task_timers: LongTaskTimers::default(),
+            prometheus_registry: PrometheusRegistry::default(),
             unknown_names: UnknownNames::default(),
             meters: Arc::new(Meters::new(Vec::new())),
         }

@@ -4,6 +4,9 @@
 //! The data are those of the fleet of `tests/micrometer`: streams on Kafka, a task, the servers, as Micrometer sends them. Each
 //! query and its rows go to `target/test-report/boards.tsv`.
 
+#![allow(clippy::print_stdout, reason = "a table of all queries is what these tests are for")]
+#![allow(clippy::float_cmp, reason = "counts are whole numbers")]
+
 #[path = "support"]
 #[allow(dead_code, reason = "each program uses its part")]
 mod support {

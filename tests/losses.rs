@@ -215,10 +215,10 @@ const EXPECTED: [(&str, [&str; 7]); 6] = [
 const OF_METERS: [(&str, &str, [&str; 7]); 3] = [
     (
         "prometheus_text",
-        "# HELP m_seconds Help.\n# TYPE m_seconds summary\nm_seconds_count{task_name=\"t\"} 2 60000\n\
-            m_seconds_sum{task_name=\"t\"} 3 60000\nm_seconds_sum{task_name=\"t\"} 3 60000\n\
-            # TYPE b histogram\nb_bucket{task_name=\"t\",le=\"+Inf\"} 1\n\
-            # TYPE up_seconds gauge\nup_seconds{task_name=\"t\"} 1\n",
+        "# HELP m_seconds Help.\n# TYPE m_seconds summary\nm_seconds_count{application_guid=\"t\"} 2 60000\n\
+            m_seconds_sum{application_guid=\"t\"} 3 60000\nm_seconds_sum{application_guid=\"t\"} 3 60000\n\
+            # TYPE b histogram\nb_bucket{application_guid=\"t\",le=\"+Inf\"} 1\n\
+            # TYPE up_seconds gauge\nup_seconds{application_guid=\"t\"} 1\n",
         [
             "collapsed 1",
             "collapsed 1",
@@ -245,8 +245,8 @@ const OF_METERS: [(&str, &str, [&str; 7]); 3] = [
     ),
     (
         "wavefront",
-        "\"m.count\" 2 1700000000 source=\"a\" \"task.name\"=\"t\"\n\"m.sum\" 3 1700000000 source=\"a\" \"task.name\"=\"t\"\n\
-            \"m.avg\" 1.5 1700000000 source=\"a\" \"task.name\"=\"t\"\n",
+        "\"m.count\" 2 1700000000 source=\"a\" \"application.guid\"=\"t\"\n\"m.sum\" 3 1700000000 source=\"a\" \"application.guid\"=\"t\"\n\
+            \"m.avg\" 1.5 1700000000 source=\"a\" \"application.guid\"=\"t\"\n",
         [
             "derived 1",
             "derived 1",

@@ -395,23 +395,23 @@ mod tests {
 
     #[test]
     fn meters_of_micrometer_leave_as_it_writes_them() {
-        let exposition = "# TYPE send_seconds summary\nsend_seconds_count{task_name=\"t\"} 2 60000\n\
-            send_seconds_sum{task_name=\"t\"} 0.046 60000\nsend_seconds_max{task_name=\"t\"} 0.034 60000\n\
-            send_seconds_count{task_name=\"t\"} 3 120000\nsend_seconds_sum{task_name=\"t\"} 0.05 120000\n";
-        let rows = "send,metric_type=histogram,task_name=t count=2,sum=46,upper=34,mean=23 60000000000\n\
-            send,metric_type=histogram,task_name=t count=1,sum=4,mean=4 120000000000\n";
+        let exposition = "# TYPE send_seconds summary\nsend_seconds_count{application_guid=\"t\"} 2 60000\n\
+            send_seconds_sum{application_guid=\"t\"} 0.046 60000\nsend_seconds_max{application_guid=\"t\"} 0.034 60000\n\
+            send_seconds_count{application_guid=\"t\"} 3 120000\nsend_seconds_sum{application_guid=\"t\"} 0.05 120000\n";
+        let rows = "send,application_guid=t,metric_type=histogram count=2,sum=46,upper=34,mean=23 60000000000\n\
+            send,application_guid=t,metric_type=histogram count=1,sum=4,mean=4 120000000000\n";
         let written = text(Format::PrometheusText, Format::InfluxLine, exposition);
         assert_eq!(written.replace("4.0000000000000036", "4"), rows, "but for how 0.05 - 0.046 is rounded");
         let back = text(Format::InfluxLine, Format::OpenMetrics, rows);
-        let expected = "# TYPE send_seconds summary\nsend_seconds_count{task_name=\"t\"} 2 60\n\
-            send_seconds_sum{task_name=\"t\"} 0.046 60\nsend_seconds_created{task_name=\"t\"} 0 60\n\
-            send_seconds_count{task_name=\"t\"} 3 120\nsend_seconds_sum{task_name=\"t\"} 0.05 120\n\
-            send_seconds_created{task_name=\"t\"} 0 120\n# TYPE send_seconds_max gauge\n\
-            send_seconds_max{task_name=\"t\"} 0.034 60\n# EOF\n";
+        let expected = "# TYPE send_seconds summary\nsend_seconds_count{application_guid=\"t\"} 2 60\n\
+            send_seconds_sum{application_guid=\"t\"} 0.046 60\nsend_seconds_created{application_guid=\"t\"} 0 60\n\
+            send_seconds_count{application_guid=\"t\"} 3 120\nsend_seconds_sum{application_guid=\"t\"} 0.05 120\n\
+            send_seconds_created{application_guid=\"t\"} 0 120\n# TYPE send_seconds_max gauge\n\
+            send_seconds_max{application_guid=\"t\"} 0.034 60\n# EOF\n";
         assert_eq!(back, expected);
-        let points = "\"send.count\" 2.0 60 source=\"unknown\" \"task.name\"=\"t\"\n\
-            \"send.sum\" 0.046 60 source=\"unknown\" \"task.name\"=\"t\"\n\
-            \"send.max\" 0.034 60 source=\"unknown\" \"task.name\"=\"t\"\n";
+        let points = "\"send.count\" 2.0 60 source=\"unknown\" \"application.guid\"=\"t\"\n\
+            \"send.sum\" 0.046 60 source=\"unknown\" \"application.guid\"=\"t\"\n\
+            \"send.max\" 0.034 60 source=\"unknown\" \"application.guid\"=\"t\"\n";
         assert!(text(Format::PrometheusText, Format::Wavefront, exposition).starts_with(points));
         let row = "m,metric_type=counter value=1 1\n";
         assert_eq!(text(Format::InfluxLine, Format::InfluxLine, row), row);

@@ -1,7 +1,7 @@
 //! `micrometer`: what is taken for meters, and the meters that users add to the table.
 
 use super::walk::{Key, Section};
-use crate::micrometer::{Kind, LongTaskTimers, Meter, Meters, Mode, Profile, UnknownNames};
+use crate::micrometer::{Kind, Meter, Meters, Mode, Profile, PrometheusRegistry, UnknownNames};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ pub(super) fn read(section: Section<'_>) -> Profile {
     let profile = Profile {
         mode: section.key("profile").one_of(&Mode::SPELLINGS).unwrap_or(default.mode),
         step: section.key("step").duration(STEP_MIN).unwrap_or(default.step),
-        long_task_timers: section
-            .key("long_task_timers")
-            .one_of(&LongTaskTimers::SPELLINGS)
-            .unwrap_or(default.long_task_timers),
+        prometheus_registry: section
+            .key("prometheus_registry")
+            .one_of(&PrometheusRegistry::SPELLINGS)
+            .unwrap_or(default.prometheus_registry),
         unknown_names: section.key("unknown_names").one_of(&UnknownNames::SPELLINGS).unwrap_or(default.unknown_names),
         meters: if meters.is_empty() { default.meters } else { Arc::new(Meters::new(meters)) },
     };

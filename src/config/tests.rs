@@ -94,14 +94,17 @@ scrape_configs: []
 
 #[test]
 fn meters_of_micrometer_are_added_to_the_table() {
-    use crate::micrometer::{LongTaskTimers, Mode, UnknownNames};
+    use crate::micrometer::{Mode, PrometheusRegistry, UnknownNames};
     let profile = good("outputs: []\n").micrometer;
     assert_eq!((profile.mode, profile.step, profile.meters.own()), (Mode::Auto, Duration::from_secs(60), 0));
-    let text = "micrometer:\n  profile: always\n  step: 10s\n  long_task_timers: count\n  unknown_names: dotted\n  \
+    let text = "micrometer:\n  profile: always\n  step: 10s\n  prometheus_registry: client_1\n  unknown_names: dotted\n  \
         meters:\n    - { name: payload.size, kind: summary, unit: bytes }\n    - { name: my.jobs, kind: function_timer }\n";
     let profile = good(text).micrometer;
     assert_eq!((profile.mode, profile.step, profile.meters.own()), (Mode::Always, Duration::from_secs(10), 2));
-    assert_eq!((profile.long_task_timers, profile.unknown_names), (LongTaskTimers::Count, UnknownNames::Dotted));
+    assert_eq!(
+        (profile.prometheus_registry, profile.unknown_names),
+        (PrometheusRegistry::Client1, UnknownNames::Dotted)
+    );
     let text = "micrometer:\n  profile: on\n  step: 10ms\n  meters:\n    - { kind: timer, unit: ms }\n    \
         - { name: a.b, kind: histogram }\n    - { name: a.b, kind: timer, unit: ms }\n    - { name: a_b, kind: gauge }\n    \
         - { name: '', kind: gauge, base_unit: x }\n    - x\n";

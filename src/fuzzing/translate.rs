@@ -112,9 +112,9 @@ mod tests {
     fn holds_for_bodies_of_each_format() {
         let bodies: [(Format, &[u8]); 4] = [
             (Format::PrometheusText, b"# TYPE h histogram\nh_bucket{le=\"1.0\"} 1 5\nh_bucket{le=\"+Inf\"} 2 5\nh_sum NaN 5\nh_count 2 5\nx{a=\"b\"} -0 1\nx{a=\"b\"} +Inf 2\n"),
-            (Format::OpenMetrics, b"# TYPE c counter\nc_total 1 1.5 # {t=\"a\"} 1\nc_created 1 1.5\n# TYPE s summary\ns{quantile=\"0.50\"} 1\n# TYPE t_seconds summary\nt_seconds_count{task_name=\"t\"} 1\nt_seconds_sum{task_name=\"t\"} 2\n# EOF\n"),
+            (Format::OpenMetrics, b"# TYPE c counter\nc_total 1 1.5 # {t=\"a\"} 1\nc_created 1 1.5\n# TYPE s summary\ns{quantile=\"0.50\"} 1\n# TYPE t_seconds summary\nt_seconds_count{application_guid=\"t\"} 1\nt_seconds_sum{application_guid=\"t\"} 2\n# EOF\n"),
             (Format::InfluxLine, b"t,metric_type=histogram sum=3,count=2,mean=1.5,upper=2 1\nt_histogram,metric_type=gauge,le=50 value=1 1\nm,a=b f=1i,g=2u,h=t,i=\"x\",value=1.5 1700000000000000001\nm,a=b f=9007199254740993i 1\n"),
-            (Format::Wavefront, "t.count 1 5 source=s task.name=t\nt.sum 1 5 source=s task.name=t\nm.n 1 5 source=s k=v\n∆d 2 source=s\n!M 1700000030 #2 1.5 lat source=h\n".as_bytes()),
+            (Format::Wavefront, "t.count 1 5 source=s application.guid=t\nt.sum 1 5 source=s application.guid=t\nm.n 1 5 source=s k=v\n∆d 2 source=s\n!M 1700000030 #2 1.5 lat source=h\n".as_bytes()),
         ];
         for (from, body) in bodies {
             for to in 0..Format::COUNT {

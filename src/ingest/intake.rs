@@ -152,6 +152,11 @@ impl Decoded {
         Self { batch, taken: Taken::default(), origin: Origin::default(), charge: gate.flight.charge() }
     }
 
+    /// How its counters came.
+    pub(super) fn came(&mut self, origin: Origin) {
+        self.origin = origin;
+    }
+
     /// The same for several readers, of which the log is none.
     pub(super) fn share(self) -> Shared {
         Shared { batch: Arc::new(self.batch), taken: self.taken, _charge: self.charge }
@@ -396,6 +401,7 @@ impl Gate {
         loop {
             let Err(error) = self.append_batch(source, batch).await else { return Ok(()) };
             let AppendError::Full { .. } = error else { return Err(error) };
+            self.tallies.hurry();
             tokio::select! {
                 biased;
                 () = give_up.as_mut() => return Err(error),

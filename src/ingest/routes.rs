@@ -126,8 +126,7 @@ pub(super) async fn answer(
         "/api/v1/import/prometheus" => "POST, PUT",
         "/query" => "GET, POST",
         "/ping" => "GET, HEAD, POST",
-        "/health" => "GET, HEAD",
-        "/metrics/connected" | "/metrics/proxy" => "GET, HEAD",
+        "/health" | "/metrics/connected" | "/metrics/proxy" => "GET, HEAD",
         _ => {
             let (head, body) = request.into_parts();
             discard(body).await;

@@ -30,6 +30,8 @@ mod link;
 mod pages;
 mod pull;
 mod session;
+#[cfg(test)]
+mod tests;
 mod text;
 mod websocket;
 

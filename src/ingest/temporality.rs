@@ -5,10 +5,13 @@
 //! ([`Restated`]) into the log. So outputs need no memory of what came before: a destination that is sent a batch again gets the
 //! same values, and outputs of the original's dialect send the original.
 //!
-//! * A delta counts once: a point that is not newer than the last one of its series adds nothing. One with the same time (a
-//!   sender that tries again) says the same sum again.
+//! * A delta counts once: a point that is not newer than the last one of its series adds nothing. The same one again (a sender
+//!   that tries again) says the same sum again. A point from the future ([`AHEAD_MAX`]) adds nothing either: it would make all
+//!   behind it late.
 //! * A cumulative value is told at its first sample in each step of the profile, with all that was added since the last one
 //!   told; a value below the one before is a counter that started anew. A stale marker tells what is left.
+//! * What a cumulative counter has added since then is told when it falls silent ([`STEPS_SILENT`]), as a sample of the gateway's own:
+//!   the last one again. So what an application counted in its last step is not lost.
 //! * What is known survives a restart, and a crash: a file beside the log, written every [`SAVE_INTERVAL`], and what the log holds
 //!   behind the place that the file tells. A cursor of its own ([`CURSOR`]) keeps that in the log.
 //! * Bounded: [`TALLIES_MAX`] counters, each forgotten after [`IDLE_MAX`]. What has no tally is not restated; outputs that would
@@ -26,7 +29,10 @@ pub use tally::Origin;
 
 use crate::log::Cursor;
 use crate::micrometer::{Mode, Profile, Temporality};
-use crate::model::{Batch, IdMap, IdTable, Restated, Sample, Series, SeriesId, SeriesTable, TimestampNs, Value};
+use crate::model::{
+    Batch, Dialect, Format, IdMap, IdTable, Restated, Sample, SampleFlags, Series, SeriesId, SeriesTable, TimestampNs,
+    Value,
+};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -40,6 +46,10 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 pub const TALLIES_MAX: usize = 1 << 20;
 /// How long a counter is remembered that nobody sends any more.
 pub const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Steps after which a counter that does not come is silent.
+pub const STEPS_SILENT: u32 = 2;
+/// How far a sender's clock may be ahead of the gateway's.
+const AHEAD_MAX: i64 = 600 * 1_000_000_000;
 /// Series of which it is remembered whether they are counters, beyond a quarter more than there are live ones.
 const KNOWN_SPARE: usize = 4096;
 
@@ -48,8 +58,8 @@ const KNOWN_SPARE: usize = 4096;
 pub struct Tallies {
     profile: Arc<Profile>,
     counters: Mutex<Counters>,
-    /// Tells the task that saves of the first counter.
-    begun: Notify,
+    /// Tells the task that saves to do it now: of the first counter, and when the log is full.
+    hurry: Notify,
     file: PathBuf,
     cursor: Mutex<Option<Cursor>>,
 }
@@ -71,7 +81,7 @@ impl Tallies {
     /// No counters, and nothing saved.
     pub fn new(profile: Arc<Profile>) -> Self {
         let counters = Mutex::new(Counters { seed: fastrand::u64(..), ..Counters::default() });
-        Self { profile, counters, begun: Notify::new(), file: PathBuf::new(), cursor: Mutex::default() }
+        Self { profile, counters, hurry: Notify::new(), file: PathBuf::new(), cursor: Mutex::default() }
     }
 
     /// Says what the counters of a batch are in the other temporality.
@@ -93,7 +103,7 @@ impl Tallies {
             }
         }
         if first && !counters.tallies.is_empty() {
-            self.begun.notify_one();
+            self.hurry.notify_one();
         }
         batch.restated = restated;
     }
@@ -117,6 +127,46 @@ impl Tallies {
         }
     }
 
+    /// The last samples of counters that are silent and have something untold, each with what it says now.
+    fn untold(&self, table: &SeriesTable, now: TimestampNs) -> Vec<Batch> {
+        let mut counters = self.counters.lock();
+        let Counters { tallies, keys, .. } = &mut *counters;
+        let silent = second(now.saturating_sub_unsigned((self.profile.step * STEPS_SILENT).as_nanos() as u64));
+        let mut rest: Vec<_> =
+            keys.iter().filter(|(_, key)| tallies.get(key).is_some_and(|tally| tally.seen < silent)).collect();
+        // The parts of a row stand side by side.
+        rest.sort_unstable();
+        let mut batches: Vec<Batch> = Vec::new();
+        for (id, key) in rest {
+            let (Some(series), Some(tally)) = (table.series(*id), tallies.get_mut(key)) else { continue };
+            let Some(restated) = tally.rest() else { continue };
+            let format = match series.dialect {
+                Dialect::Prometheus => Format::PrometheusText,
+                Dialect::Influx => Format::InfluxLine,
+                Dialect::Wavefront => Format::Wavefront,
+            };
+            if batches.last().is_none_or(|batch| batch.format != format) {
+                batches.push(Batch::new(format, table.pin()));
+            }
+            if let Some(batch) = batches.last_mut() {
+                batch.push(*id, tally.last, Value::F64(tally.value), SampleFlags::NONE);
+                batch.restated.push((batch.samples.len() as u32 - 1, restated));
+            }
+        }
+        counters.changed |= !batches.is_empty();
+        batches
+    }
+
+    /// The step of what is told of cumulative values.
+    pub fn step(&self) -> Duration {
+        self.profile.step
+    }
+
+    /// The log has no room: it shall not wait for this place in it.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
     /// Takes up what a record of the log tells that the file does not know yet. `seen` is for the ids of that record.
     fn recall(&self, batch: &Batch, table: &SeriesTable, seen: &mut IdMap<SeriesId, Option<(u128, Temporality)>>) {
         let mut counters = self.counters.lock();
@@ -135,7 +185,7 @@ impl Tallies {
                 Some(tally) => tally.recall(value, sample.timestamp, restated),
                 None if has_room => {
                     let tally = Tally::recalled(temporality, value, sample.timestamp, restated);
-                    counters.tallies.insert(key, tally);
+                    counters.tallies.extend(tally.map(|tally| (key, tally)));
                 }
                 None => {}
             }
@@ -168,7 +218,7 @@ impl Counters {
         origin: Origin,
         now: TimestampNs,
     ) -> Option<Restated> {
-        let value = number(batch, sample)?;
+        let value = number(batch, sample).filter(|_| sample.timestamp <= now.saturating_add(AHEAD_MAX))?;
         let key = *self.keys.get(&sample.series)?;
         let step = i64::try_from(profile.step.as_nanos()).unwrap_or(i64::MAX).max(1);
         self.changed = true;

@@ -137,7 +137,7 @@ fn profile() -> Profile {
     let own = [("payload.size", Kind::Summary, "bytes"), ("custom.meter", Kind::Other, "")];
     let own = own.map(|(name, kind, unit)| Meter { name: name.into(), kind, unit: unit.into() });
     let meters = Arc::new(Meters::new(own.into()));
-    Profile { meters, long_task_timers: LongTaskTimers::Count, ..Profile::default() }
+    Profile { meters, prometheus_registry: PrometheusRegistry::Client1, ..Profile::default() }
 }
 
 /// Differences, and why they are there.

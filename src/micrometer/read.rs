@@ -65,10 +65,11 @@ fn edge_of<'a>(statistic: &Statistic, series: &'a Series) -> Option<&'a str> {
 }
 
 fn is_of_data_flow(series: &Series) -> bool {
-    series.labels.iter().any(|pair| match series.dialect {
-        Dialect::Wavefront => DATA_FLOW_TAGS.contains(&&*pair.name.replace('.', "_")),
-        _ => DATA_FLOW_TAGS.contains(&&*pair.name),
-    })
+    let has = |tag: &str| {
+        series.label(tag).is_some()
+            || series.dialect == Dialect::Wavefront && series.label(&tag.replace('_', ".")).is_some()
+    };
+    DATA_FLOW_TAGS.iter().any(|tags| tags.iter().all(|tag| has(tag)))
 }
 
 fn is_own(known: Option<&Known>) -> bool {
@@ -178,6 +179,11 @@ fn of_shape(shape: Shape) -> Option<&'static Statistic> {
 
 fn prometheus<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a>> {
     let name = series.name.measurement();
+    let is_expected = profile.mode == Mode::Always || is_of_data_flow(series);
+    if !is_expected && profile.meters.own() == 0 {
+        // Nearly every series ends here, each at its first sight.
+        return None;
+    }
     let declared = series.metadata.as_deref().filter(|metadata| &*metadata.family == name);
     let declared = declared.map(|metadata| metadata.metric_type);
     let is_native = matches!(declared, Some(MetricType::Histogram | MetricType::GaugeHistogram));
@@ -194,8 +200,7 @@ fn prometheus<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a
         if of != of_custom.unwrap_or_default() || is_known_gauge && statistic.edge.is_none() {
             return None;
         }
-        let mut suffixes = statistic.prometheus_suffixes();
-        let (base, suffix) = suffixes.find_map(|suffix| Some((name.strip_suffix(suffix)?, suffix)))?;
+        let (base, suffix) = statistic.prometheus_base(name)?;
         let known = find(base);
         let in_time = base.ends_with(SECONDS);
         let is_of_long_tasks = is_of_long_tasks(known, base.strip_suffix(SECONDS).unwrap_or(base));
@@ -217,7 +222,7 @@ fn prometheus<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a
         None => (of_shape(Shape::Gauge)?, name),
     };
     let known = find(base);
-    if !(profile.mode == Mode::Always || is_own(known) || is_of_data_flow(series)) {
+    if !is_expected && !is_own(known) {
         return None;
     }
     let (meter, edge) = (known.map(|known| &known.meter), edge_of(statistic, series));

@@ -1,6 +1,6 @@
 //! How each dialect spells each statistic of each shape of meter: the one table that series are read and written by.
 
-use super::LongTaskTimers;
+use super::PrometheusRegistry;
 use crate::model::MetricType;
 use MetricType::{Counter as C, Gauge as G, Histogram as H, Summary as S};
 use Runs::{Beside, Counting, Derived, Instant};
@@ -43,7 +43,7 @@ pub(super) enum Edge {
     Percentile,
 }
 
-/// Behind the name with its unit; its type; the value of the label `statistic`, which custom meters have.
+/// By the registry on client 1.x but for long task timers: behind the name with its unit; its type; the value of the label `statistic`, which custom meters have.
 type Prometheus = (&'static str, MetricType, &'static str);
 /// Behind the name; the tag `metric_type`; the field.
 type Influx = (&'static str, &'static str, &'static str);
@@ -121,18 +121,25 @@ const fn plain(
 }
 
 impl Statistic {
-    /// What it has behind its name in Prometheus, by one of the registries.
-    pub(super) fn prometheus_suffix(&self, long_task_timers: LongTaskTimers) -> Option<&'static str> {
-        let (suffix, _, _) = self.prometheus?;
-        Some(match (long_task_timers, self.shape, suffix) {
-            (LongTaskTimers::Count, LongTasks, "_active_count") => "_count",
-            (LongTaskTimers::Count, LongTasks, "_duration_sum") => "_sum",
-            _ => suffix,
+    /// What it has behind its name in Prometheus, and its type there. The older registry knows no types of custom meters.
+    pub(super) fn prometheus_suffix(&self, registry: PrometheusRegistry) -> Option<(&'static str, MetricType)> {
+        use PrometheusRegistry::{Client1, Simpleclient};
+        let (suffix, metric_type, _) = self.prometheus?;
+        Some(match (registry, self.shape, suffix) {
+            (Client1, LongTasks, "_active_count") => ("_count", metric_type),
+            (Client1, LongTasks, "_duration_sum") => ("_sum", metric_type),
+            (Simpleclient, Other, "_total" | "_value") => ("", MetricType::Unknown),
+            (Simpleclient, Other, "_sum_total") => ("_sum", MetricType::Unknown),
+            (Simpleclient, Other, _) => (suffix, MetricType::Unknown),
+            _ => (suffix, metric_type),
         })
     }
 
-    /// The same by either.
-    pub(super) fn prometheus_suffixes(&self) -> impl Iterator<Item = &'static str> {
-        LongTaskTimers::SPELLINGS.into_iter().filter_map(|(_, registry)| self.prometheus_suffix(registry))
+    /// What a name has in front of what either registry puts behind it; the longer one, if both could.
+    pub(super) fn prometheus_base<'n>(&self, name: &'n str) -> Option<(&'n str, &'static str)> {
+        let suffixes =
+            PrometheusRegistry::SPELLINGS.into_iter().filter_map(|(_, registry)| self.prometheus_suffix(registry));
+        let bases = suffixes.filter_map(|(suffix, _)| Some((name.strip_suffix(suffix)?, suffix)));
+        bases.min_by_key(|(base, _)| base.len())
     }
 }

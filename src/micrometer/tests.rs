@@ -75,13 +75,13 @@ I spring_integration_send,metric_type=histogram upper=1
 I spring_integration_send,metric_type=histogram mean=1
   P derived
   W spring.integration.send.avg{} s
-P spring_integration_send_seconds_count{stream_name="s"} 1
-  I spring_integration_send.count{metric_type=histogram,stream_name=s} restated
-P spring_integration_send_seconds_sum{stream_name="s"} 1
-  I spring_integration_send.sum{metric_type=histogram,stream_name=s} ms restated
-P spring_integration_send_seconds_max{stream_name="s"} 1
-  I spring_integration_send.upper{metric_type=histogram,stream_name=s} ms restated
-  W spring.integration.send.max{stream.name=s}
+P spring_integration_send_seconds_count{application_guid="s"} 1
+  I spring_integration_send.count{application_guid=s,metric_type=histogram} restated
+P spring_integration_send_seconds_sum{application_guid="s"} 1
+  I spring_integration_send.sum{application_guid=s,metric_type=histogram} ms restated
+P spring_integration_send_seconds_max{application_guid="s"} 1
+  I spring_integration_send.upper{application_guid=s,metric_type=histogram} ms restated
+  W spring.integration.send.max{application.guid=s}
 W "spring.integration.send.sum" 1 source="a"
   P spring_integration_send_seconds_sum{source=a}
   I spring_integration_send.sum{metric_type=histogram,source=a} ms restated
@@ -103,45 +103,45 @@ I jvm_threads_live,metric_type=gauge value=1
 I process_uptime,metric_type=gauge value=1
   P process_uptime_seconds{} s
   W process.uptime{statistic=value} s
-P process_start_time_seconds{task_name="t"} 1
-  I process_start_time.value{metric_type=gauge,task_name=t} ms
-P hikaricp_connections_max{task_name="t"} 1
-  I hikaricp_connections_max.value{metric_type=gauge,task_name=t}
-P system_cpu_count{task_name="t"} 1
-  W system.cpu.count{statistic=value,task.name=t}
-P tomcat_global_request_max_seconds{task_name="t"} 1
-  W tomcat.global.request.max{statistic=value,task.name=t}
+P process_start_time_seconds{application_guid="t"} 1
+  I process_start_time.value{application_guid=t,metric_type=gauge} ms
+P hikaricp_connections_max{application_guid="t"} 1
+  I hikaricp_connections_max.value{application_guid=t,metric_type=gauge}
+P system_cpu_count{application_guid="t"} 1
+  W system.cpu.count{application.guid=t,statistic=value}
+P tomcat_global_request_max_seconds{application_guid="t"} 1
+  W tomcat.global.request.max{application.guid=t,statistic=value}
 W "jvm.threads.live" 1 source="a" "statistic"="value"
   I jvm_threads_live.value{metric_type=gauge,source=a}
 W "cache.gets" 1 source="a" "statistic"="count"
   I cache_gets.value{metric_type=counter,source=a} restated
   P cache_gets_total{source=a}
-W "∆hits" 1 source="a" "task.name"="t"
-  P hits_total{source=a,task_name=t} restated
-  I hits.value{metric_type=counter,source=a,task_name=t}
+W "∆hits" 1 source="a" "application.guid"="t"
+  P hits_total{application_guid=t,source=a} restated
+  I hits.value{application_guid=t,metric_type=counter,source=a}
 
 Names of Kafka's counters end in total by themselves; what is new in a namespace is dotted all the same.
-P kafka_consumer_records_consumed_total{task_name="t"} 1
-  I kafka_consumer_records_consumed_total.value{metric_type=counter,task_name=t} restated
-  W kafka.consumer.records.consumed.total{statistic=count,task.name=t}
+P kafka_consumer_records_consumed_total{application_guid="t"} 1
+  I kafka_consumer_records_consumed_total.value{application_guid=t,metric_type=counter} restated
+  W kafka.consumer.records.consumed.total{application.guid=t,statistic=count}
 I kafka_consumer_records_consumed_total,metric_type=counter value=1
   P kafka_consumer_records_consumed_total{} restated
-P kafka_producer_request_rate{client_id="1",task_name="t"} 1
-  W kafka.producer.request.rate{client.id=1,statistic=value,task.name=t}
+P kafka_producer_request_rate{client_id="1",application_guid="t"} 1
+  W kafka.producer.request.rate{application.guid=t,client.id=1,statistic=value}
 
 Summaries.
 I jetty_connections_bytes_in,metric_type=histogram sum=1
   P jetty_connections_bytes_in_bytes_sum{} restated
 I body_bytes,metric_type=histogram upper=1
   P body_bytes_max{}
-P body_bytes_max{task_name="t"} 1
-  I body_bytes.upper{metric_type=histogram,task_name=t} restated
-P lines_max{task_name="t"} 1
-  I lines_max.value{metric_type=gauge,task_name=t}
-P lines_sum{task_name="t"} 1
-  I lines.sum{metric_type=histogram,task_name=t} restated
-P # TYPE lines_sum gauge;lines_sum{task_name="t"} 1
-  I lines_sum.value{metric_type=gauge,task_name=t}
+P body_bytes_max{application_guid="t"} 1
+  I body_bytes.upper{application_guid=t,metric_type=histogram} restated
+P lines_max{application_guid="t"} 1
+  I lines_max.value{application_guid=t,metric_type=gauge}
+P lines_sum{application_guid="t"} 1
+  I lines.sum{application_guid=t,metric_type=histogram} restated
+P # TYPE lines_sum gauge;lines_sum{application_guid="t"} 1
+  I lines_sum.value{application_guid=t,metric_type=gauge}
 
 Long task timers.
 I spring_cloud_task_active,metric_type=long_task_timer active_tasks=1
@@ -149,12 +149,12 @@ I spring_cloud_task_active,metric_type=long_task_timer active_tasks=1
   W spring.cloud.task.active.active{}
 I spring_cloud_task_active,metric_type=long_task_timer duration=1
   P spring_cloud_task_active_seconds_duration_sum{} s
-P my_own_seconds_active_count{task_name="t"} 1
-  I my_own.active_tasks{metric_type=long_task_timer,task_name=t}
-P my_own_active_seconds_sum{task_name="t"} 1
-  I my_own_active.duration{metric_type=long_task_timer,task_name=t} ms
-P spring_batch_job_active_seconds_max{task_name="t"} 1
-  I spring_batch_job_active.upper{metric_type=long_task_timer,task_name=t} ms
+P my_own_seconds_active_count{application_guid="t"} 1
+  I my_own.active_tasks{application_guid=t,metric_type=long_task_timer}
+P my_own_active_seconds_sum{application_guid="t"} 1
+  I my_own_active.duration{application_guid=t,metric_type=long_task_timer} ms
+P spring_batch_job_active_seconds_max{application_guid="t"} 1
+  I spring_batch_job_active.upper{application_guid=t,metric_type=long_task_timer} ms
 W "spring.batch.job.active.active" 1 source="a"
   P spring_batch_job_active_seconds_active_count{source=a}
 W "spring.batch.job.active.avg" 1 source="a"
@@ -171,30 +171,36 @@ I http_server_requests_percentile,metric_type=gauge value=1
   P http_server_requests_percentile{}
 I jetty_connections_bytes_in_histogram,le=1024,metric_type=gauge value=1
   P jetty_connections_bytes_in_bytes_bucket{le=1024.0} restated
-P http_server_requests_seconds_bucket{task_name="t",le="0.001048576"} 1
-  I http_server_requests_histogram.value{le=1.048576,metric_type=gauge,task_name=t} restated
-P http_server_requests_seconds_bucket{task_name="t",le="+Inf"} 1
+P http_server_requests_seconds_bucket{application_guid="t",le="0.001048576"} 1
+  I http_server_requests_histogram.value{application_guid=t,le=1.048576,metric_type=gauge} restated
+P http_server_requests_seconds_bucket{application_guid="t",le="+Inf"} 1
   I derived
   W derived
-P http_server_requests_seconds{task_name="t",quantile="0.5"} 1
-  I http_server_requests_percentile.value{metric_type=gauge,phi=0.5,task_name=t} ms restated
-P http_server_requests_seconds_bucket{task_name="t",le="0.25"} 1
-  W http.server.requests.histogram{le=0.25,statistic=value,task.name=t}
-P http_server_requests_seconds_bucket{task_name="t",le="0.0010485760001"} 1
-  I http_server_requests_histogram.value{le=1.048576,metric_type=gauge,task_name=t} restated value_sanitised
+P http_server_requests_seconds{application_guid="t",quantile="0.5"} 1
+  I http_server_requests_percentile.value{application_guid=t,metric_type=gauge,phi=0.5} ms restated
+P http_server_requests_seconds_bucket{application_guid="t",le="0.25"} 1
+  W http.server.requests.histogram{application.guid=t,le=0.25,statistic=value}
+P http_server_requests_seconds_bucket{application_guid="t",le="0.0010485760001"} 1
+  I http_server_requests_histogram.value{application_guid=t,le=1.048576,metric_type=gauge} restated value_sanitised
 W "a.percentile" 1 source="s" "phi"="0.5" "statistic"="value"
   P a_seconds{quantile=0.5,source=s}
 
 Custom meters tell what they measure themselves.
 I custom,metric_type=other total=1
-  P custom_sum_total{statistic=TOTAL}
+  P custom_sum{statistic=TOTAL}
   W custom{statistic=total}
 I custom,metric_type=unknown active=1
   P custom_active_count{statistic=ACTIVE_TASKS}
-P custom_total{task_name="t",statistic="COUNT"} 1
-  I custom.count{metric_type=other,task_name=t}
-P custom_sum_total{task_name="t",statistic="TOTAL_TIME"} 1
-  W custom{statistic=total,task.name=t}
+P custom_total{application_guid="t",statistic="COUNT"} 1
+  I custom.count{application_guid=t,metric_type=other}
+P custom{application_guid="t",statistic="COUNT"} 1
+  I custom.count{application_guid=t,metric_type=other}
+P custom_sum{application_guid="t",statistic="TOTAL"} 1
+  I custom.total{application_guid=t,metric_type=other}
+P custom_value{application_guid="t",statistic="VALUE"} 1
+  I custom.value{application_guid=t,metric_type=other}
+P custom_sum_total{application_guid="t",statistic="TOTAL_TIME"} 1
+  W custom{application.guid=t,statistic=total}
 W "custom" 1 source="a" "statistic"="duration"
   I custom.duration{metric_type=other,source=a}
 
@@ -208,14 +214,14 @@ I 9m,metric_type=gauge value=1
   P m_9m{}
 W "m" 1 source="a" "x"="q\\"" "statistic"="value"
   P m{source=a,x=q"}
-P m{stream_name="s",metric_type="x"} 1
-  I m.value{metric_type=gauge,stream_name=s} label_dropped
-P m{stream_name="s",x="a\nb"} 1
-  I m.value{metric_type=gauge,stream_name=s,x=a b} value_sanitised
-P m{stream_name="s",x="a\\"} 1
-  W m{statistic=value,stream.name=s,x=a_} value_sanitised
-P m{stream_name="A B.c "} 1
-  I m.value{metric_type=gauge,stream_name=A B.c }
+P m{application_guid="s",metric_type="x"} 1
+  I m.value{application_guid=s,metric_type=gauge} label_dropped
+P m{application_guid="s",x="a\nb"} 1
+  I m.value{application_guid=s,metric_type=gauge,x=a b} value_sanitised
+P m{application_guid="s",x="a\\"} 1
+  W m{application.guid=s,statistic=value,x=a_} value_sanitised
+P m{application_guid="A B.c "} 1
+  I m.value{application_guid=A B.c ,metric_type=gauge}
 "#;
 
 fn dialect(letter: &str) -> Option<Dialect> {
@@ -247,7 +253,11 @@ fn only_meters_of_micrometer_are_touched() {
         (Prometheus, "process_start_time_seconds{job=\"node\"} 1", false, true),
         (Prometheus, "jvm_memory_used_bytes{area=\"heap\"} 1", false, true),
         (Prometheus, "jvm_memory_used_bytes{application_guid=\"1\"} 1", true, true),
-        (Prometheus, "up{task_execution_id=\"1\"} 1", true, true),
+        (Prometheus, "up{task_execution_id=\"1\",task_name=\"t\"} 1", true, true),
+        (Prometheus, "up{application_name=\"a\",stream_name=\"s\"} 1", true, true),
+        (Prometheus, "aws_kinesis_incoming_bytes_sum{stream_name=\"orders\"} 1", false, true),
+        (Prometheus, "pg_stat_activity_count{application_name=\"psql\"} 1", false, true),
+        (Wavefront, "\"kinesis.bytes.sum\" 1 source=\"a\" \"stream.name\"=\"orders\"", false, true),
         (Prometheus, "my_own_total 1", true, true),
         (Influx, "cpu,host=a usage_idle=1", false, false),
         (Influx, "cpu,host=a value=1", false, true),
@@ -256,8 +266,8 @@ fn only_meters_of_micrometer_are_touched() {
         (Influx, "cpu,metric_type=gauge usage=1", false, false),
         (Influx, "my_own value=1", true, true),
         (Wavefront, "\"cpu.load\" 1 source=\"a\"", false, true),
-        (Wavefront, "\"cpu.load\" 1 source=\"a\" \"stream.name\"=\"s\"", false, true),
-        (Wavefront, "\"cpu.load.max\" 1 source=\"a\" \"stream.name\"=\"s\"", true, true),
+        (Wavefront, "\"cpu.load\" 1 source=\"a\" \"application.guid\"=\"s\"", false, true),
+        (Wavefront, "\"cpu.load.max\" 1 source=\"a\" \"application.guid\"=\"s\"", true, true),
         (Wavefront, "\"cpu.load.max\" 1 source=\"a\"", false, true),
         (Wavefront, "\"jvm.gc.pause.max\" 1 source=\"a\"", true, true),
         (Wavefront, "\"cpu.load\" 1 source=\"a\" \"statistic\"=\"value\"", true, true),
@@ -265,7 +275,7 @@ fn only_meters_of_micrometer_are_touched() {
         (Wavefront, "\"~sdk.java.points\" 1 source=\"a\" \"statistic\"=\"value\"", false, false),
         (Wavefront, "\"my.own\" 1 source=\"a\"", true, true),
         (Wavefront, "\"∆hits\" 1 source=\"a\"", false, true),
-        (Wavefront, "\"∆~hits\" 1 source=\"a\" \"stream.name\"=\"s\"", false, false),
+        (Wavefront, "\"∆~hits\" 1 source=\"a\" \"application.guid\"=\"s\"", false, false),
     ];
     let always = Profile { mode: Mode::Always, ..auto.clone() };
     let never = Profile { mode: Mode::Never, ..auto.clone() };
@@ -284,7 +294,7 @@ fn only_meters_of_micrometer_are_touched() {
 fn a_native_histogram_is_not_of_micrometer() {
     let (family, help, unit) = ("m".into(), "".into(), "".into());
     let metadata = Arc::new(Metadata { family, metric_type: MetricType::Histogram, help, unit });
-    let series = series(Prometheus, "m{task_name=\"t\"} 1");
+    let series = series(Prometheus, "m{application_guid=\"t\"} 1");
     assert_ne!(told(&Profile::default(), &series, Influx), "stays");
     assert_eq!(told(&Profile::default(), &series.with_metadata(metadata), Influx), "stays");
 }
@@ -302,20 +312,20 @@ fn counters_run_as_their_dialect_tells_them() {
         (Influx, "m_percentile,metric_type=gauge,phi=1 value=1", Instant),
         (Influx, "m,metric_type=other count=1", Instant),
         (Influx, "m count=1", Instant),
-        (Prometheus, "m_total{task_name=\"t\"} 1", Cumulative),
-        (Prometheus, "m_total{task_name=\"t\",statistic=\"COUNT\"} 1", Instant),
+        (Prometheus, "m_total{application_guid=\"t\"} 1", Cumulative),
+        (Prometheus, "m_total{application_guid=\"t\",statistic=\"COUNT\"} 1", Instant),
         (Prometheus, "m_total 1", Instant),
-        (Prometheus, "m_seconds_count{task_name=\"t\"} 1", Cumulative),
-        (Prometheus, "m_seconds_active_count{task_name=\"t\"} 1", Instant),
-        (Prometheus, "m_seconds_bucket{task_name=\"t\",le=\"1\"} 1", Cumulative),
-        (Prometheus, "m_seconds_max{task_name=\"t\"} 1", Companion),
-        (Prometheus, "m_seconds{task_name=\"t\",quantile=\"1\"} 1", Companion),
+        (Prometheus, "m_seconds_count{application_guid=\"t\"} 1", Cumulative),
+        (Prometheus, "m_seconds_active_count{application_guid=\"t\"} 1", Instant),
+        (Prometheus, "m_seconds_bucket{application_guid=\"t\",le=\"1\"} 1", Cumulative),
+        (Prometheus, "m_seconds_max{application_guid=\"t\"} 1", Companion),
+        (Prometheus, "m_seconds{application_guid=\"t\",quantile=\"1\"} 1", Companion),
         (Wavefront, "\"m\" 1 source=\"a\" \"statistic\"=\"count\"", Cumulative),
         (Wavefront, "\"m\" 1 source=\"a\" \"statistic\"=\"value\"", Instant),
-        (Wavefront, "\"m.sum\" 1 source=\"a\" \"task.name\"=\"t\"", Cumulative),
-        (Wavefront, "\"m.max\" 1 source=\"a\" \"task.name\"=\"t\"", Companion),
-        (Wavefront, "\"m.avg\" 1 source=\"a\" \"task.name\"=\"t\"", Instant),
-        (Wavefront, "\"∆m\" 1 source=\"a\" \"task.name\"=\"t\"", Delta),
+        (Wavefront, "\"m.sum\" 1 source=\"a\" \"application.guid\"=\"t\"", Cumulative),
+        (Wavefront, "\"m.max\" 1 source=\"a\" \"application.guid\"=\"t\"", Companion),
+        (Wavefront, "\"m.avg\" 1 source=\"a\" \"application.guid\"=\"t\"", Instant),
+        (Wavefront, "\"∆m\" 1 source=\"a\" \"application.guid\"=\"t\"", Delta),
     ];
     for (from, text, expected) in cases {
         assert_eq!(Profile::default().temporality(&series(from, text)), expected, "{text}");
@@ -343,9 +353,11 @@ fn prometheus_is_told_the_types_of_families() {
 
 #[test]
 fn options_choose_names_where_registries_differ() {
-    let client_1 = Profile { long_task_timers: LongTaskTimers::Count, ..Profile::default() };
+    let client_1 = Profile { prometheus_registry: PrometheusRegistry::Client1, ..Profile::default() };
     let rows = series(Influx, "spring_batch_job_active,metric_type=long_task_timer active_tasks=1");
     assert_eq!(told(&client_1, &rows, Prometheus), "spring_batch_job_active_seconds_count{}");
+    let rows = series(Influx, "custom,metric_type=other total=1");
+    assert_eq!(told(&client_1, &rows, Prometheus), "custom_sum_total{statistic=TOTAL}");
     let dotted = Profile { unknown_names: UnknownNames::Dotted, ..Profile::default() };
     let rows = series(Influx, "my_own,my_tag=1,metric_type=gauge value=1");
     assert_eq!(told(&dotted, &rows, Wavefront), "my.own{my.tag=1,statistic=value}");
@@ -363,11 +375,11 @@ fn meter() -> impl Strategy<Value = Series> {
         "(jvm_gc_pause|http_server_requests)_histogram@,le=(0|1|5|50|1000)[.](5|25|048),metric_type=gauge value=1",
         "(jvm_gc_pause|http_server_requests)_percentile@,metric_type=gauge,phi=0[.](5|95|999) value=1",
     ];
-    let keys = "stream_name|application_guid|task_name|name|uri|a[a-z]{1,3}";
+    let keys = "stream_name|application_name|task_name|name|uri|a[a-z]{1,3}";
     let tags = prop::collection::btree_map(keys, "[a-z/.\"é:{}]{1,8}", 0..4);
     (rows, tags).prop_map(|(row, tags)| {
         let tags: String = tags.iter().map(|(key, value)| format!(",{key}={}", value.replace('"', "\\\""))).collect();
-        series(Influx, &row.replace('@', &format!(",task_execution_id=t{tags}")))
+        series(Influx, &row.replace('@', &format!(",application_guid=t{tags}")))
     })
 }
 
@@ -401,7 +413,7 @@ proptest! {
         name in "(∆|~)?[a-z._é -]{0,3}(_seconds|[.]active)?(_bucket|_count|_sum|_max|_total|[.]histogram|[.]max|_percentile|_duration_sum)?",
         field in "value|count|sum|mean|upper|duration|[a-z]{0,3}",
         labels in prop::collection::btree_map(
-            "metric_type|statistic|le|phi|quantile|stream.name|stream_name|\\PC{1,3}",
+            "metric_type|statistic|le|phi|quantile|application.guid|application_guid|\\PC{1,3}",
             "gauge|counter|histogram|other|long_task_timer|value|count|COUNT|\\+Inf|NaN|-?[0-9]{1,30}([.e][0-9]{0,30})?|\\PC{0,6}|.{0,3}\\\\",
             0..6,
         ),

@@ -5,9 +5,10 @@ use crate::model::Dialect;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// What tells that a series is of Spring Cloud Data Flow, dots as `_`.
-pub(super) const DATA_FLOW_TAGS: [&str; 6] =
-    ["application_guid", "application_name", "application_type", "stream_name", "task_execution_id", "task_name"];
+/// Tags that together tell that a series is of Spring Cloud Data Flow, dots as `_`. One alone may be somebody else's: streams and
+/// applications have many systems.
+pub(super) const DATA_FLOW_TAGS: [&[&str]; 3] =
+    [&["application_guid"], &["application_name", "stream_name"], &["task_execution_id", "task_name"]];
 
 /// Beginnings of tag keys that are dotted where Micrometer writes dots: Data Flow's and its platforms', Spring's, Kafka's.
 const DOTTED_KEYS: [&str; 14] = [

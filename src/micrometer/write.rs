@@ -86,7 +86,7 @@ fn digits(reading: &Reading<'_>, to: Dialect) -> i32 {
 
 fn prometheus(profile: &Profile, reading: &Reading<'_>) -> Option<Spelling> {
     let statistic = reading.statistic;
-    let (_, metric_type, label) = statistic.prometheus?;
+    let (_, _, label) = statistic.prometheus?;
     let unit = match (statistic.shape, reading.meter) {
         (Shape::Other, _) => "",
         _ if reading.timed => "seconds",
@@ -94,7 +94,7 @@ fn prometheus(profile: &Profile, reading: &Reading<'_>) -> Option<Spelling> {
         (_, None) => "",
     };
     let base = with_unit(reading.meter.map_or(reading.name, |meter| &meter.name), unit);
-    let suffix = statistic.prometheus_suffix(profile.long_task_timers)?;
+    let (suffix, metric_type) = statistic.prometheus_suffix(profile.prometheus_registry)?;
     let name = match statistic.shape {
         Shape::Counter if base.ends_with(suffix) => base.clone(),
         _ => format!("{base}{suffix}"),

@@ -241,6 +241,25 @@ impl Batch {
         self.samples.push(Sample { series, kind, flags, timestamp, bits });
     }
 
+    /// Keeps the samples for which the condition holds, and what belongs to them.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Sample) -> bool) {
+        let mut places = Vec::with_capacity(self.samples.len());
+        let mut kept = 0_u32;
+        self.samples.retain(|sample| {
+            let place = keep(sample).then_some(kept);
+            kept += u32::from(place.is_some());
+            places.push(place);
+            place.is_some()
+        });
+        let place = |index: u32| places.get(index as usize).copied().flatten();
+        self.starts.retain_mut(|(index, _)| place(*index).map(|new| *index = new).is_some());
+        self.restated.retain_mut(|(index, _)| place(*index).map(|new| *index = new).is_some());
+        self.exemplars.retain_mut(|exemplar| match exemplar.sample {
+            Some(index) => place(index).map(|new| exemplar.sample = Some(new)).is_some(),
+            None => true,
+        });
+    }
+
     /// The start timestamp of the sample with that index.
     pub fn start_of(&self, index: usize) -> Option<TimestampNs> {
         let index = u32::try_from(index).ok()?;
@@ -498,6 +517,36 @@ mod tests {
         for (sample, value) in batch.samples.iter().zip(values).skip(1) {
             assert_eq!(batch.value(sample), value);
         }
+    }
+
+    #[test]
+    fn what_belongs_to_a_sample_stays_and_goes_with_it() {
+        let table = SeriesTable::default();
+        let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+        for name in ["a", "b", "c", "d"] {
+            let id = builder.define(builder.alias(name.as_bytes()), spec(name, &[])).unwrap();
+            builder.push(id, 0, Value::Str(name), SampleFlags::NONE);
+            let number = i64::from(name.as_bytes()[0]);
+            builder.start_timestamp(number);
+            let sample = Some(builder.samples() as u32 - 1);
+            builder.exemplar(Exemplar { series: id, sample, labels: Vec::new(), value: 0.0, timestamp: Some(number) });
+        }
+        let mut batch = builder.finish();
+        batch.restated = (0..4).map(|at| (at, Restated { value: f64::from(at), start: 0 })).collect();
+        batch.retain(|sample| !matches!(table.series(sample.series).unwrap().name.measurement(), "a" | "c"));
+        assert_eq!(
+            batch.samples.iter().map(|sample| batch.value(sample)).collect::<Vec<_>>(),
+            [Value::Str("b"), Value::Str("d")]
+        );
+        assert_eq!(batch.starts, [(0, 98), (1, 100)]);
+        assert_eq!(
+            batch.restated.iter().map(|(at, restated)| (*at, restated.value)).collect::<Vec<_>>(),
+            [(0, 1.0), (1, 3.0)]
+        );
+        assert_eq!(
+            batch.exemplars.iter().map(|exemplar| (exemplar.sample, exemplar.timestamp)).collect::<Vec<_>>(),
+            [(Some(0), Some(98)), (Some(1), Some(100))]
+        );
     }
 
     #[test]

@@ -67,6 +67,8 @@ refusals! {
     /// A series as another version of remote write writes it than the one its request names: it cannot be read, and is
     /// counted as one.
     OtherVersion = "other_version",
+    /// A series that another application, which is connected still, has brought already.
+    DuplicateSeries = "duplicate_series",
     /// The log takes no more.
     Log = "log",
 }

@@ -391,6 +391,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                     // What the series loses is counted with the samples of its sender.
                     if let Ok(sample) = change.apply(sample, Some(*sum), &mut losses) {
                         let _ = body.encoder.push(rendered, &sample, &mut losses);
+                        body.newest = body.newest.max(*timestamp);
                     }
                 }
                 body.since.get_or_insert_with(Instant::now);

@@ -169,7 +169,9 @@ impl<E: Encoding> Memo<E> {
             self.table.series(id)
         };
         let series = series.ok_or(Loss::LogDamaged)?;
+        let own_dialect = series.dialect;
         let (series, change) = told(&self.profile, series, E::DIALECT, E::STARTS)?;
+        let is_translated = series.dialect != own_dialect;
         let relabelled =
             if self.rules.is_empty() { None } else { Some(relabelled(&series, &self.rules, E::names(&self.options))?) };
         let series = relabelled.as_deref().unwrap_or(&series);
@@ -179,16 +181,17 @@ impl<E: Encoding> Memo<E> {
             self.learned.push(Arc::clone(metadata));
         }
         let rendered = E::render(series, &self.options, &self.table)?;
-        self.claim(series, &E::identity(&rendered), E::losses(&rendered))?;
+        self.claim(series, &E::identity(&rendered), E::losses(&rendered), is_translated)?;
         let lane = (hash(&*E::order(&rendered)) % self.lanes as u64) as u32;
         Ok(Sent { rendered: Arc::new(rendered), change, lane })
     }
 
-    /// Two series that meet under one name at the destination because names were altered, or because measurement and field
-    /// join to the same name, must not be mixed: the first keeps the name. One that has the name by itself is no stranger:
+    /// Two series that meet under one name at the destination because names were altered or translated, or because measurement
+    /// and field join to the same name, must not be mixed: the first keeps the name. One that has the name by itself is no stranger:
     /// applications send a series in several dialects.
-    fn claim(&mut self, series: &Series, identity: &[u8], losses: LossSet) -> Result<(), Loss> {
-        let altered = series.dialect == Dialect::Influx
+    fn claim(&mut self, series: &Series, identity: &[u8], losses: LossSet, is_translated: bool) -> Result<(), Loss> {
+        let altered = is_translated
+            || series.dialect == Dialect::Influx
             || [Loss::NameSanitised, Loss::LabelSanitised, Loss::Truncated]
                 .into_iter()
                 .any(|loss| losses.contains(loss));

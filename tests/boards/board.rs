@@ -2,6 +2,7 @@
 
 use crate::database::Database;
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -147,9 +148,9 @@ fn built(target: &Value, measurement: &str) -> String {
         let value = value.as_str().unwrap_or_default();
         let value = if operator.ends_with('~') { value.to_owned() } else { format!("'{value}'") };
         if !conditions.is_empty() {
-            conditions += &format!(" {} ", tag["condition"].as_str().unwrap_or("AND"));
+            let _ = write!(conditions, " {} ", tag["condition"].as_str().unwrap_or("AND"));
         }
-        conditions += &format!("{key} {operator} {value}");
+        let _ = write!(conditions, "{key} {operator} {value}");
     }
     let (mut groups, mut fill) = (Vec::new(), String::new());
     for part in list(&target["groupBy"]) {

@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -357,9 +358,9 @@ fn malformed_frames_cost_their_connection_and_nobody_elses() {
 
 #[test]
 fn a_storm_of_connections_keeps_nobody_from_being_scraped() {
-    needs!("a_storm_of_connections_keeps_nobody_from_being_scraped", "python");
     const STORMS: usize = 4;
     const CONNECTIONS: usize = 500;
+    needs!("a_storm_of_connections_keeps_nobody_from_being_scraped", "python");
     let (gateway, [tcp, _], port) = proxy(gateway(), "scrape_interval: 1h, scrape_timeout: 2s");
     let _application = Application::start(&tcp, "g1", "well");
     let fault = [SETUP, b"\0\0\x06\0\0\0\x02\x14\0"].concat();
@@ -399,7 +400,7 @@ fn large_and_endless_frames_do_not_add_up() {
     let setup = gateway().limits("memory_limit: 1GiB, max_body_bytes: 17MiB, max_connections: 100");
     let (gateway, _, port) = proxy(setup, "scrape_interval: 1h");
     let head = [SETUP, &(FRAME as u32 - 1).to_be_bytes()[1..], b"\0\0\0\x01\x14\0"].concat();
-    let part = vec![7; 1 << 20];
+    let (part, all) = (vec![7; 1 << 20], Barrier::new(LINKS));
     thread::scope(|scope| {
         for _ in 0..LINKS {
             scope.spawn(|| {
@@ -409,6 +410,8 @@ fn large_and_endless_frames_do_not_add_up() {
                 for _ in 0..FRAME / part.len() - 1 {
                     stream.write_all(&part).expect("what there is no room for is passed over");
                 }
+                // None of them closes before all have sent what they have.
+                all.wait();
             });
         }
     });

@@ -7,14 +7,14 @@ use super::frame::Content;
 use super::pull::{Pace, Round};
 use crate::config::{Encryption, Rsocket};
 use crate::ingest::intake::Charge;
-use crate::model::{Batch, SeriesId, SeriesTable};
+use crate::model::{Batch, IdMap, SeriesId, SeriesTable};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -53,6 +53,8 @@ pub struct Applications {
     pub(super) pace: Mutex<Pace>,
     /// Series of the last round that went to the log, sorted.
     pub(super) live: Mutex<Vec<SeriesId>>,
+    /// Who brings them to the log.
+    owners: Mutex<IdMap<SeriesId, Weak<Application>>>,
     pub(super) counts: Counts,
     warnings: Mutex<Warnings>,
 }
@@ -167,6 +169,7 @@ impl Applications {
             left: Mutex::default(),
             round: Mutex::default(),
             live: Mutex::default(),
+            owners: Mutex::default(),
             counts: Counts::default(),
             warnings: Mutex::new(Warnings { since: Instant::now(), given: 0 }),
         }
@@ -227,6 +230,26 @@ impl Applications {
         self.connected.lock().by_number.values().map(Arc::clone).collect()
     }
 
+    /// Takes out of a text what another application brings to the log that is connected still: two that no label tells apart
+    /// would have one counter go up and down. How many samples that were.
+    pub(super) fn keep_own(&self, application: &Arc<Application>, batch: &mut Batch) -> u64 {
+        let (mut owners, before) = (self.owners.lock(), batch.samples.len());
+        batch.retain(|sample| {
+            let owner = owners.entry(sample.series).or_default();
+            let is_own = owner.upgrade().is_none_or(|owner| Arc::ptr_eq(&owner, application));
+            if is_own {
+                *owner = Arc::downgrade(application);
+            }
+            is_own
+        });
+        (before - batch.samples.len()) as u64
+    }
+
+    /// Series that nobody brings any more have no owner.
+    pub(super) fn disown(&self, live: &[SeriesId]) {
+        self.owners.lock().retain(|series, _| live.binary_search(series).is_ok());
+    }
+
     /// Last words that are to be shown, the latest first.
     pub(super) fn last_words(&self) -> Vec<Arc<Batch>> {
         let mut left = self.left.lock();
@@ -255,36 +278,31 @@ impl Application {
         *self.last_words.lock() = Some(words);
     }
 
-    /// Learns what it is from its series.
-    pub(super) fn introduce(&self, batch: &Batch, table: &SeriesTable) {
+    /// Learns what it is from its series. Whether that was its first text.
+    pub(super) fn introduce(&self, batch: &Batch, table: &SeriesTable) -> bool {
         if self.name.get().is_some() {
-            return;
+            return false;
         }
-        let Some(series) = batch.samples.first().and_then(|sample| table.series(sample.series)) else { return };
+        let Some(series) = batch.samples.first().and_then(|sample| table.series(sample.series)) else { return false };
         let telling = TELLING_LABELS.iter().filter_map(|label| Some((label, series.label(label)?)));
         let shown = telling.map(|(label, value)| {
             let value: String = value.chars().filter(|shown| !shown.is_control()).take(NAME_CHARS_MAX).collect();
             format!("{label}={value}")
         });
-        let _ = self.name.set(shown.collect::<Vec<_>>().join(","));
+        self.name.set(shown.collect::<Vec<_>>().join(",")).is_ok()
     }
 
     /// Notes how a scrape of it went. Where it went wrong and the one before did not, that is worth a warning.
     pub(super) fn note(&self, failed: Option<&Failure>) -> bool {
-        match failed {
-            Some(why) => {
-                let failures = self.failures.fetch_add(1, Ordering::Relaxed);
-                // Nothing is wrong with one that left.
-                failures == 0 && !matches!(why, Failure::Closed)
-            }
-            None => {
-                let failures = self.failures.swap(0, Ordering::Relaxed);
-                if failures > 0 {
-                    tracing::info!(application = %self, failures, "an application can be scraped again");
-                }
-                false
-            }
+        if let Some(why) = failed {
+            // Nothing is wrong with one that left.
+            return self.failures.fetch_add(1, Ordering::Relaxed) == 0 && !matches!(why, Failure::Closed);
         }
+        let failures = self.failures.swap(0, Ordering::Relaxed);
+        if failures > 0 {
+            tracing::info!(application = %self, failures, "an application can be scraped again");
+        }
+        false
     }
 }
 

@@ -103,15 +103,12 @@ impl Framing {
 }
 
 fn tcp(left: &mut Option<usize>, arrived: &mut BytesMut) -> Option<Piece> {
-    let length = match *left {
-        Some(left) => left,
-        None => {
-            let [a, b, c] = *arrived.first_chunk()?;
-            arrived.advance(3);
-            u32::from_be_bytes([0, a, b, c]) as usize
-        }
-    };
-    *left = Some(length);
+    if left.is_none() {
+        let [a, b, c] = *arrived.first_chunk()?;
+        arrived.advance(3);
+        *left = Some(u32::from_be_bytes([0, a, b, c]) as usize);
+    }
+    let length = (*left)?;
     if arrived.is_empty() && length > 0 {
         return None;
     }
@@ -203,12 +200,11 @@ fn put_header(opcode: OpCode, length: usize, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// The frames in a stream that arrives in chunks of that size, and what is written back.
-    fn frames(
-        framing: &mut Framing,
-        bytes: &[u8],
-        chunk: usize,
-    ) -> Result<(Vec<Vec<u8>>, Vec<u8>, bool), FramingError> {
+    /// Frames, what is written back, and whether the peer closed.
+    type Seen = (Vec<Vec<u8>>, Vec<u8>, bool);
+
+    /// What is seen in a stream that arrives in chunks of that size.
+    fn frames(framing: &mut Framing, bytes: &[u8], chunk: usize) -> Result<Seen, FramingError> {
         let (mut arrived, mut frames, mut written, mut ended) = (BytesMut::new(), Vec::new(), Vec::new(), false);
         let mut open = Vec::new();
         for chunk in bytes.chunks(chunk) {
@@ -236,7 +232,7 @@ mod tests {
         let mut frame = vec![first];
         match payload.len() {
             length @ 0..126 => frame.push(0x80 | length as u8),
-            length => frame.extend([0x80 | 126, (length >> 8) as u8, length as u8]),
+            length => frame.extend([0xfe, (length >> 8) as u8, length as u8]),
         }
         frame.extend(mask);
         frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));

@@ -31,7 +31,7 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 /// A connection at fault is held for so long before it is ended: its client would dial again at once, as often as it is let.
 const PENALTY: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
 /// How long a push may wait for a log that is full: its application waits for five seconds.
-const PUSHED_WITHIN: Duration = Duration::from_secs(4);
+const PUSHED_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 4000 });
 
 /// How a connection ended, where it was not the application that ended it.
 enum End {
@@ -186,8 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
                 };
                 self.note_push(&taken);
                 if let Some(stream) = stream {
-                    let why = taken.map_err(|failure| failure.to_string());
-                    self.session.respond(stream, why.as_ref().map(|()| ()).map_err(String::as_str));
+                    self.session.respond(stream, taken.map_err(|failure| failure.to_string()));
                 }
             }
             Some(Event::Ended(error)) => {

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::ingest::Gate;
 use crate::ingest::intake::{Decoded, Shared};
 use crate::ingest::temporality::Origin;
-use crate::model::Batch;
+use crate::model::{Batch, Format, Refusal};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,7 +174,10 @@ async fn pull(gate: &Arc<Gate>, application: &Arc<Application>) -> Option<Decode
     text.ok().map(|text| text.decoded)
 }
 
-async fn feed(gate: &Gate, application: &Application, text: Decoded) -> Shared {
+async fn feed(gate: &Gate, application: &Arc<Application>, mut text: Decoded) -> Shared {
+    let duplicates = gate.applications.keep_own(application, &mut text.batch);
+    gate.ledger.reject(Format::PrometheusText, Refusal::DuplicateSeries, duplicates);
+    gate.applications.counts.duplicates(duplicates);
     let (text, appended) = gate.append_shared(application.peer.ip(), text, sleep(APPENDED_WITHIN)).await;
     if let Err(error) = appended {
         gate.applications.warn(application, error, "what an application was scraped for is lost");
@@ -203,6 +206,7 @@ async fn end_series(gate: &Arc<Gate>, round: &Round) {
         }
     }
     live.sort_unstable();
+    gate.applications.disown(&live);
     *gate.applications.live.lock() = live;
 }
 

@@ -26,6 +26,9 @@ const KEEPALIVE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration:
 /// The silence that is borne, whatever SETUP says.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(300));
 
+/// A whole payload may take so many times as long as SETUP; as with bodies of HTTP.
+const SLOWNESS_MAX: u32 = 10;
+
 /// What costs the connection.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
@@ -201,9 +204,7 @@ impl Session {
             {
                 malformed("expected requests of a client on odd streams")
             }
-            Kind::RequestResponse | Kind::RequestFnf
-                if self.partial.iter().any(|partial| self.is_push(partial.stream)) =>
-            {
+            Kind::RequestResponse | Kind::RequestFnf if self.partial.iter().any(|partial| is_push(partial.stream)) => {
                 if kind == Kind::RequestResponse {
                     self.refuse(stream, code::REJECTED, "one push at a time");
                 }
@@ -216,7 +217,7 @@ impl Session {
             }
             Kind::Payload => {
                 let awaited = self.asked.as_ref().is_some_and(|asked| asked.stream == stream && asked.awaited);
-                let follows = self.is_push(stream) && self.partial.iter().any(|partial| partial.stream == stream);
+                let follows = is_push(stream) && self.partial.iter().any(|partial| partial.stream == stream);
                 Ok(if awaited || follows { Taking::Content(header, Vec::new()) } else { Taking::Skip(header, None) })
             }
             Kind::Cancel => {
@@ -326,7 +327,7 @@ impl Session {
             return None;
         }
         let Partial { answered, content, .. } = partial;
-        if self.is_push(stream) {
+        if is_push(stream) {
             return Some(Event::Pushed { content: Ok(content), stream: answered.then_some(stream) });
         }
         self.asked = None;
@@ -339,17 +340,12 @@ impl Session {
         let stream = header.stream;
         let partial = self.partial.iter().position(|partial| partial.stream == stream);
         let partial = partial.map(|at| self.partial.swap_remove(at));
-        if self.is_push(stream) {
+        if is_push(stream) {
             let answered = header.kind == Kind::RequestResponse || partial.is_some_and(|partial| partial.answered);
             return Event::Pushed { content: Err(failure), stream: answered.then_some(stream) };
         }
         self.asked = None;
         Event::Answered(Err(failure))
-    }
-
-    /// Whether a stream is one of the application's.
-    fn is_push(&self, stream: u32) -> bool {
-        stream % 2 == 1
     }
 
     /// Bytes that would be held with further ones of the present payload; none where they would not be held, or would be so
@@ -403,10 +399,10 @@ impl Session {
     }
 
     /// Answers a push.
-    pub(super) fn respond(&mut self, stream: u32, result: Result<(), &str>) {
+    pub(super) fn respond(&mut self, stream: u32, result: Result<(), String>) {
         match result {
             Ok(()) => self.out.push(response(stream)),
-            Err(why) => self.refuse(stream, code::APPLICATION_ERROR, why),
+            Err(why) => self.refuse(stream, code::APPLICATION_ERROR, &why),
         }
     }
 
@@ -456,8 +452,10 @@ impl Session {
     }
 }
 
-/// A whole payload may take so many times as long as SETUP; as with bodies of HTTP.
-const SLOWNESS_MAX: u32 = 10;
+/// Whether a stream is one of the application's.
+fn is_push(stream: u32) -> bool {
+    stream % 2 == 1
+}
 
 #[cfg(test)]
 mod tests;

@@ -105,16 +105,22 @@ impl Tallies {
     }
 
     /// Saves what is known, from time to time and at the end.
-    pub async fn keep(self: Arc<Self>, log: Arc<Log>, stop: CancellationToken) {
+    pub async fn keep(self: Arc<Self>, log: Arc<Log>, table: Arc<SeriesTable>, stop: CancellationToken) {
         if self.profile.mode == Mode::Never {
             return;
         }
         loop {
             let stopped = tokio::select! {
-                () = self.begun.notified() => false,
+                () = self.hurry.notified() => false,
                 () = tokio::time::sleep(SAVE_INTERVAL) => false,
                 () = stop.cancelled() => true,
             };
+            for batch in self.untold(&table, clock::now()).into_iter().map(Arc::new) {
+                if let Err(error) = log.append(Arc::clone(&batch)).await {
+                    tracing::debug!(%error, "what silent counters have not told waits");
+                    self.take_back(&batch);
+                }
+            }
             let (tallies, log) = (Arc::clone(&self), Arc::clone(&log));
             let saving = tokio::task::spawn_blocking(move || tallies.save(&log));
             if let Ok(Err(error)) = saving.await {
@@ -130,13 +136,13 @@ impl Tallies {
     pub(super) fn save(&self, log: &Log) -> Result<(), StoreError> {
         // All before it was restated before it was appended.
         let position = log.end();
-        let bytes = {
+        // Senders wait for the copy, not for the file.
+        let known = {
             let mut counters = self.counters.lock();
             counters.forget_idle(clock::now());
-            let changed = std::mem::take(&mut counters.changed);
-            changed.then(|| encode(&counters, position))
+            std::mem::take(&mut counters.changed).then(|| (counters.seed, counters.tallies.clone()))
         };
-        let saved = bytes.map_or(Ok(()), |bytes| replace(&self.file, &bytes));
+        let saved = known.map_or(Ok(()), |(seed, tallies)| replace(&self.file, &encode(seed, &tallies, position)));
         if let Err(source) = saved {
             self.counters.lock().changed = true;
             if !is_full(&source) {
@@ -169,14 +175,14 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
-fn encode(counters: &Counters, position: Position) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEAD_BYTES + counters.tallies.len() * TALLY_BYTES + 4);
+fn encode(seed: u64, tallies: &HashMap<u128, Tally>, position: Position) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD_BYTES + tallies.len() * TALLY_BYTES + 4);
     out.extend_from_slice(&MAGIC);
-    for word in [counters.seed, position.seq, position.ordinal] {
+    for word in [seed, position.seq, position.ordinal] {
         out.extend_from_slice(&word.to_le_bytes());
     }
-    out.extend_from_slice(&(counters.tallies.len() as u32).to_le_bytes());
-    for (key, tally) in &counters.tallies {
+    out.extend_from_slice(&(tallies.len() as u32).to_le_bytes());
+    for (key, tally) in tallies {
         out.extend_from_slice(&key.to_le_bytes());
         out.push(tally.temporality as u8);
         out.extend_from_slice(&tally.last.to_le_bytes());
@@ -233,11 +239,10 @@ mod tests {
     fn a_file_comes_back_and_a_damaged_one_is_noticed_at_every_byte() {
         let tally = |temporality| Tally { temporality, last: -1, value: 0.1, added: 2.5, since: i64::MIN, seen: 7 };
         let tallies = HashMap::from([(1, tally(Temporality::Delta)), (u128::MAX, tally(Temporality::Companion))]);
-        let counters = Counters { seed: 99, tallies, ..Counters::default() };
         let position = Position { seq: 5, ordinal: 6 };
-        let bytes = encode(&counters, position);
+        let bytes = encode(99, &tallies, position);
         let (place, decoded) = decode(&bytes).unwrap();
-        assert_eq!((place, decoded.seed, &decoded.tallies), (position, 99, &counters.tallies));
+        assert_eq!((place, decoded.seed, &decoded.tallies), (position, 99, &tallies));
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;

@@ -26,7 +26,7 @@ pub(super) struct Tally {
     pub(super) last: TimestampNs,
     /// Of deltas, their sum; else the value measured last.
     pub(super) value: f64,
-    /// Of a cumulative value, what was added since `since`.
+    /// Of deltas, the last one; of a cumulative value, what was added since `since`.
     pub(super) added: f64,
     /// Since when deltas are added up; else when it was told last.
     pub(super) since: TimestampNs,
@@ -54,7 +54,7 @@ impl Tally {
             _ if !value.is_finite() => return None,
             Temporality::Delta if value < 0.0 => return None,
             Temporality::Delta => {
-                tally.since = before;
+                (tally.since, tally.added) = (before, value);
                 Some(Restated { value, start: before })
             }
             Temporality::Cumulative | Temporality::Companion if is_new => {
@@ -81,8 +81,9 @@ impl Tally {
                     return None;
                 }
                 if timestamp > self.last {
-                    self.value += value;
-                    self.last = timestamp;
+                    (self.value, self.last, self.added) = (self.value + value, timestamp, value);
+                } else if value.to_bits() != self.added.to_bits() {
+                    return None;
                 }
                 Some(Restated { value: self.value, start: self.since })
             }
@@ -109,6 +110,16 @@ impl Tally {
         }
     }
 
+    /// What a cumulative counter has added and not told.
+    pub(super) fn rest(&mut self) -> Option<Restated> {
+        if self.temporality != Temporality::Cumulative || self.added <= 0.0 || self.last <= self.since {
+            return None;
+        }
+        let restated = Restated { value: self.added, start: self.since };
+        (self.added, self.since) = (0.0, self.last);
+        Some(restated)
+    }
+
     /// Adds what a cumulative value has more than the one before.
     fn add(&mut self, value: f64, timestamp: TimestampNs) {
         if timestamp > self.last {
@@ -133,12 +144,15 @@ impl Tally {
         value: f64,
         timestamp: TimestampNs,
         restated: Option<Restated>,
-    ) -> Self {
-        let (value, since) = match (temporality, restated) {
-            (Temporality::Delta, Some(restated)) => (restated.value, restated.start),
-            _ => (value, timestamp),
+    ) -> Option<Self> {
+        let (value, added, since) = match (temporality, restated) {
+            (Temporality::Delta, Some(restated)) => (restated.value, value, restated.start),
+            // It said nothing.
+            (Temporality::Delta, None) => return None,
+            _ if !value.is_finite() => return None,
+            _ => (value, 0.0, timestamp),
         };
-        Self { temporality, last: timestamp, value, added: 0.0, since, seen: super::second(timestamp) }
+        Some(Self { temporality, last: timestamp, value, added, since, seen: super::second(timestamp) })
     }
 
     /// Takes up what the log tells of a sample; what is known already changes nothing.
@@ -147,7 +161,9 @@ impl Tally {
             (Temporality::Delta, Some(restated)) => {
                 // In the log, two requests may stand in the other order than their sums were made in.
                 self.value = self.value.max(restated.value);
-                self.last = self.last.max(timestamp);
+                if timestamp >= self.last {
+                    (self.last, self.added) = (timestamp, value);
+                }
             }
             (Temporality::Cumulative, restated) => {
                 if value.is_finite() {

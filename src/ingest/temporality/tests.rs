@@ -23,10 +23,20 @@ fn told(temporality: Temporality, origin: Origin, samples: &[(i64, f64)]) -> Vec
 
 #[test]
 fn deltas_add_up_and_count_once() {
-    let samples = [(60, 3.0), (120, 4.0), (120, 4.0), (90, 5.0), (180, 0.0), (240, -1.0), (240, f64::NAN), (300, 0.5)];
+    let samples = [
+        (60, 3.0),
+        (120, 4.0),
+        (120, 4.0),
+        (120, 6.0),
+        (90, 5.0),
+        (180, 0.0),
+        (240, -1.0),
+        (240, f64::NAN),
+        (300, 0.5),
+    ];
     let sums = told(Temporality::Delta, Origin::Scraped, &samples);
     let sum = |value| Some((value, 0));
-    assert_eq!(sums, [sum(3.0), sum(7.0), sum(7.0), None, sum(7.0), None, None, sum(7.5)]);
+    assert_eq!(sums, [sum(3.0), sum(7.0), sum(7.0), None, None, sum(7.0), None, None, sum(7.5)]);
 }
 
 #[test]
@@ -48,6 +58,27 @@ fn a_stale_marker_tells_what_is_left() {
     let samples = [(60, 1.0), (70, 3.0), (80, stale), (90, stale), (120, 5.0)];
     let told = told(Temporality::Cumulative, Origin::Connected, &samples);
     assert_eq!(told, [Some((1.0, 0)), None, Some((2.0, 60)), None, Some((2.0, 80))]);
+}
+
+#[test]
+fn what_a_silent_counter_has_not_told_is_told_once() {
+    use crate::model::{BatchBuilder, Format};
+    use crate::wire::prometheus_text::decode::{Options, decode};
+    let (tallies, table) = (Tallies::new(Arc::default()), SeriesTable::default());
+    for (at, text) in [(60, "m_total{application_guid=\"g\"} 5\n"), (70, "m_total{application_guid=\"g\"} 8\n")] {
+        let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+        decode(text.as_bytes(), &Options { now: at * SECOND, timestamp: None }, &mut builder);
+        tallies.restate(&mut builder.finish(), &table, Origin::Connected, at * SECOND);
+    }
+    assert!(tallies.untold(&table, 180 * SECOND).is_empty(), "not silent yet");
+    let told = tallies.untold(&table, 200 * SECOND);
+    assert_eq!(told.len(), 1);
+    let (sample, restated) = (&told[0].samples[0], told[0].restated[0].1);
+    assert_eq!((told[0].value(sample), sample.timestamp), (Value::F64(8.0), 70 * SECOND), "its last one again");
+    assert_eq!(restated, Restated { value: 3.0, start: 60 * SECOND });
+    assert!(tallies.untold(&table, 300 * SECOND).is_empty());
+    tallies.take_back(&told[0]);
+    assert_eq!(tallies.untold(&table, 300 * SECOND).len(), 1, "the log did not take it");
 }
 
 #[test]
@@ -105,7 +136,7 @@ proptest::proptest! {
         for (value, at, restated) in records.into_iter().skip(read_from.min(saved)) {
             match &mut file {
                 Some(tally) => tally.recall(value, at, restated),
-                None => file = Some(Tally::recalled(temporality, value, at, restated)),
+                None => file = Tally::recalled(temporality, value, at, restated),
             }
         }
         let (mut live, mut file) = (live.unwrap(), file.unwrap());
@@ -124,6 +155,7 @@ fn counters_go_on_in_another_table_whose_ids_are_of_others() {
     use crate::wire::influx_line::decode;
     let tallies = Tallies::new(Arc::default());
     let sums = |rows: &str| {
+        tallies.forget_ids();
         let table = SeriesTable::default();
         let mut builder = BatchBuilder::new(&table, Format::InfluxLine, Vec::new());
         decode::decode(rows.as_bytes(), &decode::Options::default(), &mut builder);
@@ -132,8 +164,10 @@ fn counters_go_on_in_another_table_whose_ids_are_of_others() {
         batch.restated.iter().map(|(_, restated)| restated.value).collect::<Vec<_>>()
     };
     assert_eq!(sums("a,metric_type=counter value=1 60000000000\n"), [1.0]);
-    tallies.forget_ids();
     let rows = "g,metric_type=gauge value=9 120000000000\nb,metric_type=counter value=2 120000000000\n\
         a,metric_type=counter value=4 120000000000\n";
     assert_eq!(sums(rows), [2.0, 5.0]);
+    // A clock that is a day ahead, and right again.
+    assert_eq!(sums("a,metric_type=counter value=8 86400000000000\n"), [0.0; 0]);
+    assert_eq!(sums("a,metric_type=counter value=1 180000000000\n"), [6.0]);
 }

@@ -58,7 +58,9 @@ impl Repeats {
         let known = self.sums.get_or_insert_with(id, || fresh);
         let since = measured.saturating_sub(known.measured);
         let step = if (1..=STEP_MAX).contains(&since) { since } else { known.step };
-        let (is_in_time, said) = (measured > known.said, known.said.max(measured));
+        // The same sample again, as a sender that tries again or an output that starts again sends it, says the same.
+        let is_in_time = measured > known.said || measured == known.measured;
+        let said = known.said.max(measured);
         *known = Sum { said, step, ..fresh };
         is_in_time
     }
@@ -136,6 +138,7 @@ mod tests {
         assert_eq!(repeated(&mut repeats, 100..125), [115]);
         assert!(!note(&mut repeats, 110, 126));
         assert!(note(&mut repeats, 116, 127));
+        assert!(note(&mut repeats, 116, 128), "the same again");
     }
 
     #[test]

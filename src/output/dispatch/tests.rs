@@ -81,7 +81,7 @@ async fn a_row_of_a_meter_is_not_torn_between_two_bodies() {
     let mut dispatch = Dispatch::<influx_line::encode::Encoder>::new(parts, &options, vec![lane], events);
     let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
     let body = ["a", "b"].map(|task| {
-        let part = |part, value| format!("m_seconds_{part}{{task_name=\"{task}\"}} {value} 1\n");
+        let part = |part, value| format!("m_seconds_{part}{{application_guid=\"{task}\"}} {value} 1\n");
         [part("count", 2), part("sum", 4), part("max", 3)].concat()
     });
     let options = prometheus_text::decode::Options { now: 0, timestamp: None };
@@ -99,7 +99,7 @@ async fn a_row_of_a_meter_is_not_torn_between_two_bodies() {
         })
         .collect();
     let rows = ["a", "b"].map(|task| {
-        format!("m,metric_type=histogram,task_name={task} count=2,sum=4000,upper=3000,mean=2000 1000000\n")
+        format!("m,application_guid={task},metric_type=histogram count=2,sum=4000,upper=3000,mean=2000 1000000\n")
     });
     assert_eq!(bodies, rows);
 }

@@ -3,6 +3,12 @@
 //!
 //! `scripts/stream` builds what it needs and runs it; the ordinary tests leave it out, since it takes minutes and a gigabyte.
 
+#![allow(
+    clippy::float_cmp,
+    clippy::format_push_string,
+    reason = "values pass through unchanged, and a test may allocate"
+)]
+
 #[path = "support"]
 #[allow(dead_code, reason = "each program uses its part")]
 mod support {

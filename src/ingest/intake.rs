@@ -152,11 +152,6 @@ impl Decoded {
         Self { batch, taken: Taken::default(), origin: Origin::default(), charge: gate.flight.charge() }
     }
 
-    /// How its counters came.
-    pub(super) fn came(&mut self, origin: Origin) {
-        self.origin = origin;
-    }
-
     /// The same for several readers, of which the log is none.
     pub(super) fn share(self) -> Shared {
         Shared { batch: Arc::new(self.batch), taken: self.taken, _charge: self.charge }

@@ -46,6 +46,8 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 pub const TALLIES_MAX: usize = 1 << 20;
 /// How long a counter is remembered that nobody sends any more.
 pub const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Steps for which an application is a new one.
+pub const STEPS_NEW: u32 = 2;
 /// Steps after which a counter that does not come is silent.
 pub const STEPS_SILENT: u32 = 2;
 /// How far a sender's clock may be ahead of the gateway's.
@@ -93,6 +95,11 @@ impl Tallies {
         let counters = &mut *counters;
         counters.forget_retired(table);
         let first = counters.tallies.is_empty();
+        let mut origin = origin;
+        if origin == Origin::Connected && !counters.know_any(batch) && self.has_run_long(batch, table) {
+            // It has found this gateway after another, or this one forgot: what it counted before is not new.
+            origin = Origin::Scraped;
+        }
         let mut restated = Vec::new();
         for (index, sample) in batch.samples.iter().enumerate() {
             let is_counter = counters.known.get(sample.series).copied();
@@ -112,6 +119,16 @@ impl Tallies {
     pub fn forget_ids(&self) {
         let mut counters = self.counters.lock();
         (counters.known, counters.keys) = Default::default();
+    }
+
+    /// Whether the application of a batch says that it has run for longer than a new one.
+    fn has_run_long(&self, batch: &Batch, table: &SeriesTable) -> bool {
+        let uptime = batch.samples.iter().find_map(|sample| {
+            let series = batch.series(sample.series, table)?;
+            let is_uptime = matches!(series.name.measurement(), "process_uptime_seconds" | "process.uptime");
+            if is_uptime { number(batch, sample) } else { None }
+        });
+        uptime.is_some_and(|seconds| seconds > (self.profile.step * STEPS_NEW).as_secs_f64())
     }
 
     /// Takes back what was told of cumulative values in a batch that the log did not take.
@@ -157,11 +174,6 @@ impl Tallies {
         batches
     }
 
-    /// The step of what is told of cumulative values.
-    pub fn step(&self) -> Duration {
-        self.profile.step
-    }
-
     /// The log has no room: it shall not wait for this place in it.
     pub fn hurry(&self) {
         self.hurry.notify_one();
@@ -195,6 +207,12 @@ impl Tallies {
 }
 
 impl Counters {
+    /// Whether anything is known of the counters of a batch.
+    fn know_any(&self, batch: &Batch) -> bool {
+        let mut keys = batch.samples.iter().filter_map(|sample| self.keys.get(&sample.series));
+        keys.any(|key| self.tallies.contains_key(key))
+    }
+
     #[cold]
     fn learn(&mut self, id: SeriesId, batch: &Batch, table: &SeriesTable, profile: &Profile) -> bool {
         let Some(series) = batch.series(id, table) else { return false };

@@ -19,6 +19,7 @@ use super::line_sockets::{Chunks, keep_alive, serve_lines};
 use super::lines::Lines;
 use super::parameters::Parameters;
 use super::prometheus::text_encoding;
+use super::temporality::Origin;
 use crate::model::Format;
 use crate::wire::wavefront::decode::Form;
 use hyper::body::Incoming;
@@ -167,7 +168,9 @@ pub(super) async fn answer(gate: &Arc<Gate>, peer: IpAddr, request: Request<Inco
     let decoder = decoder(head.uri.path(), &parameters, peer);
     let taken = async {
         let collected = gate.collect(body, Format::Wavefront).await?;
-        let decoded = gate.decode(peer, collected, Delivery::new(encoding, decoder)).await?;
+        // Its clients count since they began.
+        let delivery = Delivery { origin: Origin::Connected, ..Delivery::new(encoding, decoder) };
+        let decoded = gate.decode(peer, collected, delivery).await?;
         gate.append_until(peer, decoded, sleep(FULL_WAIT)).await
     };
     match taken.await {

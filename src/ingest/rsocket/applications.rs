@@ -278,18 +278,18 @@ impl Application {
         *self.last_words.lock() = Some(words);
     }
 
-    /// Learns what it is from its series. Whether that was its first text.
-    pub(super) fn introduce(&self, batch: &Batch, table: &SeriesTable) -> bool {
+    /// Learns what it is from its series.
+    pub(super) fn introduce(&self, batch: &Batch, table: &SeriesTable) {
         if self.name.get().is_some() {
-            return false;
+            return;
         }
-        let Some(series) = batch.samples.first().and_then(|sample| table.series(sample.series)) else { return false };
+        let Some(series) = batch.samples.first().and_then(|sample| table.series(sample.series)) else { return };
         let telling = TELLING_LABELS.iter().filter_map(|label| Some((label, series.label(label)?)));
         let shown = telling.map(|(label, value)| {
             let value: String = value.chars().filter(|shown| !shown.is_control()).take(NAME_CHARS_MAX).collect();
             format!("{label}={value}")
         });
-        self.name.set(shown.collect::<Vec<_>>().join(",")).is_ok()
+        let _ = self.name.set(shown.collect::<Vec<_>>().join(","));
     }
 
     /// Notes how a scrape of it went. Where it went wrong and the one before did not, that is worth a warning.

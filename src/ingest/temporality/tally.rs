@@ -1,5 +1,6 @@
 //! One counter: what is known of it, and what its next sample says in the other temporality.
 
+use super::STEPS_NEW;
 use crate::micrometer::Temporality;
 use crate::model::{Restated, TimestampNs, is_stale_marker};
 
@@ -9,14 +10,12 @@ pub enum Origin {
     /// Passed on by somebody who scraped them: what was counted before the first one is not known to be new.
     #[default]
     Scraped,
-    /// Asked from an application that connected when it began: all that it counted is new.
+    /// Told by an application itself again and again: all that it counted is new, unless nothing is known of it and it says
+    /// that it has run for long.
     Connected,
     /// Pushed by an application, perhaps for the last time: all is new, and told at once.
     Pushed,
 }
-
-/// A cumulative value at its first sight is told in full if it began so many steps ago at most.
-const STEPS_NEW: i64 = 2;
 
 /// See the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,7 +46,7 @@ impl Tally {
         let before = timestamp.saturating_sub(step);
         let mut tally = Self { temporality, last: timestamp, value, added: 0.0, since: timestamp, seen: 0 };
         let started_lately =
-            start.is_some_and(|start| start > timestamp.saturating_sub(step.saturating_mul(STEPS_NEW)));
+            start.is_some_and(|start| start > timestamp.saturating_sub(step.saturating_mul(i64::from(STEPS_NEW))));
         let is_new = origin != Origin::Scraped || started_lately;
         let restated = match temporality {
             Temporality::Instant => return None,

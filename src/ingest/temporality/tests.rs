@@ -82,6 +82,26 @@ fn what_a_silent_counter_has_not_told_is_told_once() {
 }
 
 #[test]
+fn what_an_application_counted_before_it_found_this_gateway_is_not_new() {
+    use crate::model::{BatchBuilder, Format};
+    use crate::wire::prometheus_text::decode::{Options, decode};
+    let table = SeriesTable::default();
+    let told = |tallies: &Tallies, guid: &str, uptime: u32, more: &str| {
+        let tag = format!("{{application_guid=\"{guid}\"}}");
+        let text = format!("m_total{tag} 5\nprocess_uptime_seconds{tag} {uptime}\n{more}");
+        let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+        decode(text.as_bytes(), &Options { now: SECOND, timestamp: None }, &mut builder);
+        let mut batch = builder.finish();
+        tallies.restate(&mut batch, &table, Origin::Connected, SECOND);
+        batch.restated.iter().map(|(_, restated)| restated.value).collect::<Vec<_>>()
+    };
+    let tallies = Tallies::new(Arc::default());
+    assert_eq!(told(&tallies, "young", 119, ""), [5.0]);
+    assert_eq!(told(&tallies, "old", 121, ""), [0.0; 0]);
+    assert_eq!(told(&tallies, "old", 131, "n_total{application_guid=\"old\"} 1\n"), [1.0], "it counts that since now");
+}
+
+#[test]
 fn a_companion_goes_with_its_counters() {
     let samples = [(70, 9.0), (80, 8.0), (130, 7.0), (130, 7.0), (140, 6.0), (100, 5.0)];
     let told = told(Temporality::Companion, Origin::Scraped, &samples);

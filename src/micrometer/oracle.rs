@@ -2,6 +2,8 @@
 //!
 //! The recordings lie beside the repository; without them the tests say so and pass.
 
+#![allow(clippy::format_push_string, clippy::format_collect, reason = "a test may allocate")]
+
 use super::*;
 use crate::model::{Batch, BatchBuilder, Format, SeriesTable, Value};
 use crate::wire::{influx_line, openmetrics, prometheus_text, wavefront};

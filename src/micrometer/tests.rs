@@ -1,3 +1,5 @@
+#![allow(clippy::format_push_string, clippy::format_collect, reason = "a test may allocate")]
+
 use super::*;
 use crate::model::{BatchBuilder, Format, Metadata, MetricType, SeriesSpec, SeriesTable};
 use crate::wire::{influx_line, prometheus_text, wavefront};

@@ -121,6 +121,17 @@ pub struct Translated {
     pub losses: LossSet,
 }
 
+/// What a series of line protocol tells of a meter that has buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfBuckets {
+    /// A bucket with a bound.
+    Bucket,
+    /// The bucket that takes everything.
+    BucketOfAll,
+    /// The count: what the bucket that takes everything says, where nobody sends that.
+    Count,
+}
+
 /// How values change between dialects.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Conversion {
@@ -179,6 +190,21 @@ impl Profile {
         let written = write::write(self, &reading, series, to)?;
         let conversion = Conversion { unit: unit(&reading, series.dialect, to), restated: restates(&reading, to) };
         Ok(Some(Translated { series: written.series, conversion, losses: written.losses }))
+    }
+
+    /// What a series of line protocol tells of a meter with buckets, and that meter's name.
+    pub fn of_buckets<'a>(&'a self, series: &'a Series) -> Option<(&'a str, OfBuckets)> {
+        if series.dialect != Dialect::Influx {
+            return None;
+        }
+        let reading = read(self, series)?;
+        let part = match reading.statistic.influx {
+            _ if read::is_of_all(&reading) => OfBuckets::BucketOfAll,
+            _ if reading.statistic.edge == Some(statistics::Edge::Bound) => OfBuckets::Bucket,
+            Some((_, "histogram", "count")) => OfBuckets::Count,
+            _ => return None,
+        };
+        Some((reading.name, part))
     }
 
     /// How its values run over time; [`Temporality::Instant`] where it is not of Micrometer.

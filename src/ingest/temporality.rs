@@ -21,6 +21,7 @@
 //! saved with its cursor, and a different start for each. *A reader of the log appends what it derived as samples of their own*:
 //! nothing changes for senders, but the log and the ledger hold two samples for one, and each output must know which to leave out.
 
+mod buckets;
 mod store;
 mod tally;
 
@@ -33,6 +34,7 @@ use crate::model::{
     Batch, Dialect, Format, IdMap, IdTable, Restated, Sample, SampleFlags, Series, SeriesId, SeriesTable, TimestampNs,
     Value,
 };
+use buckets::Buckets;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -62,6 +64,8 @@ pub struct Tallies {
     counters: Mutex<Counters>,
     /// Tells the task that saves to do it now: of the first counter, and when the log is full.
     hurry: Notify,
+    /// Whether a bucket of all is made where senders leave it out.
+    makes_buckets: bool,
     file: PathBuf,
     cursor: Mutex<Option<Cursor>>,
 }
@@ -75,6 +79,7 @@ struct Counters {
     known: IdTable<bool>,
     /// The keys of those that are.
     keys: IdMap<SeriesId, u128>,
+    buckets: Buckets,
     /// Whether something changed since it was saved.
     changed: bool,
 }
@@ -83,7 +88,14 @@ impl Tallies {
     /// No counters, and nothing saved.
     pub fn new(profile: Arc<Profile>) -> Self {
         let counters = Mutex::new(Counters { seed: fastrand::u64(..), ..Counters::default() });
-        Self { profile, counters, hurry: Notify::new(), file: PathBuf::new(), cursor: Mutex::default() }
+        Self {
+            profile,
+            counters,
+            hurry: Notify::new(),
+            makes_buckets: false,
+            file: PathBuf::new(),
+            cursor: Mutex::default(),
+        }
     }
 
     /// Says what the counters of a batch are in the other temporality.
@@ -108,6 +120,9 @@ impl Tallies {
                 let value = counters.restate(batch, sample, start, table, &self.profile, origin, now);
                 restated.extend(value.map(|value| (index as u32, value)));
             }
+        }
+        if self.makes_buckets {
+            counters.buckets.complete(batch, &mut restated, table);
         }
         if first && !counters.tallies.is_empty() {
             self.hurry.notify_one();
@@ -221,6 +236,7 @@ impl Counters {
         self.known.insert(id, is_counter);
         if is_counter {
             self.keys.insert(id, key(&series, temporality, self.seed));
+            self.buckets.learn(id, &series, profile);
         }
         is_counter
     }
@@ -262,6 +278,7 @@ impl Counters {
             self.known.retain(|id, _| table.is_live(id));
             let known = &mut self.known;
             self.keys.retain(|id, _| known.get(*id).is_some());
+            self.buckets.forget_retired(table);
         }
     }
 

@@ -26,6 +26,9 @@ impl SampleFlags {
     /// The string stands in a label of its own series, whose value is 1. Given by outputs only.
     pub const STRING_AS_INFO: Self = Self(8);
 
+    /// The gateway made it of others: the bucket of all, of a row's count.
+    pub const DERIVED: Self = Self(16);
+
     /// Whether all facts of `other` hold.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

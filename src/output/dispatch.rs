@@ -262,6 +262,11 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 dropped.count(Loss::TooOld);
                 continue;
             }
+            // Rows go as they came.
+            if E::DIALECT == Dialect::Influx && sample.flags.contains(SampleFlags::DERIVED) {
+                dropped.count(Loss::Derived);
+                continue;
+            }
             let mut out =
                 SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags };
             if !change.is_none() {

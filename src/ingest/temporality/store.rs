@@ -52,7 +52,7 @@ pub enum StoreError {
 impl Tallies {
     /// Takes up what was left in the directory of a log, before anything is appended to that.
     pub async fn open(profile: Arc<Profile>, log: &Log, table: &SeriesTable) -> Result<Self, StoreError> {
-        let mut tallies = Self { file: log.dir().join(FILE), ..Self::new(profile) };
+        let mut tallies = Self { makes_buckets: true, file: log.dir().join(FILE), ..Self::new(profile) };
         if tallies.profile.mode == Mode::Never {
             return Ok(tallies);
         }

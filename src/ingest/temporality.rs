@@ -108,7 +108,10 @@ impl Tallies {
         counters.forget_retired(table);
         let first = counters.tallies.is_empty();
         let mut origin = origin;
-        if origin == Origin::Connected && !counters.know_any(batch) && self.has_run_long(batch, table) {
+        if origin == Origin::Connected
+            && counters.meet_strangers(batch, table, &self.profile)
+            && self.has_run_long(batch, table)
+        {
             // It has found this gateway after another, or this one forgot: what it counted before is not new.
             origin = Origin::Scraped;
         }
@@ -133,7 +136,7 @@ impl Tallies {
     /// Forgets which series have which ids: those of another table are others.
     pub fn forget_ids(&self) {
         let mut counters = self.counters.lock();
-        (counters.known, counters.keys) = Default::default();
+        (counters.known, counters.keys, counters.buckets) = Default::default();
     }
 
     /// Whether the application of a batch says that it has run for longer than a new one.
@@ -222,10 +225,19 @@ impl Tallies {
 }
 
 impl Counters {
-    /// Whether anything is known of the counters of a batch.
-    fn know_any(&self, batch: &Batch) -> bool {
-        let mut keys = batch.samples.iter().filter_map(|sample| self.keys.get(&sample.series));
-        keys.any(|key| self.tallies.contains_key(key))
+    /// Whether a batch has counters, and nothing is known of any of them.
+    fn meet_strangers(&mut self, batch: &Batch, table: &SeriesTable, profile: &Profile) -> bool {
+        let mut any = false;
+        for sample in &batch.samples {
+            let is_counter = self.known.get(sample.series).copied();
+            if is_counter.unwrap_or_else(|| self.learn(sample.series, batch, table, profile)) {
+                any = true;
+                if self.keys.get(&sample.series).is_some_and(|key| self.tallies.contains_key(key)) {
+                    return false;
+                }
+            }
+        }
+        any
     }
 
     #[cold]

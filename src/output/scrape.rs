@@ -2,8 +2,9 @@
 //!
 //! A task reads the log from its present end and keeps the newest sample of each series until it is stale: not updated for
 //! a while, or ended by a stale marker. Nothing is stored on disk; after a restart a series shows up again with its next
-//! sample, and those of Pushgateway groups at once, since their pushes are kept ([`Latest::show`]). Samples that came without a timestamp are exposed without one. Not an output of the ledger: whoever scrapes
-//! picks the pace, and samples between two scrapes are not shown.
+//! sample, and those of Pushgateway groups at once, since their pushes are kept ([`Latest::show`]). Samples that came without a
+//! timestamp are exposed without one. Not an output of the ledger: whoever scrapes picks the pace, and samples between two scrapes
+//! are not shown.
 //!
 //! Meters of Micrometer are shown under the names that they have in Prometheus; what their senders count by steps, as the sum
 //! since the start.

@@ -10,7 +10,7 @@
 //!   directory). It is never changed, and goes when a later push has replaced the last of its families. So a `POST` writes what it
 //!   brings, however much else the group has.
 //! * The checksum is over the head and the body. What cannot be read, or is of a later version, never stops the start and is
-//!   never deleted: it is set aside and told as a damaged file of the log is.
+//!   never deleted: it is set aside and told as a damaged file of the log is. So is a push whose group does not fit any more.
 //!
 //! Two alternatives were weighed. *A file a group, with the values of its series*: every push writes all of the group, twice as
 //! much code (each kind of value written and read once more), and no smaller files. *One file for all, saved every now and then*,
@@ -136,21 +136,25 @@ impl Pushes {
         Self { log, dir, file_bytes_max: file_bytes_max.saturating_add(HEAD_BYTES_MAX) }
     }
 
-    /// Creates the directory and lists what is in it, in the order in which it came. What a crash left unfinished goes.
-    pub(super) fn open(&self) -> io::Result<Vec<u64>> {
+    /// Creates the directory and lists what is in it, in the order in which it came; and the last number of all, also of what
+    /// was set aside: given again, it would be in the way of who gives such a file its name back. What a crash left unfinished
+    /// goes.
+    pub(super) fn open(&self) -> io::Result<(Vec<u64>, Option<u64>)> {
         let storage = self.log.storage();
         storage.create_dir(&self.dir)?;
         storage.sync_dir(self.log.dir())?;
-        let mut numbers = Vec::new();
+        let (mut numbers, mut last) = (Vec::new(), None);
         for file in storage.list(&self.dir)? {
-            if let Some(number) = file.strip_suffix(EXTENSION) {
-                numbers.extend(number.parse::<u64>());
+            let number = file.split('.').next().and_then(|number| number.parse::<u64>().ok());
+            last = last.max(number);
+            if file.ends_with(EXTENSION) {
+                numbers.extend(number);
             } else if file.ends_with(UNFINISHED) {
                 storage.remove(&self.dir.join(file))?;
             }
         }
         numbers.sort_unstable();
-        Ok(numbers)
+        Ok((numbers, last))
     }
 
     /// Keeps a push: when it returns, the push outlives the process, and with `log.ack: durable` a power failure.
@@ -203,12 +207,15 @@ impl Pushes {
                 Err(Aside::Damaged)
             }
         };
-        push.inspect_err(|why| {
-            if let Err(error) = self.log.set_aside(&path, *why) {
-                tracing::error!(path = %path.display(), %error, "a push that cannot be read cannot be set aside either");
-            }
-        })
-        .ok()
+        push.inspect_err(|why| self.set_aside(number, *why)).ok()
+    }
+
+    /// Keeps a push for people.
+    pub(super) fn set_aside(&self, number: u64, why: Aside) {
+        let path = self.path(number);
+        if let Err(error) = self.log.set_aside(&path, why) {
+            tracing::error!(path = %path.display(), %error, "a push that is not taken up again cannot be set aside either");
+        }
     }
 
     /// Tells that part of a push is not taken any more.

@@ -7,7 +7,9 @@
 //! are not shown.
 //!
 //! Meters of Micrometer are shown under the names that they have in Prometheus; what their senders count by steps, as the sum
-//! since the start.
+//! since the start. They are translated anew for each page: of 8.7 µs that a series of Micrometer's line protocol costs
+//! (release build, 100,000 series in 0.87 s), 2.7 µs are translation, and to remember what comes of it would take 1,240 bytes a
+//! series, several times what the table does.
 //!
 //! What is shown is bounded in bytes, estimated; when it is full, further series are counted and not shown until others are
 //! stale. Those that are shown go on, unless their value grows beyond what there is room for. What a series is, is asked of

@@ -71,10 +71,10 @@ pub use inspect::{Inspected, inspect};
 pub use reader::{Entry, LostWhy, ReadError, Reader};
 pub use recovery::{Repaired, repair};
 pub use replay::{ReplayError, replay};
-pub(crate) use storage::is_full;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use storage::memory;
 pub use storage::{Disk, Storage, StorageFile};
+pub(crate) use storage::{is_full, remove, replace, temporary};
 pub use verify::{SegmentReport, VerifyReport, verify};
 
 use crate::model::{Batch, Format, SeriesTable, TimestampNs};

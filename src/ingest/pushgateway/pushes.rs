@@ -19,7 +19,7 @@
 //! same text takes 0.5 (ext4 on a virtual disk); a push comes once a minute or once a job.
 
 use super::groups::Grouping;
-use crate::log::{Ack, Aside, Log};
+use crate::log::{self, Ack, Aside, Log};
 use crate::model::TimestampNs;
 use crate::wire::Report;
 use serde::{Deserialize, Serialize};
@@ -160,29 +160,13 @@ impl Pushes {
     /// Keeps a push: when it returns, the push outlives the process, and with `log.ack: durable` a power failure.
     pub(super) fn save(&self, number: u64, push: &Push) -> io::Result<()> {
         let storage = self.log.storage();
-        let path = self.path(number);
-        let unfinished = path.with_extension(&UNFINISHED[1..]);
         storage.create_dir(&self.dir)?;
-        let written = (|| {
-            let mut file = storage.create(&unfinished)?;
-            file.append(&push.encode()?)?;
-            if self.log.ack() == Ack::Durable { file.sync() } else { Ok(()) }
-        })();
-        let named = written.and_then(|()| storage.rename(&unfinished, &path));
-        // On a full disk, what was begun is in the way of others.
-        named.inspect_err(|_| drop(storage.remove(&unfinished)))?;
-        self.settle()
+        log::replace(storage, &self.path(number), &push.encode()?, self.log.ack() == Ack::Durable)
     }
 
     /// Removes pushes that are replaced.
     pub(super) fn remove(&self, numbers: &[u64]) -> io::Result<()> {
-        for number in numbers {
-            match self.log.storage().remove(&self.path(*number)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        numbers.iter().try_for_each(|number| log::remove(self.log.storage(), &self.path(*number)))
     }
 
     /// Makes what was saved and removed safe, as far as the log does so.

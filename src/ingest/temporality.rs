@@ -22,6 +22,7 @@
 //! nothing changes for senders, but the log and the ledger hold two samples for one, and each output must know which to leave out.
 
 mod buckets;
+mod distributions;
 mod store;
 mod tally;
 

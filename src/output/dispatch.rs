@@ -14,7 +14,8 @@ use crate::ledger::OutputAccount;
 use crate::log::{Cursor, CursorState, Entry, Gap, Log, MEMORY_AGE_MAX, Position, Record};
 use crate::micrometer::Profile;
 use crate::model::{
-    Batch, Dialect, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, Source, TimestampNs, Value,
+    Batch, Dialect, Exemplar, Loss, Losses, Metadata, Sample, SampleFlags, SeriesId, SeriesTable, Source, TimestampNs,
+    Value,
 };
 use crate::wire::SampleRef;
 use ahead::{Ahead, next};
@@ -251,6 +252,10 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         for (index, sample) in samples.iter().enumerate() {
             let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
             let restated = restated.next(index, sample);
+            if let Some(loss) = sample.left_out(E::DIALECT) {
+                dropped.count(loss);
+                continue;
+            }
             let (Sent { rendered, change, .. }, lane) = match self.memo.slot(sample.series) {
                 Ok(sent) => (sent, sent.lane()),
                 Err(loss) => {
@@ -262,11 +267,6 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 dropped.count(Loss::TooOld);
                 continue;
             }
-            // Rows go as they came.
-            if E::DIALECT == Dialect::Influx && sample.flags.contains(SampleFlags::DERIVED) {
-                dropped.count(Loss::Derived);
-                continue;
-            }
             let mut out =
                 SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags };
             if !change.is_none() {
@@ -274,7 +274,13 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                     && change.adds_up()
                     && !sample.series.is_recalled()
                     && let Some(sum) = restated
-                    && !self.repeats.note(sample.series, sample.timestamp, record.appended_at, step, sum)
+                    && !self.repeats.note(
+                        sample.series,
+                        sample.timestamp,
+                        record.appended_at,
+                        step_of(sample, step),
+                        sum,
+                    )
                 {
                     dropped.count(Loss::LateDelta);
                     continue;
@@ -511,6 +517,11 @@ impl<'a> Exemplars<'a> {
     fn rest(self) -> impl Iterator<Item = &'a Exemplar> {
         self.by_series.into_values().flatten()
     }
+}
+
+/// How soon the next sample of a sum comes; none where a step without values is not told, as of distributions.
+fn step_of(sample: &Sample, step: Duration) -> Option<Duration> {
+    (!sample.flags.contains(SampleFlags::EXPANDED)).then_some(step)
 }
 
 #[cfg(test)]

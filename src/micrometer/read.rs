@@ -182,6 +182,8 @@ pub(super) fn distributed<'a>(profile: &'a Profile, series: &'a Series) -> Optio
     let known = profile.meters.find(Dialect::Wavefront, name);
     let is_one = match known.map(|known| known.meter.kind) {
         Some(kind) => matches!(kind, Kind::Timer | Kind::Summary),
+        // Those of long tasks are of what runs at the moment.
+        None if is_of_long_tasks(None, name) => false,
         None => profile.mode == Mode::Always || is_of_data_flow(series),
     };
     let (shape, dialect) = (Shape::Distribution, Dialect::Wavefront);

@@ -162,6 +162,8 @@ fn what_is_not_of_micrometer_or_no_counter_can_add_stays_as_it_is() {
         (Mode::Never, line(0, "#1 1", timer)),
         (Mode::Auto, line(0, "#1 1", "jvm.memory.used")),
         (Mode::Always, line(0, "#1 1", "~internal")),
+        (Mode::Always, line(0, "#1 1", "spring.cloud.task.active")),
+        (Mode::Always, line(0, "#1 1", "my.task.active")),
         (Mode::Auto, format!("!H 1700000040 #1 1 {timer} source=s\n")),
         (Mode::Auto, format!("!D 1700000040 #1 1 {timer} source=s\n")),
         (Mode::Auto, format!("!M #1 1 {timer} source=s\n")),

@@ -348,16 +348,15 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         encoded: &mut Encoded<'_>,
     ) -> Result<(), Loss> {
         let Encoded { record, exemplars, losses, .. } = encoded;
+        if let Some(loss) = sample.left_out(E::DIALECT) {
+            return Err(loss);
+        }
         let (Sent { rendered, change, .. }, lane) = match self.memo.slot(sample.series) {
             Ok(sent) => (sent, sent.lane()),
             Err(loss) => return Err(*loss),
         };
         if sample.timestamp < encoded.oldest {
             return Err(Loss::TooOld);
-        }
-        // Rows go as they came.
-        if E::DIALECT == Dialect::Influx && sample.flags.contains(SampleFlags::DERIVED) {
-            return Err(Loss::Derived);
         }
         let value = record.batch.value(sample);
         let mut out = SampleRef { timestamp: sample.timestamp, value, start, flags: sample.flags };
@@ -366,7 +365,13 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 && change.adds_up()
                 && !sample.series.is_recalled()
                 && let Some(sum) = restated
-                && !self.repeats.note(sample.series, sample.timestamp, record.appended_at, self.parts.profile.step, sum)
+                && !self.repeats.note(
+                    sample.series,
+                    sample.timestamp,
+                    record.appended_at,
+                    step_of(sample, self.parts.profile.step),
+                    sum,
+                )
             {
                 return Err(Loss::LateDelta);
             }
@@ -575,6 +580,11 @@ impl<'a> Exemplars<'a> {
     fn rest(self) -> impl Iterator<Item = &'a Exemplar> {
         self.by_series.into_values().flatten()
     }
+}
+
+/// How soon the next sample of a sum comes; none where a step without values is not told, as of distributions.
+fn step_of(sample: &Sample, step: Duration) -> Option<Duration> {
+    (!sample.flags.contains(SampleFlags::EXPANDED)).then_some(step)
 }
 
 #[cfg(test)]

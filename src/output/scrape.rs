@@ -160,6 +160,9 @@ impl Latest {
         restated: Option<Restated>,
         table: &SeriesTable,
     ) {
+        if sample.left_out(Dialect::Prometheus).is_some() {
+            return;
+        }
         let Some(id) = shown_as(sample.series, &record.batch, table) else {
             self.hidden.fetch_add(1, Ordering::Relaxed);
             return;
@@ -218,7 +221,9 @@ impl Latest {
             return;
         }
         *bytes += newest.bytes();
-        if table.series(id).is_some_and(|series| instances.join(id, &series, record.appended_at)) {
+        if !sample.is_made_here()
+            && table.series(id).is_some_and(|series| instances.join(id, &series, record.appended_at))
+        {
             newest.is_of_instance = true;
             instances.count(id, record.appended_at);
         }

@@ -137,6 +137,19 @@ impl Tallies {
         batch.restated = restated;
     }
 
+    /// The samples of a batch with those indexes are of another sender than those before: what it has counted is not added.
+    /// (After a crash before this was saved, it is: the log does not tell senders apart.)
+    pub fn rebase(&self, batch: &Batch, indexes: &[u32]) {
+        let mut counters = self.counters.lock();
+        let Counters { tallies, keys, .. } = &mut *counters;
+        for sample in indexes.iter().filter_map(|index| batch.samples.get(*index as usize)) {
+            let tally = keys.get(&sample.series).and_then(|key| tallies.get_mut(key));
+            if let (Some(tally), Some(value)) = (tally, number(batch, sample)) {
+                tally.rebase(value);
+            }
+        }
+    }
+
     /// Forgets which series have which ids: those of another table are others.
     pub fn forget_ids(&self) {
         let mut counters = self.counters.lock();

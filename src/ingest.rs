@@ -28,6 +28,7 @@ mod pushgateway;
 mod remote_write;
 mod routes;
 mod rsocket;
+mod stale;
 pub mod temporality;
 #[cfg(test)]
 mod tests;

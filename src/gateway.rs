@@ -115,7 +115,7 @@ impl Gateway {
         };
         let table = Arc::new(SeriesTable::new(bounds));
         let log_bytes_max = log.bytes_max;
-        let log = Arc::new(Log::open(log_config(log), Arc::clone(&table))?);
+        let log = Arc::new(Log::open(log, Arc::clone(&table))?);
 
         let host = host_name();
         let profile = Arc::new(micrometer);
@@ -305,23 +305,6 @@ async fn optional<S, F: Future<Output = Result<S, GatewayError>>>(
     match address {
         Some(address) => bind(key, address.0).await.map(Some),
         None => Ok(None),
-    }
-}
-
-fn log_config(settings: config::LogSettings) -> log::LogConfig {
-    log::LogConfig {
-        dir: settings.dir,
-        ack: match settings.ack {
-            config::Ack::Durable => log::Ack::Durable,
-            config::Ack::Memory => log::Ack::Memory,
-        },
-        bytes_max: settings.bytes_max,
-        on_full: match settings.on_full {
-            config::OnFull::Reject => log::OnFull::Reject,
-            config::OnFull::DropOldest => log::OnFull::DropOldest,
-        },
-        segment_bytes: settings.segment_bytes,
-        memory_bytes: settings.memory_bytes,
     }
 }
 

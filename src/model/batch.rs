@@ -2,7 +2,7 @@
 
 use super::table::{AliasHash, Ids, Pin, Walk};
 use super::{
-    Denied, Distribution, Format, Metadata, NativeHistogram, Recalled, Series, SeriesId, SeriesLimits, SeriesSpec,
+    Denied, Distribution, Format, Metadata, NativeHistogram, Recalled, Run, Series, SeriesId, SeriesLimits, SeriesSpec,
     SeriesTable, Source, TimestampNs, Value,
 };
 use std::borrow::Cow;
@@ -135,6 +135,8 @@ pub struct Batch {
     pub starts: Vec<(u32, TimestampNs)>,
     /// What samples of counters say in the other temporality: (index into `samples`, ascending; that).
     pub restated: Vec<(u32, Restated)>,
+    /// The [runs](Run) among the samples, and where each begins.
+    pub runs: Vec<(u32, Arc<Run>)>,
     strings: String,
     histograms: Vec<NativeHistogram>,
     distributions: Vec<Distribution>,
@@ -152,6 +154,7 @@ impl Batch {
             metadata: Vec::new(),
             starts: Vec::new(),
             restated: Vec::new(),
+            runs: Vec::new(),
             strings: String::new(),
             histograms: Vec::new(),
             distributions: Vec::new(),
@@ -247,6 +250,7 @@ impl Batch {
     /// Keeps the samples for which the condition holds, and what belongs to them.
     pub fn retain(&mut self, mut keep: impl FnMut(&Sample) -> bool) {
         let mut places = Vec::with_capacity(self.samples.len());
+        self.runs.clear();
         let mut kept = 0_u32;
         self.samples.retain(|sample| {
             let place = keep(sample).then_some(kept);
@@ -281,6 +285,7 @@ impl Batch {
             + self.strings.capacity()
             + self.starts.capacity() * 16
             + self.restated.capacity() * size_of::<(u32, Restated)>()
+            + self.runs.capacity() * size_of::<(u32, Arc<Run>)>()
             + self.exemplars.iter().map(Exemplar::bytes).sum::<usize>()
             + self.metadata.iter().map(|metadata| metadata.bytes()).sum::<usize>()
             + self.histograms.iter().map(NativeHistogram::bytes).sum::<usize>()
@@ -479,6 +484,7 @@ impl<'t> BatchBuilder<'t> {
         if self.batch.samples.capacity() > self.batch.samples.len() / 4 * 5 {
             self.batch.samples.shrink_to_fit();
         }
+        self.batch.runs = self.table.runs(&self.batch.samples);
         self.batch
     }
 }

@@ -1,7 +1,6 @@
 //! One phrase: how its part of the message is made, and filled with samples.
 
 use super::super::encode::{LABELS_TAG, Rendered};
-use crate::model::LossSet;
 use crate::wire::Body;
 use crate::wire::protobuf::put_varint;
 use crate::wire::snappy::{Kind, Template};
@@ -20,8 +19,9 @@ const SAMPLE_BYTES: usize = 3 + VALUE_BYTES + 1 + TIME_BYTES;
 /// A run of series and its part of a message.
 #[derive(Debug)]
 pub(super) struct Phrase {
-    /// The series, and what each of its samples loses.
-    pub(super) series: Arc<[(Arc<Rendered>, LossSet)]>,
+    pub(super) series: Arc<[Arc<Rendered>]>,
+    /// Tells it from those that had its number before.
+    pub(super) born: u64,
     pub(super) template: Template,
     /// Where each series ends in the message.
     ends: Box<[u32]>,
@@ -36,10 +36,10 @@ pub(super) struct Phrase {
 
 impl Phrase {
     /// The phrase of those series, whose samples have the same time or not; none if the search for repeats tore a hole.
-    pub(super) fn new(series: Arc<[(Arc<Rendered>, LossSet)]>, one_time: bool) -> Option<Self> {
+    pub(super) fn new(series: Arc<[Arc<Rendered>]>, one_time: bool) -> Option<Self> {
         let (mut message, mut kinds) = (Vec::new(), Vec::new());
         let (mut ends, mut values) = (Vec::with_capacity(series.len()), Vec::with_capacity(series.len()));
-        for (rendered, _) in &*series {
+        for rendered in &*series {
             let labels = rendered.labels.bytes();
             put_varint(&mut message, LABELS_TAG);
             put_varint(&mut message, (labels.len() + SAMPLE_BYTES) as u64);
@@ -69,7 +69,16 @@ impl Phrase {
             times.map(|time| place(time, TIME_BYTES)).collect()
         };
         let values: Option<_> = values.iter().map(|value| place(*value, VALUE_BYTES)).collect();
-        Some(Self { series, ends: ends.into(), values: values?, times: times?, template, spoken: (0, 0), silent: 0 })
+        Some(Self {
+            series,
+            ends: ends.into(),
+            values: values?,
+            times: times?,
+            template,
+            born: 0,
+            spoken: (0, 0),
+            silent: 0,
+        })
     }
 
     pub(super) fn has_one_time(&self) -> bool {
@@ -77,7 +86,7 @@ impl Phrase {
     }
 
     pub(super) fn is_dead(&self) -> bool {
-        self.series.iter().any(|(rendered, _)| Arc::strong_count(rendered) == 1)
+        self.series.iter().any(|rendered| Arc::strong_count(rendered) == 1)
     }
 }
 

@@ -330,7 +330,9 @@ impl Gate {
             return replaced;
         }
         tracing::error!(grouping = ?head.grouping, "there is no room to remember this pushed group any more");
-        files.into_iter().for_each(|number| pushes.set_aside(number, Aside::NoRoom));
+        for number in files {
+            pushes.set_aside(number, Aside::NoRoom);
+        }
         Vec::new()
     }
 }

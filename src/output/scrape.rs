@@ -124,8 +124,15 @@ impl Latest {
         let mut shown = self.shown.lock();
         shown.pin.get_or_insert_with(|| table.pin());
         let mut restated = batch.restated.iter().peekable();
+        let (seen, has_starts) = (second(record.appended_at), !batch.starts.is_empty());
         for (index, sample) in batch.samples.iter().enumerate() {
             let restated = restated.next_if(|(at, _)| *at as usize == index).map(|(_, restated)| *restated);
+            if let (Value::F64(value), false) = (batch.value(sample), has_starts)
+                && let Some(newest) = shown.series.get_mut(sample.series)
+                && newest.go_on(value, sample.timestamp, sample.flags, seen)
+            {
+                continue;
+            }
             self.update_one(&mut shown, record, index, sample, restated, table);
         }
         for exemplar in &batch.exemplars {

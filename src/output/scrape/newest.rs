@@ -2,6 +2,7 @@
 
 use crate::model::{
     Distribution, Exemplar, NativeHistogram, SampleFlags, Series, SeriesId, SeriesTable, TimestampNs, Value,
+    is_stale_marker,
 };
 use std::time::Duration;
 
@@ -48,6 +49,19 @@ impl Newest {
     /// What it costs, estimated, with its present value and exemplar.
     pub(super) fn bytes(&self) -> usize {
         SHOWN_BYTES + self.value.bytes() + self.aside.as_ref().map_or(0, |aside| aside.bytes())
+    }
+
+    /// Takes a later float if there is nothing else to be shown of the series, as of most.
+    #[inline]
+    pub(super) fn go_on(&mut self, value: f64, timestamp: TimestampNs, flags: SampleFlags, seen: u32) -> bool {
+        let Owned::F64(held) = &mut self.value else { return false };
+        let is_plain = self.aside.is_none() && !self.adds_up && !self.is_of_instance;
+        let goes_on = is_plain && timestamp >= self.timestamp && !is_stale_marker(value);
+        if goes_on {
+            *held = value;
+            (self.timestamp, self.flags, self.seen) = (timestamp, flags, seen);
+        }
+        goes_on
     }
 
     pub(super) fn exemplar(&self) -> Option<&Exemplar> {

@@ -18,7 +18,7 @@ use super::instances::{Instance, Instances};
 use crate::log::{Entry, ReadError, Reader, Record};
 use crate::micrometer::{Profile, Temporality};
 use crate::model::{
-    Batch, Dialect, Distribution, Exemplar, IdTable, LabelPair, Losses, NativeHistogram, Pin, Restated, Sample,
+    Batch, Dialect, Distribution, Exemplar, IdMap, IdTable, LabelPair, Losses, NativeHistogram, Pin, Restated, Sample,
     SampleFlags, Series, SeriesId, SeriesTable, TimestampNs, Value,
 };
 use crate::wire::SampleRef;
@@ -47,6 +47,7 @@ pub struct Latest {
 #[derive(Debug, Default)]
 struct Shown {
     series: IdTable<Newest>,
+    asides: Asides,
     /// Who they come from.
     instances: Instances,
     bytes: usize,
@@ -57,7 +58,8 @@ struct Shown {
 impl Shown {
     fn remove(&mut self, id: SeriesId) {
         if let Some(newest) = self.series.remove(id) {
-            self.bytes -= newest.bytes();
+            self.bytes -= newest.bytes(id, &self.asides);
+            self.asides.remove(&id);
             if newest.is_of_instance {
                 self.instances.leave(id);
             }
@@ -66,7 +68,9 @@ impl Shown {
 }
 
 /// Estimated cost of a shown series: its entry.
-const SHOWN_BYTES: usize = 64;
+const SHOWN_BYTES: usize = 32;
+/// Estimated cost of what stands aside, beside its value and its texts.
+const ASIDE_BYTES: usize = size_of::<Aside>() + 32;
 /// Estimated cost of a series that left the table beside its texts, and of each of its labels.
 const LEFT_BYTES: usize = 128;
 
@@ -74,11 +78,10 @@ const LEFT_BYTES: usize = 128;
 #[derive(Debug)]
 struct Newest {
     timestamp: TimestampNs,
-    value: Owned,
-    /// What most series do not have.
-    aside: Option<Box<Aside>>,
+    bits: u64,
     /// Second of the Unix epoch by which it was last seen.
     seen: u32,
+    kind: Kind,
     flags: SampleFlags,
     /// Whether its sender tells what was added; shown is the sum of it.
     adds_up: bool,
@@ -86,8 +89,23 @@ struct Newest {
     is_of_instance: bool,
 }
 
+/// What the bits of a series' newest value are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    F64,
+    I64,
+    U64,
+    Bool,
+    /// Nothing: the value stands aside with what else there is.
+    Aside,
+}
+
+/// What most series do not have.
+type Asides = IdMap<SeriesId, Box<Aside>>;
+
 #[derive(Debug, Default)]
 struct Aside {
+    value: Owned,
     start: Option<TimestampNs>,
     exemplar: Option<Exemplar>,
     /// What it is, since it left the table.
@@ -100,35 +118,65 @@ impl Aside {
             let labels = series.labels.iter().map(|pair| LEFT_BYTES + pair.name.len() + pair.value.len());
             LEFT_BYTES + series.name.len() + labels.sum::<usize>()
         });
-        size_of::<Self>() + left + self.exemplar.as_ref().map_or(0, Exemplar::bytes)
+        ASIDE_BYTES + left + self.value.bytes() + self.exemplar.as_ref().map_or(0, Exemplar::bytes)
     }
 }
 
 impl Newest {
     /// What it costs, estimated, with its present value and exemplar.
-    fn bytes(&self) -> usize {
-        SHOWN_BYTES + self.value.bytes() + self.aside.as_ref().map_or(0, |aside| aside.bytes())
+    fn bytes(&self, id: SeriesId, asides: &Asides) -> usize {
+        SHOWN_BYTES + self.aside(id, asides).map_or(0, |aside| aside.bytes())
     }
 
-    fn exemplar(&self) -> Option<&Exemplar> {
-        self.aside.as_ref()?.exemplar.as_ref()
-    }
-
-    fn start_at(&mut self, start: Option<TimestampNs>) {
-        if self.aside.is_some() || start.is_some() {
-            self.aside.get_or_insert_default().start = start;
+    fn value<'a>(&self, aside: Option<&'a Aside>) -> Value<'a> {
+        match (self.kind, aside) {
+            (Kind::I64, _) => Value::I64(self.bits.cast_signed()),
+            (Kind::U64, _) => Value::U64(self.bits),
+            (Kind::Bool, _) => Value::Bool(self.bits != 0),
+            (Kind::Aside, Some(aside)) => aside.value.borrow(),
+            (Kind::F64 | Kind::Aside, _) => Value::F64(f64::from_bits(self.bits)),
         }
     }
 
-    /// Takes along what the series is if it left the table.
-    fn follow(&mut self, id: SeriesId, table: &SeriesTable) {
-        if self.series().is_none() && !table.is_live(id) {
-            self.aside.get_or_insert_default().series = table.series(id);
+    /// Takes another value and its start.
+    fn put(&mut self, id: SeriesId, asides: &mut Asides, value: Owned, start: Option<TimestampNs>) {
+        let plain = match value {
+            Owned::F64(value) => Some((Kind::F64, value.to_bits())),
+            Owned::I64(value) => Some((Kind::I64, value.cast_unsigned())),
+            Owned::U64(value) => Some((Kind::U64, value)),
+            Owned::Bool(value) => Some((Kind::Bool, u64::from(value))),
+            Owned::Histogram(_) | Owned::Distribution(_) => None,
+        };
+        match plain {
+            Some(plain) if self.kind != Kind::Aside && start.is_none() => (self.kind, self.bits) = plain,
+            _ => {
+                let aside = self.step_aside(id, asides);
+                (aside.value, aside.start) = (value, start);
+            }
         }
     }
 
-    fn series(&self) -> Option<&Series> {
-        self.aside.as_ref()?.series.as_ref()
+    fn aside<'a>(&self, id: SeriesId, asides: &'a Asides) -> Option<&'a Aside> {
+        if self.kind == Kind::Aside { asides.get(&id).map(|aside| &**aside) } else { None }
+    }
+
+    /// From now on the value stands aside, beside what else there is.
+    fn step_aside<'a>(&mut self, id: SeriesId, asides: &'a mut Asides) -> &'a mut Aside {
+        if self.kind != Kind::Aside {
+            let value = Owned::of(self.value(None)).unwrap_or_default();
+            asides.insert(id, Box::new(Aside { value, ..Aside::default() }));
+            self.kind = Kind::Aside;
+        }
+        asides.entry(id).or_default()
+    }
+
+    /// Takes along what the series is if it left the table. Returns whether it did.
+    fn follow(&mut self, id: SeriesId, asides: &mut Asides, table: &SeriesTable) -> bool {
+        let has_left = !table.is_live(id);
+        if has_left && self.aside(id, asides).is_none_or(|aside| aside.series.is_none()) {
+            self.step_aside(id, asides).series = table.series(id);
+        }
+        has_left
     }
 
     fn is_stale(&self, now: TimestampNs, after: Duration) -> bool {
@@ -152,6 +200,12 @@ enum Owned {
     Bool(bool),
     Histogram(Box<NativeHistogram>),
     Distribution(Box<Distribution>),
+}
+
+impl Default for Owned {
+    fn default() -> Self {
+        Self::F64(0.0)
+    }
 }
 
 impl Owned {
@@ -248,18 +302,17 @@ impl Latest {
             self.update_one(&mut shown, record, index, sample, restated, table);
         }
         for exemplar in &batch.exemplars {
-            let Shown { series, bytes, .. } = &mut *shown;
-            let newest = shown_as(exemplar.series, batch, table).and_then(|id| series.get_mut(id));
-            let Some(newest) = newest else { continue };
-            let others = *bytes - newest.bytes();
-            newest.aside.get_or_insert_default().exemplar = None;
+            let Shown { series, asides, bytes, .. } = &mut *shown;
+            let Some(id) = shown_as(exemplar.series, batch, table) else { continue };
+            let Some(newest) = series.get_mut(id) else { continue };
+            let others = *bytes - newest.bytes(id, asides);
+            let aside = newest.step_aside(id, asides);
+            aside.exemplar = None;
             // One that does not fit is not shown; its series is.
-            if others + newest.bytes() + exemplar.bytes() <= self.bytes_max
-                && let Some(aside) = &mut newest.aside
-            {
+            if others + SHOWN_BYTES + aside.bytes() + exemplar.bytes() <= self.bytes_max {
                 aside.exemplar = Some(exemplar.clone());
             }
-            *bytes = others + newest.bytes();
+            *bytes = others + SHOWN_BYTES + aside.bytes();
         }
     }
 
@@ -289,7 +342,7 @@ impl Latest {
             return;
         }
         let seen = second(record.appended_at);
-        let Shown { series, instances, bytes, .. } = &mut *shown;
+        let Shown { series, asides, instances, bytes, .. } = &mut *shown;
         let known = series.get(id).map(|newest| newest.adds_up);
         let adds_up = known.unwrap_or_else(|| {
             let temporality = table.series(id).map(|series| self.profile.temporality(&series));
@@ -309,11 +362,10 @@ impl Latest {
             if newest.is_of_instance {
                 instances.count(id, record.appended_at);
             }
-            let before = newest.bytes();
-            (newest.timestamp, newest.seen) = (sample.timestamp, seen);
-            (newest.flags, newest.value) = (sample.flags, value);
-            newest.start_at(start);
-            let after = newest.bytes();
+            let before = newest.bytes(id, asides);
+            (newest.timestamp, newest.seen, newest.flags) = (sample.timestamp, seen, sample.flags);
+            newest.put(id, asides, value, start);
+            let after = newest.bytes(id, asides);
             *bytes = *bytes - before + after;
             if after > before && *bytes > self.bytes_max {
                 shown.remove(id);
@@ -322,14 +374,16 @@ impl Latest {
             return;
         }
         let (timestamp, flags) = (sample.timestamp, sample.flags);
-        let mut newest = Newest { timestamp, value, aside: None, seen, flags, adds_up, is_of_instance: false };
-        newest.start_at(start);
-        newest.follow(id, table);
-        if *bytes + newest.bytes() > self.bytes_max {
+        let (kind, is_of_instance) = (Kind::F64, false);
+        let mut newest = Newest { timestamp, bits: 0, seen, kind, flags, adds_up, is_of_instance };
+        newest.put(id, asides, value, start);
+        newest.follow(id, asides, table);
+        if *bytes + newest.bytes(id, asides) > self.bytes_max {
+            asides.remove(&id);
             self.hidden.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        *bytes += newest.bytes();
+        *bytes += newest.bytes(id, asides);
         if table.series(id).is_some_and(|series| instances.join(id, &series, record.appended_at)) {
             newest.is_of_instance = true;
             instances.count(id, record.appended_at);
@@ -380,22 +434,21 @@ impl Latest {
     /// Forgets what is stale, and takes along what the rest is of it that left the table, as far as there is room.
     fn expire(&self, now: TimestampNs, table: &SeriesTable) {
         let mut shown = self.shown.lock();
-        let Shown { series, instances, bytes, pin } = &mut *shown;
+        let Shown { series, asides, instances, bytes, pin } = &mut *shown;
         let kept = self.kept.lock();
         instances.mark(now);
         // Let go only when what it held was taken.
         let before = pin.replace(table.pin());
         series.retain(|id, newest| {
-            *bytes -= newest.bytes();
+            *bytes -= newest.bytes(id, asides);
             let stale = newest.is_stale(now, self.stale_after) && !kept.contains(&id);
-            if !stale {
-                newest.follow(id, table);
-            }
-            let fits = newest.series().is_none() || *bytes + newest.bytes() <= self.bytes_max;
-            if !stale && fits {
-                *bytes += newest.bytes();
+            let fits =
+                !stale && (!newest.follow(id, asides, table) || *bytes + newest.bytes(id, asides) <= self.bytes_max);
+            if fits {
+                *bytes += newest.bytes(id, asides);
                 return true;
             }
+            asides.remove(&id);
             if newest.is_of_instance {
                 instances.leave(id);
             }
@@ -404,6 +457,9 @@ impl Latest {
             }
             false
         });
+        if asides.len() < asides.capacity() / 4 {
+            asides.shrink_to_fit();
+        }
         drop(before);
     }
 
@@ -414,18 +470,19 @@ impl Latest {
         let starts = matches!(exposition, Exposition::OpenMetrics(_));
         let kept = self.kept.lock();
         let live = shown.series.iter().filter_map(|(id, newest)| {
-            let series = newest.series().cloned().or_else(|| table.series(id))?;
+            let aside = newest.aside(id, &shown.asides);
+            let series = aside.and_then(|aside| aside.series.clone()).or_else(|| table.series(id))?;
             // What Prometheus makes of other series is none of its own.
             let (series, change) = told(&self.profile, series, Dialect::Prometheus, starts).ok()?;
-            Some((if kept.contains(&id) { of_no_instance(series) } else { series }, change, newest))
+            Some((if kept.contains(&id) { of_no_instance(series) } else { series }, change, newest, aside))
         });
         let live: Vec<_> = live.collect();
         drop(kept);
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
-        let exposed = live.iter().filter_map(|(series, change, newest)| {
-            let start = newest.aside.as_ref().and_then(|aside| aside.start);
+        let exposed = live.iter().filter_map(|(series, change, newest, aside)| {
+            let start = aside.and_then(|aside| aside.start);
             let Newest { timestamp, flags, .. } = **newest;
-            let mut sample = SampleRef { timestamp, value: newest.value.borrow(), start, flags };
+            let mut sample = SampleRef { timestamp, value: newest.value(*aside), start, flags };
             if !change.is_none() {
                 let sum = match sample.value {
                     Value::F64(value) if newest.adds_up => start.map(|start| Restated { value, start }),
@@ -433,7 +490,7 @@ impl Latest {
                 };
                 sample = change.apply(sample, sum, &mut losses).ok()?;
             }
-            Some(Exposed { series, sample, exemplar: newest.exemplar() })
+            Some(Exposed { series, sample, exemplar: aside.and_then(|aside| aside.exemplar.as_ref()) })
         });
         let mut exposed: Vec<_> = exposed.collect();
         let mut out = Vec::new();
@@ -572,7 +629,8 @@ mod tests {
             latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
             let shown = latest.shown.lock();
             let newest = shown.series.values().next();
-            (newest.map(|newest| newest.exemplar().is_some()), shown.bytes)
+            let aside = |_| shown.asides.values().any(|aside| aside.exemplar.is_some());
+            (newest.map(aside), shown.bytes)
         };
         let (first, small) = update(1, 1, 10);
         assert_eq!(first, Some(true));

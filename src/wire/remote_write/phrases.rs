@@ -26,12 +26,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// How many series runs have; less at the end of a request, where as few as a quarter are worth it.
 pub(super) const SERIES: RangeInclusive<usize> = 32..=192;
 /// One in so many series ends a run.
-const ENDS: u64 = 64;
+const ENDS: u32 = 64;
 /// Runs remembered that were heard once.
 const HEARD_MAX: usize = 1 << 16;
 /// Phrases looked at with each body whether they are still needed, and as many again for each that it brought.
@@ -40,9 +39,9 @@ const SWEPT: usize = 4;
 /// template's copies reach, so each would have all of it.
 const LABELS_BYTES_MAX: usize = 1 << 10;
 
-/// Whether a run ends behind the series of those labels.
-pub(super) fn ends_run(labels: &[u8]) -> bool {
-    xxh3_64(labels).is_multiple_of(ENDS)
+/// Whether a run ends behind a series.
+fn ends_run(rendered: &Rendered) -> bool {
+    rendered.labels.spread().is_multiple_of(ENDS)
 }
 
 fn hash(value: &(impl Hash + ?Sized)) -> u64 {
@@ -138,14 +137,13 @@ impl Phrases {
         let Some(speaking) = self.speaking.or_else(|| self.begin(rendered, groups)) else { return false };
         let Some(phrase) = &mut self.known[speaking.number as usize - 1] else { return false };
         let said = self.samples.len() - speaking.first;
-        let Some((expected, lost)) = phrase.series.get(said).filter(|(series, _)| Arc::ptr_eq(series, rendered)) else {
+        if phrase.series.get(said).is_none_or(|series| !Arc::ptr_eq(series, rendered)) {
             return false;
-        };
-        debug_assert_eq!(*lost, expected.losses);
-        let mut altered = *lost;
+        }
+        let mut altered = phrase.losses(said);
         let Facts { timestamp, .. } = Facts::of::<Rendered>(sample, &mut altered);
         let Some(bits) = number(sample.value, &mut altered) else { return false };
-        let is_expected = if said > 0 && phrase.has_one_time() {
+        let is_expected = if said > 0 && phrase.has_one_time {
             timestamp == self.samples[speaking.first].1
         } else {
             TIMES.contains(&timestamp)
@@ -175,7 +173,7 @@ impl Phrases {
         }
         let number = rendered.phrase.load(Ordering::Relaxed);
         let phrase = self.phrase(number)?;
-        let is_first = phrase.series.first().is_some_and(|(first, _)| Arc::ptr_eq(first, rendered));
+        let is_first = phrase.series.first().is_some_and(|first| Arc::ptr_eq(first, rendered));
         (is_first && phrase.silent != self.body).then_some(Spoken { number, first: self.samples.len(), groups })
     }
 
@@ -228,7 +226,7 @@ impl Phrases {
     fn samples_of(&self, spoken: Spoken) -> impl Iterator<Item = (Arc<Rendered>, u64, i64)> {
         let series = self.phrase(spoken.number).into_iter().flat_map(|phrase| phrase.series.iter());
         let samples = series.zip(&self.samples[spoken.first..]);
-        samples.map(|((series, _), (bits, timestamp))| (Arc::clone(series), *bits, *timestamp))
+        samples.map(|(series, (bits, timestamp))| (Arc::clone(series), *bits, *timestamp))
     }
 
     /// Ends the run with its request. A phrase that is being spoken may go on in the next.
@@ -250,7 +248,7 @@ impl Phrases {
         }
         let heard = self.run.map(|start| gathered.samples() - start);
         let is_long_enough = heard.is_none_or(|heard| heard >= *self.lengths.start());
-        if rendered.ends_run && is_long_enough || heard.is_some_and(|heard| heard >= *self.lengths.end()) {
+        if is_long_enough && ends_run(rendered) || heard.is_some_and(|heard| heard >= *self.lengths.end()) {
             self.at_start = true;
             if let Some(start) = self.run.take() {
                 self.learn(gathered, start);
@@ -274,15 +272,15 @@ impl Phrases {
         if self.heard.insert(hash(&addresses)) {
             return;
         }
-        let series: Arc<[_]> = run.into_iter().map(|(series, _)| (Arc::clone(series), series.losses)).collect();
-        let phrase = if one_time { Phrase::new(Arc::clone(&series), true) } else { None };
+        let series: Box<[_]> = run.into_iter().map(|(series, _)| Arc::clone(series)).collect();
+        let phrase = if one_time { Phrase::new(series.clone(), true) } else { None };
         let Some(mut phrase) = phrase.or_else(|| Phrase::new(series, false)) else { return };
         phrase.silent = self.body;
         let number = self.free.pop().unwrap_or_else(|| {
             self.known.push(None);
             self.known.len() as u32
         });
-        for (series, _) in &*phrase.series {
+        for series in &phrase.series {
             self.forget(series.phrase.swap(number, Ordering::Relaxed));
         }
         self.known[number as usize - 1] = Some(phrase);
@@ -292,7 +290,7 @@ impl Phrases {
     /// Forgets a phrase, which the body at hand does not have.
     fn forget(&mut self, number: u32) {
         let Some(phrase) = self.known.get_mut((number as usize).wrapping_sub(1)).and_then(Option::take) else { return };
-        for (series, _) in &*phrase.series {
+        for series in &phrase.series {
             let _ = series.phrase.compare_exchange(number, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
         self.free.push(number);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::relabel;
 use proptest::prelude::*;
 
 fn env(name: &str) -> Option<String> {

@@ -15,7 +15,7 @@
 //!
 //! Differences: samples with timestamps are taken (a Pushgateway refuses them, since it would be scraped for ever), and so are
 //! groups that contradict each other in types. Beyond `Limits::pushed_bytes_max`, of memory and files, groups are passed on but
-//! not remembered.
+//! not remembered, which is counted. Those that a start with less room does not take up again keep their files, set aside.
 
 mod groups;
 mod pushes;
@@ -30,6 +30,7 @@ use super::parameters::{MediaType, text_of};
 use super::prometheus::{is_label_name, series_limit, text_decoder, text_encoding};
 use super::temporality::Origin;
 use crate::clock;
+use crate::log::Aside;
 use crate::model::{
     AliasHash, Batch, Denied, Dialect, Metadata, MetricType, Refusal, STALE_MARKER_BITS, SampleFlags, SeriesSpec,
     SeriesTable, Source, TimestampNs, Value,
@@ -255,6 +256,7 @@ fn remember(gate: &Gate, shard: &mut Shard, grouping: &Grouping, next: Group) {
         // Also the former ids of series that go on under another.
         gate.shelf.release(&old.difference(&live).copied().collect::<Vec<_>>());
     } else {
+        gate.ledger.group_forgotten();
         // No longer known, so nothing would ever end it.
         gate.shelf.release(&old.into_iter().collect::<Vec<_>>());
     }
@@ -267,21 +269,21 @@ impl Gate {
     /// When their directory cannot be created or read.
     pub async fn with_pushed_groups(mut self) -> std::io::Result<Self> {
         let pushes = Pushes::new(Arc::clone(&self.log), self.groups.bytes_max());
-        let numbers = pushes.open()?;
-        if let Some(last) = numbers.last() {
-            self.groups.number_after(*last);
+        let (numbers, last) = pushes.open()?;
+        if let Some(last) = last {
+            self.groups.number_after(last);
         }
-        let mut useless = Vec::new();
+        let mut replaced = Vec::new();
         for number in numbers {
             let Some(push) = pushes.load(number) else { continue };
-            useless.extend(self.restore(&pushes, number, push).await);
+            replaced.extend(self.restore(&pushes, number, push).await);
         }
-        pushes.remove(&useless)?;
+        pushes.remove(&replaced)?;
         self.groups.pushes = Some(pushes);
         Ok(self)
     }
 
-    /// Takes a push again as it was taken once, without the log: the pushes that are of no use any more.
+    /// Takes a push again as it was taken once, without the log: the pushes that are replaced by it.
     async fn restore(&self, pushes: &Pushes, number: u64, push: Push) -> Vec<u64> {
         let bytes = push.bytes();
         let Push { head, body } = push;
@@ -324,7 +326,8 @@ impl Gate {
             return replaced;
         }
         tracing::error!(grouping = ?head.grouping, "there is no room to remember this pushed group any more");
-        files
+        files.into_iter().for_each(|number| pushes.set_aside(number, Aside::NoRoom));
+        Vec::new()
     }
 }
 

@@ -17,11 +17,15 @@
 //! * Bounded: [`TALLIES_MAX`] counters, each forgotten after [`IDLE_MAX`]. What has no tally is not restated; outputs that would
 //!   need it count the sample as dropped.
 //!
+//! Before that, what a meter tells by distributions is told by its statistics as well ([`Tallies::expand`]); behind it, a bucket of
+//! all is made where senders leave it out.
+//!
 //! Two alternatives were weighed. *Each output keeps its own sums*: no column in the log, but as many states as outputs, each to be
 //! saved with its cursor, and a different start for each. *A reader of the log appends what it derived as samples of their own*:
 //! nothing changes for senders, but the log and the ledger hold two samples for one, and each output must know which to leave out.
 
 mod buckets;
+mod distributions;
 mod store;
 mod tally;
 
@@ -131,6 +135,19 @@ impl Tallies {
             self.hurry.notify_one();
         }
         batch.restated = restated;
+    }
+
+    /// The samples of a batch with those indexes are of another sender than those before: what it has counted is not added.
+    /// (After a crash before this was saved, it is: the log does not tell senders apart.)
+    pub fn rebase(&self, batch: &Batch, indexes: &[u32]) {
+        let mut counters = self.counters.lock();
+        let Counters { tallies, keys, .. } = &mut *counters;
+        for sample in indexes.iter().filter_map(|index| batch.samples.get(*index as usize)) {
+            let tally = keys.get(&sample.series).and_then(|key| tallies.get_mut(key));
+            if let (Some(tally), Some(value)) = (tally, number(batch, sample)) {
+                tally.rebase(value);
+            }
+        }
     }
 
     /// Forgets which series have which ids: those of another table are others.

@@ -7,23 +7,28 @@
 //! are not shown.
 //!
 //! Meters of Micrometer are shown under the names that they have in Prometheus; what their senders count by steps, as the sum
-//! since the start.
+//! since the start. They are translated anew for each page: of 8.7 µs that a series of Micrometer's line protocol costs
+//! (release build, 100,000 series in 0.87 s), 2.7 µs are translation, and to remember what comes of it would take 1,240 bytes a
+//! series, several times what the table does.
 //!
 //! What is shown is bounded in bytes, estimated; when it is full, further series are counted and not shown until others are
 //! stale. Those that are shown go on, unless their value grows beyond what there is room for. What a series is, is asked of
 //! the series table, and taken from there when the series leaves it; a [`Pin`] keeps it readable until that was noticed.
+
+mod newest;
 
 use super::change::told;
 use super::instances::{Instance, Instances};
 use crate::log::{Entry, ReadError, Reader, Record};
 use crate::micrometer::{Profile, Temporality};
 use crate::model::{
-    Batch, Dialect, Distribution, Exemplar, IdMap, IdTable, LabelPair, Losses, NativeHistogram, Pin, Restated, Sample,
-    SampleFlags, Series, SeriesId, SeriesTable, TimestampNs, Value,
+    Batch, Dialect, IdTable, LabelPair, Losses, Pin, Restated, Sample, Series, SeriesId, SeriesTable, TimestampNs,
+    Value,
 };
 use crate::wire::SampleRef;
 use crate::wire::prometheus_text::encode::Exposed;
 pub use crate::wire::prometheus_text::negotiation::Exposition;
+use newest::{Asides, Newest, Owned, SHOWN_BYTES, second};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -63,182 +68,6 @@ impl Shown {
             if newest.is_of_instance {
                 self.instances.leave(id);
             }
-        }
-    }
-}
-
-/// Estimated cost of a shown series: its entry.
-const SHOWN_BYTES: usize = 32;
-/// Estimated cost of what stands aside, beside its value and its texts.
-const ASIDE_BYTES: usize = size_of::<Aside>() + 32;
-/// Estimated cost of a series that left the table beside its texts, and of each of its labels.
-const LEFT_BYTES: usize = 128;
-
-/// Small: there are as many as series.
-#[derive(Debug)]
-struct Newest {
-    timestamp: TimestampNs,
-    bits: u64,
-    /// Second of the Unix epoch by which it was last seen.
-    seen: u32,
-    kind: Kind,
-    flags: SampleFlags,
-    /// Whether its sender tells what was added; shown is the sum of it.
-    adds_up: bool,
-    /// Whether it is of an instance that is known.
-    is_of_instance: bool,
-}
-
-/// What the bits of a series' newest value are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    F64,
-    I64,
-    U64,
-    Bool,
-    /// Nothing: the value stands aside with what else there is.
-    Aside,
-}
-
-/// What most series do not have.
-type Asides = IdMap<SeriesId, Box<Aside>>;
-
-#[derive(Debug, Default)]
-struct Aside {
-    value: Owned,
-    start: Option<TimestampNs>,
-    exemplar: Option<Exemplar>,
-    /// What it is, since it left the table.
-    series: Option<Series>,
-}
-
-impl Aside {
-    fn bytes(&self) -> usize {
-        let left = self.series.as_ref().map_or(0, |series| {
-            let labels = series.labels.iter().map(|pair| LEFT_BYTES + pair.name.len() + pair.value.len());
-            LEFT_BYTES + series.name.len() + labels.sum::<usize>()
-        });
-        ASIDE_BYTES + left + self.value.bytes() + self.exemplar.as_ref().map_or(0, Exemplar::bytes)
-    }
-}
-
-impl Newest {
-    /// What it costs, estimated, with its present value and exemplar.
-    fn bytes(&self, id: SeriesId, asides: &Asides) -> usize {
-        SHOWN_BYTES + self.aside(id, asides).map_or(0, |aside| aside.bytes())
-    }
-
-    fn value<'a>(&self, aside: Option<&'a Aside>) -> Value<'a> {
-        match (self.kind, aside) {
-            (Kind::I64, _) => Value::I64(self.bits.cast_signed()),
-            (Kind::U64, _) => Value::U64(self.bits),
-            (Kind::Bool, _) => Value::Bool(self.bits != 0),
-            (Kind::Aside, Some(aside)) => aside.value.borrow(),
-            (Kind::F64 | Kind::Aside, _) => Value::F64(f64::from_bits(self.bits)),
-        }
-    }
-
-    /// Takes another value and its start.
-    fn put(&mut self, id: SeriesId, asides: &mut Asides, value: Owned, start: Option<TimestampNs>) {
-        let plain = match value {
-            Owned::F64(value) => Some((Kind::F64, value.to_bits())),
-            Owned::I64(value) => Some((Kind::I64, value.cast_unsigned())),
-            Owned::U64(value) => Some((Kind::U64, value)),
-            Owned::Bool(value) => Some((Kind::Bool, u64::from(value))),
-            Owned::Histogram(_) | Owned::Distribution(_) => None,
-        };
-        match plain {
-            Some(plain) if self.kind != Kind::Aside && start.is_none() => (self.kind, self.bits) = plain,
-            _ => {
-                let aside = self.step_aside(id, asides);
-                (aside.value, aside.start) = (value, start);
-            }
-        }
-    }
-
-    fn aside<'a>(&self, id: SeriesId, asides: &'a Asides) -> Option<&'a Aside> {
-        if self.kind == Kind::Aside { asides.get(&id).map(|aside| &**aside) } else { None }
-    }
-
-    /// From now on the value stands aside, beside what else there is.
-    fn step_aside<'a>(&mut self, id: SeriesId, asides: &'a mut Asides) -> &'a mut Aside {
-        if self.kind != Kind::Aside {
-            let value = Owned::of(self.value(None)).unwrap_or_default();
-            asides.insert(id, Box::new(Aside { value, ..Aside::default() }));
-            self.kind = Kind::Aside;
-        }
-        asides.entry(id).or_default()
-    }
-
-    /// Takes along what the series is if it left the table. Returns whether it did.
-    fn follow(&mut self, id: SeriesId, asides: &mut Asides, table: &SeriesTable) -> bool {
-        let has_left = !table.is_live(id);
-        if has_left && self.aside(id, asides).is_none_or(|aside| aside.series.is_none()) {
-            self.step_aside(id, asides).series = table.series(id);
-        }
-        has_left
-    }
-
-    fn is_stale(&self, now: TimestampNs, after: Duration) -> bool {
-        crate::clock::age(now, i64::from(self.seen) * NANOSECONDS) >= after
-    }
-}
-
-const NANOSECONDS: i64 = 1_000_000_000;
-
-/// The next full second.
-fn second(timestamp: TimestampNs) -> u32 {
-    u32::try_from(timestamp / NANOSECONDS + 1).unwrap_or_default()
-}
-
-/// A value that outlives its batch.
-#[derive(Debug)]
-enum Owned {
-    F64(f64),
-    I64(i64),
-    U64(u64),
-    Bool(bool),
-    Histogram(Box<NativeHistogram>),
-    Distribution(Box<Distribution>),
-}
-
-impl Default for Owned {
-    fn default() -> Self {
-        Self::F64(0.0)
-    }
-}
-
-impl Owned {
-    /// A copy; strings are not scraped.
-    fn of(value: Value<'_>) -> Option<Self> {
-        Some(match value {
-            Value::F64(value) => Self::F64(value),
-            Value::I64(value) => Self::I64(value),
-            Value::U64(value) => Self::U64(value),
-            Value::Bool(value) => Self::Bool(value),
-            Value::Histogram(value) => Self::Histogram(Box::new(value.clone())),
-            Value::Distribution(value) => Self::Distribution(Box::new(value.clone())),
-            Value::Str(_) => return None,
-        })
-    }
-
-    /// Memory beside the value itself.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Histogram(histogram) => histogram.bytes(),
-            Self::Distribution(distribution) => distribution.bytes(),
-            _ => 0,
-        }
-    }
-
-    fn borrow(&self) -> Value<'_> {
-        match self {
-            Self::F64(value) => Value::F64(*value),
-            Self::I64(value) => Value::I64(*value),
-            Self::U64(value) => Value::U64(*value),
-            Self::Bool(value) => Value::Bool(*value),
-            Self::Histogram(value) => Value::Histogram(value),
-            Self::Distribution(value) => Value::Distribution(value),
         }
     }
 }
@@ -297,8 +126,15 @@ impl Latest {
         let mut shown = self.shown.lock();
         shown.pin.get_or_insert_with(|| table.pin());
         let mut restated = batch.restated.iter().peekable();
+        let (seen, has_starts) = (second(record.appended_at), !batch.starts.is_empty());
         for (index, sample) in batch.samples.iter().enumerate() {
             let restated = restated.next_if(|(at, _)| *at as usize == index).map(|(_, restated)| *restated);
+            if let (Value::F64(value), false) = (batch.value(sample), has_starts)
+                && let Some(newest) = shown.series.get_mut(sample.series)
+                && newest.go_on(value, sample.timestamp, sample.flags, seen)
+            {
+                continue;
+            }
             self.update_one(&mut shown, record, index, sample, restated, table);
         }
         for exemplar in &batch.exemplars {
@@ -325,6 +161,9 @@ impl Latest {
         restated: Option<Restated>,
         table: &SeriesTable,
     ) {
+        if sample.left_out(Dialect::Prometheus).is_some() {
+            return;
+        }
         let Some(id) = shown_as(sample.series, &record.batch, table) else {
             self.hidden.fetch_add(1, Ordering::Relaxed);
             return;
@@ -373,9 +212,7 @@ impl Latest {
             }
             return;
         }
-        let (timestamp, flags) = (sample.timestamp, sample.flags);
-        let (kind, is_of_instance) = (Kind::F64, false);
-        let mut newest = Newest { timestamp, bits: 0, seen, kind, flags, adds_up, is_of_instance };
+        let mut newest = Newest::new(sample.timestamp, sample.flags, seen, adds_up);
         newest.put(id, asides, value, start);
         newest.follow(id, asides, table);
         if *bytes + newest.bytes(id, asides) > self.bytes_max {
@@ -384,7 +221,9 @@ impl Latest {
             return;
         }
         *bytes += newest.bytes(id, asides);
-        if table.series(id).is_some_and(|series| instances.join(id, &series, record.appended_at)) {
+        if !sample.is_made_here()
+            && table.series(id).is_some_and(|series| instances.join(id, &series, record.appended_at))
+        {
             newest.is_of_instance = true;
             instances.count(id, record.appended_at);
         }
@@ -500,144 +339,4 @@ impl Latest {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::prometheus_names::Alphabet;
-    use crate::wire::prometheus_text;
-
-    #[test]
-    fn names_beyond_the_legacy_alphabet_are_for_scrapers_that_read_quotes() {
-        use crate::model::{BatchBuilder, Format};
-        let table = SeriesTable::default();
-        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
-        let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
-        let options = prometheus_text::decode::Options { now: 1, timestamp: None };
-        let body = b"# TYPE \"a.b\" gauge\n{\"a.b\",\"x.y\"=\"1\"} 3\nc 4\n";
-        assert_eq!(prometheus_text::decode::decode(body, &options, &mut builder).refused(), 0);
-        latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() }, &table);
-        let page = |exposition| String::from_utf8(latest.expose(exposition, &table, 0)).unwrap();
-        let legacy = "# TYPE a_b gauge\na_b{x_y=\"1\"} 3\nc 4\n";
-        assert_eq!(page(Exposition::PrometheusText(Alphabet::Legacy)), legacy);
-        assert_eq!(page(Exposition::PrometheusText(Alphabet::Utf8)).as_bytes(), body);
-        let open = format!("{}# EOF\n", std::str::from_utf8(body).unwrap());
-        assert_eq!(page(Exposition::OpenMetrics(Alphabet::Utf8)), open);
-    }
-
-    #[test]
-    fn meters_are_shown_under_their_names_with_what_was_added_up() {
-        use crate::ingest::temporality::{Origin, Tallies};
-        use crate::model::{BatchBuilder, Format};
-        use crate::wire::influx_line;
-        let (table, profile) = (SeriesTable::default(), Arc::<Profile>::default());
-        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::clone(&profile));
-        let tallies = Tallies::new(profile);
-        let send = |body: &str| {
-            let mut builder = BatchBuilder::new(&table, Format::InfluxLine, Vec::new());
-            let options = influx_line::decode::Options::default();
-            assert_eq!(influx_line::decode::decode(body.as_bytes(), &options, &mut builder).refused(), 0);
-            let mut batch = builder.finish();
-            tallies.restate(&mut batch, &table, Origin::default(), 0);
-            latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
-        };
-        let page = |exposition| String::from_utf8(latest.expose(exposition, &table, 0)).unwrap();
-        send("send,stream_name=s,metric_type=histogram sum=46,count=2,mean=23,upper=34 60000000000\n");
-        send("send,stream_name=s,metric_type=histogram sum=4,count=1,mean=4,upper=34 120000000000\n");
-        send("send,stream_name=s,metric_type=histogram sum=9,count=9,mean=1,upper=9 60000000000\n");
-        send("send_histogram,stream_name=s,metric_type=gauge,le=50 value=3 120000000000\n");
-        let expected = "# TYPE send_seconds histogram\n\
-            send_seconds_bucket{le=\"0.05\",stream_name=\"s\"} 3 120000\n\
-            send_seconds_count{stream_name=\"s\"} 3 120000\n\
-            send_seconds_sum{stream_name=\"s\"} 0.05 120000\n\
-            # TYPE send_seconds_max gauge\n\
-            send_seconds_max{stream_name=\"s\"} 0.034 120000\n";
-        assert_eq!(page(Exposition::PrometheusText(Alphabet::Legacy)), expected);
-        let open = page(Exposition::OpenMetrics(Alphabet::Legacy));
-        assert!(open.contains("send_seconds_created{stream_name=\"s\"} "), "{open}");
-    }
-
-    #[test]
-    fn what_was_pushed_without_an_instance_says_so() {
-        use crate::model::{BatchBuilder, Format};
-        let table = SeriesTable::default();
-        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
-        let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
-        let options = prometheus_text::decode::Options { now: 1, timestamp: None };
-        let body = b"a{a=\"1\",job=\"j\"} 1\nb{instance=\"i\"} 2\nc 3\n";
-        assert_eq!(prometheus_text::decode::decode(body, &options, &mut builder).refused(), 0);
-        let batch = builder.finish();
-        let ids: Vec<_> = batch.samples.iter().map(|sample| sample.series).collect();
-        latest.show(batch.into(), &table, 0);
-        latest.keep(&ids[..2]);
-        let page =
-            || String::from_utf8(latest.expose(Exposition::PrometheusText(Alphabet::Legacy), &table, 0)).unwrap();
-        assert_eq!(page(), "a{a=\"1\",instance=\"\",job=\"j\"} 1\nb{instance=\"i\"} 2\nc 3\n");
-    }
-
-    #[test]
-    fn a_series_that_left_the_table_is_shown_until_it_is_stale() {
-        use crate::model::{BatchBuilder, Format, TableBounds};
-        let table = SeriesTable::new(TableBounds { bytes_max: 1 << 20, idle_sweeps: 1, ..TableBounds::default() });
-        let latest = Latest::new(Duration::from_secs(60), 1000, Arc::default());
-        let sweep = || (0..4).map(|_| table.sweep()).sum::<usize>();
-        let decode = |body: &[u8]| {
-            let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
-            let options = prometheus_text::decode::Options { now: 1, timestamp: None };
-            assert_eq!(prometheus_text::decode::decode(body, &options, &mut builder).refused(), 0);
-            Record { seq: 0, ordinal: 0, appended_at: 0, batch: builder.finish().into() }
-        };
-        let page = |now| {
-            let page = latest.expose(Exposition::PrometheusText(Alphabet::Legacy), &table, now);
-            String::from_utf8(page).unwrap()
-        };
-        let late = decode(b"late{a=\"1\"} 1\n");
-        sweep();
-        latest.update(&late, &table);
-        drop(late);
-        latest.update(&decode(b"m{a=\"2\"} 2\n"), &table);
-        sweep();
-        assert!(!table.is_empty(), "held until it was looked");
-        for _ in 0..2 {
-            assert_eq!(page(0), "late{a=\"1\"} 1\nm{a=\"2\"} 2\n");
-            sweep();
-            assert_eq!(table.len(), 0);
-        }
-        let long = format!("{} 3\n", "n".repeat(1000));
-        latest.update(&decode(long.as_bytes()), &table);
-        assert!(page(0).ends_with(&long));
-        sweep();
-        assert_eq!((page(0).lines().count(), latest.hidden()), (2, 1), "its text is not the table's any more");
-        assert_eq!((page(62 * NANOSECONDS), latest.shown.lock().bytes), (String::new(), 0));
-        sweep();
-        assert_eq!(table.len(), 0);
-    }
-
-    #[test]
-    fn values_and_exemplars_that_grow_are_charged_and_hidden_beyond_the_bound() {
-        use crate::model::{BatchBuilder, Centroid, Format, Granularity, SeriesSpec};
-        let table = SeriesTable::default();
-        let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
-        let update = |timestamp: i64, centroids: usize, exemplar: usize| {
-            let mut builder = BatchBuilder::new(&table, Format::Wavefront, Vec::new());
-            let spec = SeriesSpec { measurement: "m", field: None, labels: Vec::new(), metadata: None };
-            let id = builder.define(builder.alias(b"m"), spec).unwrap();
-            let centroids = vec![Centroid { count: 1, mean: 1.0 }; centroids];
-            let distribution = Distribution { granularity: Granularity::Minute, centroids };
-            builder.push(id, timestamp, Value::Distribution(&distribution), SampleFlags::NONE);
-            let mut batch = builder.finish();
-            let labels = vec![("trace_id".into(), "x".repeat(exemplar).into())];
-            batch.exemplars.push(Exemplar { series: id, sample: None, labels, value: 1.0, timestamp: None });
-            latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
-            let shown = latest.shown.lock();
-            let newest = shown.series.values().next();
-            let aside = |_| shown.asides.values().any(|aside| aside.exemplar.is_some());
-            (newest.map(aside), shown.bytes)
-        };
-        let (first, small) = update(1, 1, 10);
-        assert_eq!(first, Some(true));
-        assert_eq!(update(2, 1001, 1010), (Some(true), small + 1000 * size_of::<Centroid>() + 1000));
-        assert_eq!(update(3, 1, 10), (Some(true), small), "what shrinks gives back");
-        assert_eq!(update(4, 1, 2 << 20).0, Some(false));
-        assert_eq!((update(5, 1 << 20, 10), latest.hidden()), ((None, 0), 1));
-        assert_eq!(update(6, 1, 10), (Some(true), small), "it comes back when it fits");
-    }
-}
+mod tests;

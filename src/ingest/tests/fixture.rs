@@ -90,6 +90,12 @@ impl Fixture {
 
     /// Another gate on the same log.
     pub(super) async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with other limits.
+    pub(super) async fn restart_with(mut self, adjust: impl FnOnce(&mut Limits)) -> Self {
+        adjust(&mut self.limits);
         self.shutdown.cancel();
         self.serving.await.unwrap();
         self.gate.log.close().await;

@@ -19,14 +19,12 @@ use crate::wire::protobuf::{put_varint, read_varint, varint_len};
 use crate::wire::snappy::{Template, Writer};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Tokens of a body that are remembered: half a megabyte an output, some 5,000 series of ten labels.
 const TOKENS_MAX: usize = 1 << 16;
-/// A name that stands behind so many fields is not told from them.
-const NAMES_AT_MAX: usize = 1 << 16;
 /// No token follows.
 const NONE: usize = usize::MAX;
 
@@ -102,13 +100,11 @@ impl Dictionary {
     /// The label fields in those bytes as a list, of a series whose samples lose that.
     pub(crate) fn list(&self, fields: &[u8], losses: LossSet) -> Fields {
         let known = &mut *self.0.lock();
-        let own_at = split(fields).take(NAMES_AT_MAX).position(is_name).unwrap_or_default();
+        let own_at = split(fields).position(is_name).unwrap_or_default();
         let own = known.number(split(fields).nth(own_at).unwrap_or_default());
         let shared = split(fields).enumerate().filter(|(at, _)| *at != own_at);
         let shared = shared.map(|(_, field)| known.number(field)).collect();
-        let mut kin =
-            Kin { dictionary: self.clone(), shared, own_at: own_at as u16, spread: 0, losses, uses: AtomicU32::new(0) };
-        kin.spread = hash(&kin) as u16;
+        let kin = Kin { dictionary: self.clone(), shared, own_at, losses, uses: AtomicU32::new(0) };
         Fields { own, len: fields.len() as u32, kin: known.kin(kin) }
     }
 
@@ -131,12 +127,6 @@ fn split(mut fields: &[u8]) -> impl Iterator<Item = &[u8]> {
         fields = behind;
         Some(field)
     })
-}
-
-fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Whether it is the field of a series' name.
@@ -208,9 +198,7 @@ struct Kin {
     /// Their fields but the name.
     shared: Box<[u32]>,
     /// How many of them stand before the name.
-    own_at: u16,
-    /// Chosen by what they say.
-    spread: u16,
+    own_at: usize,
     /// What each of their samples loses.
     losses: LossSet,
     /// Series that have them; changed under the lock of the dictionary alone.
@@ -246,11 +234,6 @@ impl Fields {
         self.len as usize
     }
 
-    /// A number that is chosen by what they say and evenly spread.
-    pub(crate) fn spread(&self) -> u32 {
-        (self.own ^ u32::from(self.kin.spread)).wrapping_mul(0x9e37_79b1) >> 8
-    }
-
     /// What each sample of the series loses.
     pub(crate) fn losses(&self) -> LossSet {
         self.kin.losses
@@ -270,7 +253,7 @@ impl Fields {
 
     #[inline]
     fn numbers(&self) -> impl Iterator<Item = u32> {
-        let (before, behind) = self.kin.shared.split_at(self.kin.own_at as usize);
+        let (before, behind) = self.kin.shared.split_at(self.kin.own_at);
         before.iter().chain([&self.own]).chain(behind).copied()
     }
 }
@@ -449,7 +432,7 @@ mod tests {
         for (list, (name, job, losses)) in lists.iter().zip(told) {
             assert_eq!((list.bytes(), list.losses(), list.len()), (fields(name, job), losses, fields(name, job).len()));
         }
-        assert!(Arc::ptr_eq(&lists[0].kin, &lists[1].kin) && lists[0].spread() != lists[1].spread());
+        assert!(Arc::ptr_eq(&lists[0].kin, &lists[1].kin));
         let kin = || dictionary.0.lock().kin.len();
         assert_eq!(kin(), 3);
         let [first, second, third, fourth] = lists;

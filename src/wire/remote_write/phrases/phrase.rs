@@ -1,7 +1,6 @@
 //! One phrase: how its part of the message is made, and filled with samples.
 
 use super::super::encode::{LABELS_TAG, Rendered};
-use crate::model::LossSet;
 use crate::wire::Body;
 use crate::wire::protobuf::put_varint;
 use crate::wire::snappy::{Kind, Template};
@@ -20,11 +19,12 @@ const SAMPLE_BYTES: usize = 3 + VALUE_BYTES + 1 + TIME_BYTES;
 /// A run of series and its part of a message.
 #[derive(Debug)]
 pub(super) struct Phrase {
-    pub(super) series: Box<[Arc<Rendered>]>,
-    /// What the samples of each lose; empty where none loses anything.
-    losses: Box<[LossSet]>,
+    pub(super) series: Arc<[Arc<Rendered>]>,
+    /// Tells it from those that had its number before.
+    pub(super) born: u64,
+    /// Whether its samples all have the same time.
+    pub(super) one_time: bool,
     pub(super) template: Template,
-    pub(super) has_one_time: bool,
     places: Box<[Place]>,
     /// The body in which it was spoken last, and where its samples begin there.
     pub(super) spoken: (u64, usize),
@@ -32,7 +32,7 @@ pub(super) struct Phrase {
     pub(super) silent: u64,
 }
 
-/// A series of a phrase.
+/// A series of a phrase. Small: there are as many as series.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     /// Its bytes in the message.
@@ -44,10 +44,10 @@ struct Place {
 
 impl Phrase {
     /// The phrase of those series, whose samples have the same time or not; none if the search for repeats tore a hole.
-    pub(super) fn new(series: Box<[Arc<Rendered>]>, one_time: bool) -> Option<Self> {
+    pub(super) fn new(series: Arc<[Arc<Rendered>]>, one_time: bool) -> Option<Self> {
         let (mut message, mut kinds) = (Vec::new(), Vec::new());
         let (mut lens, mut values) = (Vec::with_capacity(series.len()), Vec::with_capacity(series.len()));
-        for rendered in &series {
+        for rendered in &*series {
             let (start, labels) = (message.len(), rendered.labels.bytes());
             put_varint(&mut message, LABELS_TAG);
             put_varint(&mut message, (labels.len() + SAMPLE_BYTES) as u64);
@@ -79,18 +79,8 @@ impl Phrase {
             places.push(Place { len, value: u16::try_from(at - before).ok()? });
             before = at;
         }
-        let mut losses: Box<[_]> = series.iter().map(|rendered| rendered.labels.losses()).collect();
-        if losses.iter().all(|losses| losses.is_empty()) {
-            losses = Box::default();
-        }
-        let (has_one_time, places) = (one_time, places.into());
-        Some(Self { series, losses, template, has_one_time, places, spoken: (0, 0), silent: 0 })
-    }
-
-    /// What the samples of its series with that number lose.
-    #[inline]
-    pub(super) fn losses(&self, number: usize) -> LossSet {
-        self.losses.get(number).copied().unwrap_or(LossSet::NONE)
+        let places = places.into();
+        Some(Self { series, one_time, places, template, born: 0, spoken: (0, 0), silent: 0 })
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -112,12 +102,12 @@ impl Part<'_> {
 
     /// Writes values and times into a copy of the elements.
     pub(in crate::wire::remote_write) fn fill(&self, elements: &mut [u8]) {
-        let Phrase { places, has_one_time, .. } = self.phrase;
+        let Phrase { places, one_time, .. } = self.phrase;
         let mut at = 0;
         for (number, (place, (bits, timestamp))) in places.iter().zip(self.samples).enumerate() {
             at += usize::from(place.value);
             elements[at..][..VALUE_BYTES].copy_from_slice(&bits.to_le_bytes());
-            if number == 0 || !has_one_time {
+            if number == 0 || !one_time {
                 elements[at + VALUE_BYTES + 1..][..TIME_BYTES].copy_from_slice(&time(*timestamp));
             }
         }

@@ -148,7 +148,8 @@ fn values_and_exemplars_that_grow_are_charged_and_hidden_beyond_the_bound() {
         latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
         let shown = latest.shown.lock();
         let newest = shown.series.values().next();
-        (newest.map(|newest| newest.exemplar().is_some()), shown.bytes)
+        let has_exemplar = |_| shown.asides.values().any(|aside| aside.exemplar.is_some());
+        (newest.map(has_exemplar), shown.bytes)
     };
     let (first, small) = update(1, 1, 10);
     assert_eq!(first, Some(true));

@@ -21,11 +21,12 @@
 mod code;
 
 use code::{COPIES, END, LITERALS, Symbol};
+use std::ops::Range;
 
 /// Places that each table remembers.
 const SLOTS: usize = 1 << 11;
 /// Furthest that a repeat reaches back.
-const DISTANCE_MAX: usize = 1 << 15;
+pub(crate) const DISTANCE_MAX: usize = 1 << 15;
 /// Longest repeat of one symbol.
 const COPY_MAX: usize = 258;
 /// Shortest repeat of one symbol.
@@ -34,54 +35,127 @@ const COPY_MIN: usize = 3;
 const REPEAT_MIN: usize = 4;
 
 /// Appends the text as a stream of one block.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn deflate(text: &[u8], out: &mut Vec<u8>) {
-    let mut writer = Writer { out, bits: 0, filled: 0, distance: 0, copied: 0 };
-    code::write_header(|bits, len| {
-        writer.put(Symbol { bits, len });
-        writer.flush();
-    });
-    let (mut same, mut alike) = ([0_u32; SLOTS], [0_u32; SLOTS]);
-    // Where the same text stands, and how much of it: so far what the repeat before this token had beyond its end.
-    let mut repeat = (0, 0);
-    let mut at = 0;
-    while at < text.len() {
-        let end = token_end(text, at + 1);
-        let (first, last) = (word(text, at), word(text, end.saturating_sub(8)));
-        let as_whole = &mut same[slot(first ^ last.rotate_left(29) ^ ((end - at) as u64).rotate_right(7))];
-        let as_whole = std::mem::replace(as_whole, at as u32) as usize;
-        let as_begun = std::mem::replace(&mut alike[slot(first)], at as u32) as usize;
-        repeat = longer(text, at, repeat, as_whole);
-        if repeat.1 < REPEAT_MIN {
-            repeat = longer(text, at, repeat, as_begun);
-        }
-        let (from, len) = repeat;
-        let copied = match last_token(&text[at..], end - at, len) {
-            tokens if tokens >= REPEAT_MIN => tokens,
-            _ => len,
-        };
-        if copied > 0 {
-            writer.copy(at - from, copied);
-        }
-        if at + copied < end {
-            writer.literals(&text[at + copied..end]);
-            (repeat, at) = ((0, 0), end);
-        } else {
-            (repeat, at) = ((from + copied, len - copied), at + copied);
-        }
-    }
-    writer.finish();
+    let mut deflater = Deflater::default();
+    deflater.begin(std::mem::take(out));
+    deflater.tokens(text, 0..text.len());
+    *out = deflater.finish();
 }
 
-/// The repeat, or that from the hint if it is longer.
-#[inline]
-fn longer(text: &[u8], at: usize, repeat: (usize, usize), hint: usize) -> (usize, usize) {
-    if hint < at && at - hint <= DISTANCE_MAX {
-        let len = common(text, hint, at);
-        if len >= REPEAT_MIN && len > repeat.1 {
-            return (hint, len);
+/// Compresses a text while it grows, piece by piece. A caller that knows what its pieces are spares the search within them.
+#[derive(Debug)]
+pub(crate) struct Deflater {
+    writer: Writer,
+    /// Where pieces and tokens stood last, in the whole text: by what they are, and by what they begin with.
+    same: Box<[u32; SLOTS]>,
+    alike: Box<[u32; SLOTS]>,
+    /// How much of the text is no longer there.
+    gone: usize,
+}
+
+impl Default for Deflater {
+    fn default() -> Self {
+        Self { writer: Writer::default(), same: Box::new([0; SLOTS]), alike: Box::new([0; SLOTS]), gone: 0 }
+    }
+}
+
+impl Deflater {
+    /// Begins a stream behind these bytes.
+    pub(crate) fn begin(&mut self, out: Vec<u8>) {
+        self.writer = Writer { out, ..Writer::default() };
+        self.same.fill(0);
+        self.alike.fill(0);
+        self.gone = 0;
+        code::write_header(|bits, len| {
+            self.writer.put(Symbol { bits, len });
+            self.writer.flush();
+        });
+    }
+
+    /// Tells that so many bytes in front of the text are no longer there. At least [`DISTANCE_MAX`] should be.
+    pub(crate) fn forget(&mut self, bytes: usize) {
+        self.gone += bytes;
+    }
+
+    /// Ends the stream, and returns it.
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.writer).finish()
+    }
+
+    /// Compresses a piece that is expected to repeat nothing.
+    #[inline]
+    pub(crate) fn new_piece(&mut self, piece: &[u8]) {
+        self.writer.literals(piece);
+    }
+
+    /// Compresses a piece of the text that is expected to have stood before as it is. If not, its tokens are looked for.
+    #[inline]
+    pub(crate) fn known_piece(&mut self, text: &[u8], piece: Range<usize>) {
+        let Range { start, end } = piece;
+        let len = end - start;
+        if len >= size_of::<u64>() {
+            let at = (self.gone + start) as u32;
+            let hint = std::mem::replace(&mut self.same[whole(text, start, end)], at);
+            if let Some(from) = self.place(hint, start)
+                && text[from..from + len] == text[start..end]
+            {
+                return self.writer.copy(start - from, len);
+            }
+        }
+        self.tokens(text, piece);
+    }
+
+    /// Compresses a piece of the text by its tokens.
+    pub(crate) fn tokens(&mut self, text: &[u8], piece: Range<usize>) {
+        let Range { start: mut at, end: piece_end } = piece;
+        let text = &text[..piece_end];
+        // Where the same text stands, and how much of it: so far what the repeat before this token had beyond its end.
+        let mut repeat = (0, 0);
+        while at < piece_end {
+            let end = token_end(text, at + 1);
+            let place = (self.gone + at) as u32;
+            let as_whole = std::mem::replace(&mut self.same[whole(text, at, end)], place);
+            let as_begun = std::mem::replace(&mut self.alike[slot(word(text, at))], place);
+            repeat = self.longer(text, at, repeat, as_whole);
+            if repeat.1 < REPEAT_MIN {
+                repeat = self.longer(text, at, repeat, as_begun);
+            }
+            let (from, len) = repeat;
+            let copied = match last_token(&text[at..], end - at, len) {
+                tokens if tokens >= REPEAT_MIN => tokens,
+                _ => len,
+            };
+            if copied > 0 {
+                self.writer.copy(at - from, copied);
+            }
+            if at + copied < end {
+                self.writer.literals(&text[at + copied..end]);
+                (repeat, at) = ((0, 0), end);
+            } else {
+                (repeat, at) = ((from + copied, len - copied), at + copied);
+            }
         }
     }
-    repeat
+
+    /// The repeat, or that from the hint if it is longer.
+    #[inline]
+    fn longer(&self, text: &[u8], at: usize, repeat: (usize, usize), hint: u32) -> (usize, usize) {
+        if let Some(from) = self.place(hint, at) {
+            let len = common(text, from, at);
+            if len >= REPEAT_MIN && len > repeat.1 {
+                return (from, len);
+            }
+        }
+        repeat
+    }
+
+    /// Where in the text a hint points to, if a repeat there could begin.
+    #[inline]
+    fn place(&self, hint: u32, at: usize) -> Option<usize> {
+        let from = (hint as usize).checked_sub(self.gone)?;
+        (from < at && at - from <= DISTANCE_MAX).then_some(from)
+    }
 }
 
 /// Where the token ends that reaches at least to `at`.
@@ -137,6 +211,13 @@ fn word(text: &[u8], at: usize) -> u64 {
     text[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
+/// The slot of a token or piece as a whole.
+#[inline]
+fn whole(text: &[u8], start: usize, end: usize) -> usize {
+    let (first, last) = (word(text, start), word(text, end.saturating_sub(8)));
+    slot(first ^ last.rotate_left(29) ^ ((end - start) as u64).rotate_right(7))
+}
+
 #[inline]
 fn slot(word: u64) -> usize {
     (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOTS.ilog2())) as usize
@@ -161,8 +242,9 @@ fn common(text: &[u8], from: usize, at: usize) -> usize {
 }
 
 /// Writes the symbols of one block.
-struct Writer<'a> {
-    out: &'a mut Vec<u8>,
+#[derive(Debug, Default)]
+struct Writer {
+    out: Vec<u8>,
     /// Bits that are not yet in `out`: after a flush, less than a byte.
     bits: u64,
     filled: u32,
@@ -171,7 +253,7 @@ struct Writer<'a> {
     copied: usize,
 }
 
-impl Writer<'_> {
+impl Writer {
     #[inline]
     fn put(&mut self, symbol: Symbol) {
         self.bits |= u64::from(symbol.bits) << self.filled;
@@ -239,12 +321,13 @@ impl Writer<'_> {
         self.flush();
     }
 
-    fn finish(mut self) {
+    fn finish(mut self) -> Vec<u8> {
         self.end_copy();
         self.put(END);
         self.flush();
         let bytes = self.filled.div_ceil(8) as usize;
         self.out.extend_from_slice(&self.bits.to_le_bytes()[..bytes]);
+        self.out
     }
 }
 

@@ -11,15 +11,15 @@ use std::sync::Arc;
 /// A series as line protocol names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
-    /// Measurement and ` field=`, escaped.
-    names: Box<[u8]>,
-    measurement_end: usize,
+    /// Measurement and ` field=`, escaped. Series of other tags have the same.
+    names: Arc<[u8]>,
+    measurement_end: u32,
     /// `,key=value` again and again, escaped.
     pub(super) tags: Arc<[u8]>,
     /// Where `,le=...` stands in the tags: buckets of native histograms bring their own.
-    pub(super) le: Option<Range<usize>>,
+    pub(super) le: Option<Range<u32>>,
     /// Whether a sample joins the line before it when the tags are the same, and how many bytes of the field keys must be.
-    pub(super) shares: Option<usize>,
+    pub(super) shares: Option<u32>,
     /// What it is of the mean that its row gets.
     pub(super) of_mean: Option<OfMean>,
     losses: LossSet,
@@ -37,9 +37,9 @@ impl Rendered {
         self.losses
     }
 
-    /// Measurement and tags: what the fields of a row share.
-    pub fn row(&self) -> Vec<u8> {
-        [self.measurement(), &self.tags].concat()
+    /// The tags, which fields of a row share, and more.
+    pub fn tags(&self) -> &[u8] {
+        &self.tags
     }
 
     /// Appends measurement and tags.
@@ -57,19 +57,19 @@ impl Rendered {
 
     #[inline]
     pub(super) fn measurement(&self) -> &[u8] {
-        &self.names[..self.measurement_end]
+        &self.names[..self.measurement_end as usize]
     }
 
     /// The field key with the space before and the `=` behind it.
     #[inline]
     pub(super) fn first_field(&self) -> &[u8] {
-        &self.names[self.measurement_end..]
+        &self.names[self.measurement_end as usize..]
     }
 
     /// The field key with its `=`.
     #[inline]
     pub(super) fn field(&self) -> &[u8] {
-        &self.names[self.measurement_end + 1..]
+        &self.names[self.measurement_end as usize + 1..]
     }
 }
 
@@ -97,7 +97,7 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
     }
     let (mut names, mut tags) = (Vec::new(), Vec::new());
     escape(&mut names, &shape.measurement, b", ");
-    let measurement_end = names.len();
+    let measurement_end = names.len() as u32;
     let le = render_tags(series, shape.edge.as_ref(), &mut tags, &mut losses);
     names.push(b' ');
     escape(&mut names, &shape.field, b",= ");
@@ -105,10 +105,10 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
     let shares = shape.shares.map(|family| {
         let mut shared = Vec::new();
         escape(&mut shared, &shape.field[..family], b",= ");
-        shared.len()
+        shared.len() as u32
     });
-    let tags = options.tags.share(&tags);
-    Ok(Rendered { names: names.into(), measurement_end, tags, le, shares, of_mean: shape.of_mean, losses })
+    let [names, tags] = [names, tags].map(|text| options.texts.share(&text));
+    Ok(Rendered { names, measurement_end, tags, le, shares, of_mean: shape.of_mean, losses })
 }
 
 /// Writes the tags that can be written, `edge` otherwise or not at all; says where `le` stands.
@@ -117,7 +117,7 @@ fn render_tags(
     edge: Option<&(&str, Option<String>)>,
     text: &mut Vec<u8>,
     losses: &mut LossSet,
-) -> Option<Range<usize>> {
+) -> Option<Range<u32>> {
     let mut tags: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(series.labels.len());
     for pair in &series.labels {
         let value = match edge.filter(|(key, _)| *key == &*pair.name) {
@@ -157,7 +157,7 @@ fn render_tags(
         text.push(b'=');
         escape(text, value, b",= ");
         if key == "le" {
-            le = Some(start..text.len());
+            le = Some(start as u32..text.len() as u32);
         }
     }
     le

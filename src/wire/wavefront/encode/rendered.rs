@@ -12,13 +12,13 @@ use std::sync::Arc;
 /// A series as it stands in every one of its lines.
 #[derive(Debug)]
 pub struct Rendered {
-    /// `"name"`
-    name: Box<[u8]>,
+    /// `"name"`; series of other tags have the same.
+    name: Arc<[u8]>,
     /// ` source="..." "key"="value"` and so on, without a line end.
     tags: Arc<[u8]>,
     /// Where the last tag begins, if there are as many as the destination takes: a bucket's `le` takes its place.
-    last_tag: Option<usize>,
-    name_length_max: usize,
+    last_tag: Option<u32>,
+    name_length_max: u32,
     pub(super) is_delta: bool,
     losses: LossSet,
     /// For histograms that become distributions.
@@ -42,20 +42,21 @@ impl Rendered {
         &self.name
     }
 
+    /// Source and tags.
     #[inline]
-    pub(super) fn tags(&self) -> &[u8] {
+    pub fn tags(&self) -> &[u8] {
         &self.tags
     }
 
     /// The tags, with room for one more.
     pub(super) fn tags_before_bound(&self) -> &[u8] {
-        &self.tags[..self.last_tag.unwrap_or(self.tags.len())]
+        &self.tags[..self.last_tag.map_or(self.tags.len(), |at| at as usize)]
     }
 
     /// The name with something behind it, still within the limit.
     pub(super) fn name_with(&self, suffix: &str) -> String {
         let name = String::from_utf8_lossy(&self.name[1..self.name.len() - 1]);
-        let room = self.name_length_max.saturating_sub(suffix.len());
+        let room = (self.name_length_max as usize).saturating_sub(suffix.len());
         format!("\"{}{suffix}\"", fitted(&name, room).unwrap_or(name))
     }
 }
@@ -77,17 +78,17 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
     push_quoted(&mut text, &source.text);
     let mut last_tag = None;
     for (key, value) in &tags {
-        last_tag = Some(text.len());
+        last_tag = Some(text.len() as u32);
         text.push(b' ');
         push_quoted(&mut text, key);
         text.push(b'=');
         push_quoted(&mut text, value);
     }
     Ok(Rendered {
-        name: quoted.into(),
-        tags: options.tags.share(&text),
+        name: options.texts.share(&quoted),
+        tags: options.texts.share(&text),
         last_tag: last_tag.filter(|_| tags.len() >= options.limits.tags_max),
-        name_length_max,
+        name_length_max: u32::try_from(name_length_max).unwrap_or(u32::MAX),
         is_delta: is_delta_name(&name),
         losses,
         before: Before::default(),

@@ -140,7 +140,7 @@ impl Encoding for wavefront::encode::Encoder {
         wavefront::encode::render(series, options)
     }
     fn order(rendered: &Self::Rendered) -> Cow<'_, [u8]> {
-        rendered.tags().into()
+        Cow::from(&**rendered.tags())
     }
     fn finish(&mut self, dropped: &mut Losses) -> Vec<(Purpose, Body)> {
         let distributions = self.finish_distributions();

@@ -1,6 +1,6 @@
 //! Content encodings of request bodies, bounded after decompression as well as before.
 
-use super::deflate::Deflater;
+use super::deflate::{Deflater, Piece};
 use bytes::Bytes;
 use std::io::Read;
 use std::ops::Range;
@@ -123,7 +123,7 @@ const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 pub fn gzip(body: &[u8]) -> Vec<u8> {
     let mut gzip = Gzip::default();
     gzip.expected = body.len() / 8;
-    gzip.tokens(body);
+    gzip.piece(body, 0..body.len(), Piece::Tokens);
     gzip.finish(body, body.len())
 }
 
@@ -139,29 +139,21 @@ pub(crate) struct Gzip {
 }
 
 impl Gzip {
-    /// Takes a piece of the text, which was expected to be there before or not.
+    /// Takes a piece of the text.
     #[inline]
-    pub(crate) fn piece(&mut self, text: &[u8], piece: Range<usize>, differs: bool) {
-        self.begin();
-        if differs {
-            self.deflater.new_piece(&text[piece]);
-        } else {
-            self.deflater.known_piece(text, piece);
+    pub(crate) fn piece(&mut self, text: &[u8], piece: Range<usize>, is: Piece) {
+        if !self.begun {
+            self.begin();
         }
+        self.deflater.piece(text, piece, is);
     }
 
-    fn tokens(&mut self, text: &[u8]) {
-        self.begin();
-        self.deflater.tokens(text, 0..text.len());
-    }
-
-    #[inline]
+    #[cold]
     fn begin(&mut self) {
-        if !std::mem::replace(&mut self.begun, true) {
-            let mut out = Vec::with_capacity(GZIP_HEADER.len() + self.expected);
-            out.extend_from_slice(&GZIP_HEADER);
-            self.deflater.begin(out);
-        }
+        let mut out = Vec::with_capacity(GZIP_HEADER.len() + self.expected);
+        out.extend_from_slice(&GZIP_HEADER);
+        self.deflater.begin(out);
+        self.begun = true;
     }
 
     /// Tells that these bytes in front of the text will no longer be there.
@@ -172,8 +164,10 @@ impl Gzip {
 
     /// Ends a text, of whose length this is left. All of it was taken.
     pub(crate) fn finish(&mut self, rest: &[u8], len: usize) -> Vec<u8> {
-        self.begin();
-        self.begun = false;
+        if !std::mem::take(&mut self.begun) {
+            self.begin();
+            self.begun = false;
+        }
         self.checksum.update(rest);
         let mut out = self.deflater.finish();
         out.extend_from_slice(&std::mem::take(&mut self.checksum).finalize().to_le_bytes());

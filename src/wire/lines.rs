@@ -1,13 +1,14 @@
 //! Bodies of lines under construction: as text, or compressed line by line.
 //!
-//! Who writes a line knows what its pieces are: names and tags that stood in a line before, numbers that did not. Told so
-//! ([`Lines::repeats`], [`Lines::differs`]), DEFLATE has nothing to search for. What is told is a hint, and the body says the
-//! same without it. Of the text, no more is held than repeats reach back, and some: the same memory serves all bodies, and stays
-//! in the processor's cache.
+//! Who writes a line knows what it is made of: names, tags and times that stood in a line before ([`Lines::known`]), numbers that
+//! did not ([`Lines::differs`]). Told so, DEFLATE has nothing to search for. Of the text no more is held than repeats reach
+//! back, and some: the same memory serves all bodies, and stays in the processor's cache.
 
 use super::Body;
 use super::compression::{Encoding, Gzip, Packed};
-use super::deflate::DISTANCE_MAX;
+use super::deflate::{DISTANCE_MAX, Piece};
+use super::shared::SharedText;
+use std::ops::Range;
 
 /// So much of a text is held until what is compressed is let go.
 const TEXT_BYTES_MAX: usize = 4 * DISTANCE_MAX;
@@ -28,11 +29,11 @@ pub(crate) struct Lines {
     packed: usize,
 }
 
-/// Text that reaches from the mark before it to here.
-#[derive(Clone, Copy, Debug)]
+/// What is known of these bytes of the text.
+#[derive(Debug)]
 struct Mark {
-    end: usize,
-    differs: bool,
+    bytes: Range<usize>,
+    is: Piece,
 }
 
 impl Lines {
@@ -53,29 +54,37 @@ impl Lines {
         self.gone + self.text.len()
     }
 
-    /// Tells that what was written since the last such word is expected to have stood in a line before.
+    /// Writes a text that other lines have as well.
     #[inline]
-    pub(crate) fn repeats(&mut self) {
-        self.mark(false);
+    pub(crate) fn shared(&mut self, text: &SharedText) {
+        let from = self.text.len();
+        self.text.extend_from_slice(text);
+        self.known(from, text.number());
     }
 
-    /// Tells that it is not.
+    /// Tells that what was written from there on has this number, as no other text does, and is expected in other lines.
     #[inline]
-    pub(crate) fn differs(&mut self) {
-        self.mark(true);
+    pub(crate) fn known(&mut self, from: usize, number: u64) {
+        self.mark(from, Piece::Known(number));
+    }
+
+    /// Tells that what was written from there on hardly stood in a line before.
+    #[inline]
+    pub(crate) fn differs(&mut self, from: usize) {
+        self.mark(from, Piece::New);
     }
 
     #[inline]
-    fn mark(&mut self, differs: bool) {
+    fn mark(&mut self, from: usize, is: Piece) {
         if self.gzip.is_some() {
-            self.marks.push(Mark { end: self.text.len(), differs });
+            self.marks.push(Mark { bytes: from..self.text.len(), is });
         }
     }
 
     /// Takes back what was written since the text had that length, no further than to the last cut.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.text.truncate(len);
-        while self.marks.pop_if(|mark| mark.end > len).is_some() {}
+        while self.marks.pop_if(|mark| mark.bytes.end > len).is_some() {}
     }
 
     /// Ends a piece of the body, as [`Body::cut`] does.
@@ -87,12 +96,17 @@ impl Lines {
     pub(crate) fn cut_as(&mut self, samples: u32, on_wire: u32) {
         self.cuts.cut_at(self.gone + self.text.len(), samples, on_wire);
         let Some(gzip) = &mut self.gzip else { return };
-        for mark in self.marks.drain(..) {
-            gzip.piece(&self.text, self.packed..mark.end, mark.differs);
-            self.packed = mark.end;
+        for Mark { bytes, is } in self.marks.drain(..) {
+            if self.packed < bytes.start {
+                gzip.piece(&self.text, self.packed..bytes.start, Piece::Tokens);
+            }
+            self.packed = bytes.end;
+            gzip.piece(&self.text, bytes, is);
         }
-        gzip.piece(&self.text, self.packed..self.text.len(), false);
-        self.packed = self.text.len();
+        if self.packed < self.text.len() {
+            gzip.piece(&self.text, self.packed..self.text.len(), Piece::Tokens);
+            self.packed = self.text.len();
+        }
         if self.packed >= TEXT_BYTES_MAX {
             let gone = self.packed - DISTANCE_MAX;
             gzip.let_go(&self.text[..gone]);
@@ -119,5 +133,80 @@ impl Lines {
                 Body { bytes: std::mem::replace(&mut self.text, next), cuts, ..Body::default() }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::shared::SharedTexts;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Pieces of lines are a word, what is said of it, and whether it is taken back.
+        #[test]
+        fn a_compressed_body_is_the_text_with_the_same_cuts(
+            words in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..1200), 1..6),
+            bodies in prop::collection::vec(
+                prop::collection::vec(prop::collection::vec((any::<prop::sample::Index>(), 0..4_u8, 0..9_u8), 0..6), 0..150),
+                1..4,
+            ),
+        ) {
+            let texts = SharedTexts::default();
+            let words: Vec<_> = words.iter().map(|word| texts.share(word)).collect();
+            let [mut plain, mut packed] = [false, true].map(Lines::new);
+            for lines in bodies {
+                let [plain, packed] = [&mut plain, &mut packed].map(|body| {
+                    for line in &lines {
+                        for (word, is, back) in line {
+                            let (word, before) = (word.get(&words), body.text.len());
+                            match is {
+                                0 => body.shared(word),
+                                1 => body.text.extend_from_slice(word),
+                                2 => {
+                                    body.text.extend_from_slice(&word[..word.len() / 8]);
+                                    body.differs(before);
+                                }
+                                _ => body.text.extend_from_slice(b",b=2 c"),
+                            }
+                            if *back == 0 {
+                                body.truncate(before + (body.text.len() - before) / 2);
+                            }
+                        }
+                        body.cut_as(1, 2);
+                    }
+                    let bytes = body.bytes();
+                    let body = body.take();
+                    assert_eq!(body.run(0..body.cuts.len()).len(), bytes);
+                    body
+                });
+                prop_assert_eq!(&plain.cuts, &packed.cuts);
+                prop_assert_eq!(packed.packed.is_some(), !plain.bytes.is_empty());
+                let text = packed.run(0..packed.cuts.len());
+                prop_assert!(plain.bytes == text, "{} and {} bytes", plain.bytes.len(), text.len());
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_text_is_held_than_repeats_reach_back_and_some() {
+        let texts = SharedTexts::default();
+        let (name, tags) = (texts.share(b"name "), texts.share(format!(" source={}", "s".repeat(300)).as_bytes()));
+        let mut body = Lines::new(true);
+        for _ in 0..5000 {
+            body.shared(&name);
+            body.text.push(b'7');
+            body.differs(body.text.len() - 1);
+            body.shared(&tags);
+            body.text.push(b'\n');
+            body.cut(1);
+        }
+        assert!(body.text.capacity() <= 2 * TEXT_BYTES_MAX, "{}", body.text.capacity());
+        let (bytes, body) = (body.bytes(), body.take());
+        // Two repeats of each name and its tags, and a digit.
+        assert!(body.gzip().len() < 5000 * 16, "{} bytes", body.gzip().len());
+        assert_eq!(body.run(0..5000).len(), bytes);
     }
 }

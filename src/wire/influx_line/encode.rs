@@ -67,6 +67,9 @@ impl Default for Options {
     }
 }
 
+/// Numbers of shared texts are lower: the comma makes it another text.
+const FURTHER_FIELDS: u64 = 1 << 62;
+
 /// The line that further fields of its row may join: everything but its timestamp is in the body.
 #[derive(Debug)]
 struct OpenLine {
@@ -171,7 +174,7 @@ impl Encoder {
             let start = self.body.text.len();
             self.body.text.push(b',');
             self.body.text.extend_from_slice(rendered.field());
-            self.body.repeats();
+            self.body.known(start, FURTHER_FIELDS | rendered.first_field.number());
             let written = self.value(&sample.value, start)?;
             if self.fits() {
                 self.note_key(start + 1, rendered);
@@ -185,12 +188,10 @@ impl Encoder {
         }
         self.close();
         let start = self.body.text.len();
-        self.body.text.extend_from_slice(rendered.measurement());
-        self.body.repeats();
-        self.body.text.extend_from_slice(&rendered.tags);
+        self.body.shared(&rendered.measurement);
+        self.body.shared(&rendered.tags);
         let head_end = self.body.text.len();
-        self.body.text.extend_from_slice(rendered.first_field());
-        self.body.repeats();
+        self.body.shared(&rendered.first_field);
         let written = self.value(&sample.value, start)?;
         let mut open =
             OpenLine { start, head_end, shares: rendered.shares, timestamp, samples: 1, sum: None, count: None };
@@ -235,7 +236,7 @@ impl Encoder {
     /// Writes a field's value; on an error the body is cut back to `start`.
     #[inline]
     fn value(&mut self, value: &Value<'_>, start: usize) -> Result<LossSet, Loss> {
-        let mut losses = LossSet::NONE;
+        let (mut losses, from) = (LossSet::NONE, self.body.text.len());
         let out = &mut self.body.text;
         match *value {
             Value::F64(value) if value.is_finite() => write_float(out, value),
@@ -249,7 +250,6 @@ impl Encoder {
             Value::Bool(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
             Value::Str(text) => {
                 write_string(out, text);
-                self.body.repeats();
                 return Ok(losses);
             }
             Value::Histogram(_) | Value::Distribution(_) => {
@@ -258,7 +258,7 @@ impl Encoder {
                 return Err(Loss::UnusableName);
             }
         }
-        self.body.differs();
+        self.body.differs(from);
         Ok(losses)
     }
 
@@ -278,18 +278,17 @@ impl Encoder {
         if let Some(mean) = self.open.as_ref().and_then(OpenLine::mean) {
             let end = self.body.text.len();
             self.body.text.extend_from_slice(b",mean=");
-            self.body.repeats();
+            let from = self.body.text.len();
             write_float(&mut self.body.text, mean);
-            self.body.differs();
+            self.body.differs(from);
             if !self.fits() {
                 self.body.truncate(end);
             }
         }
         if let Some(open) = self.open.take() {
-            let out = &mut self.body.text;
             match open.timestamp {
-                Some(timestamp) => self.stamp.append(timestamp, out, |out| end_line(out, Some(timestamp))),
-                None => end_line(out, None),
+                Some(timestamp) => self.stamp.append(timestamp, &mut self.body, |out| end_line(out, Some(timestamp))),
+                None => end_line(&mut self.body.text, None),
             }
             self.body.cut_as(open.samples, 1);
         }
@@ -390,7 +389,7 @@ impl Encoder {
     /// One line of an expanded histogram.
     fn part(&mut self, rendered: &Rendered, suffix: &str, le: Option<f64>, value: f64, timestamp: Option<TimestampNs>) {
         let out = &mut self.body.text;
-        out.extend_from_slice(rendered.measurement());
+        out.extend_from_slice(&rendered.measurement);
         out.extend_from_slice(suffix.as_bytes());
         match (le, &rendered.le) {
             (Some(_), Some(own)) => {

@@ -89,8 +89,9 @@ impl Encoder {
             value => {
                 let value = number_of(value, &mut altered)?;
                 validate_value(rendered.is_delta, value).map_err(|_| Loss::DeltaNotPositive)?;
-                self.push_line(rendered.name(), value, milliseconds, rendered.tags());
-                self.points.text.push(b'\n');
+                self.points.shared(rendered.name());
+                self.push_point(value, milliseconds);
+                self.push_tags(rendered);
                 self.points.cut(1);
             }
         }
@@ -105,22 +106,29 @@ impl Encoder {
         Ok(())
     }
 
-    /// A line without its end.
+    /// The value of a line whose name was written, and its time.
     #[inline]
-    fn push_line(&mut self, name: &[u8], value: f64, timestamp: Option<Milliseconds>, tags: &[u8]) {
-        self.points.text.extend_from_slice(name);
-        self.points.text.push(b' ');
-        self.points.repeats();
+    fn push_point(&mut self, value: f64, timestamp: Option<Milliseconds>) {
+        let from = self.points.text.len();
         write_value(&mut self.points.text, value);
-        self.points.differs();
-        let line = &mut self.points.text;
+        self.points.differs(from);
         if let Some(timestamp) = timestamp {
-            self.stamp.append(timestamp.0, line, |line| {
-                line.push(b' ');
-                timestamp.write(line);
+            self.stamp.append(timestamp.0, &mut self.points, |text| {
+                text.push(b' ');
+                timestamp.write(text);
             });
         }
-        line.extend_from_slice(tags);
+    }
+
+    /// Tags and the end of a line.
+    #[inline]
+    fn push_tags(&mut self, rendered: &Rendered) {
+        /// Numbers of shared texts are lower: the line's end makes it another text.
+        const ENDED: u64 = 1 << 62;
+        let from = self.points.text.len();
+        self.points.text.extend_from_slice(rendered.tags());
+        self.points.text.push(b'\n');
+        self.points.known(from, ENDED | rendered.tags().number());
     }
 
     #[cold]
@@ -153,7 +161,7 @@ impl Encoder {
             write_value(line, centroid.mean);
         }
         line.push(b' ');
-        line.extend_from_slice(rendered.name());
+        line.extend_from_slice(rendered.name().trim_ascii_end());
         line.extend_from_slice(rendered.tags());
         if line.len() - start > LINE_BYTES_MAX {
             line.truncate(start);
@@ -188,7 +196,9 @@ impl Encoder {
         let name = rendered.name_with(".bucket");
         let last = (self.histograms == Histograms::LeSeries).then_some((f64::INFINITY, count));
         for (bound, cumulative) in buckets.drain(..).chain(last) {
-            self.push_line(name.as_bytes(), cumulative, timestamp, rendered.tags_before_bound());
+            self.points.text.extend_from_slice(name.as_bytes());
+            self.push_point(cumulative, timestamp);
+            self.points.text.extend_from_slice(rendered.tags_before_bound());
             // Behind the other tags: of two `le` the proxy takes the last.
             self.points.text.extend_from_slice(b" \"le\"=\"");
             let line = &mut self.points.text;
@@ -203,8 +213,9 @@ impl Encoder {
         self.buckets = buckets;
         for (suffix, value) in [(".count", count), (".sum", histogram.sum)] {
             if value.is_finite() {
-                self.push_line(rendered.name_with(suffix).as_bytes(), value, timestamp, rendered.tags());
-                self.points.text.push(b'\n');
+                self.points.text.extend_from_slice(rendered.name_with(suffix).as_bytes());
+                self.push_point(value, timestamp);
+                self.push_tags(rendered);
             }
         }
         self.points.cut(1);

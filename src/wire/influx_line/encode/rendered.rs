@@ -4,18 +4,19 @@ use super::Options;
 use crate::model::{Dialect, Loss, LossSet, Metadata, Series};
 use crate::wire::influx_line::schema::{OfMean, shape};
 use crate::wire::influx_line::token::{escape, is_carried, is_measurement};
+use crate::wire::shared::SharedText;
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// A series as line protocol names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
-    /// Measurement and ` field=`, escaped. Series of other tags have the same.
-    names: Arc<[u8]>,
-    measurement_end: u32,
+    /// The measurement, escaped.
+    pub(super) measurement: SharedText,
     /// `,key=value` again and again, escaped.
-    pub(super) tags: Arc<[u8]>,
+    pub(super) tags: SharedText,
+    /// ` key=` of the field, escaped.
+    pub(super) first_field: SharedText,
     /// Where `,le=...` stands in the tags: buckets of native histograms bring their own.
     pub(super) le: Option<Range<u32>>,
     /// Whether a sample joins the line before it when the tags are the same, and how many bytes of the field keys must be.
@@ -28,7 +29,7 @@ pub struct Rendered {
 impl Rendered {
     /// Measurement, tags and field key: what the series is at the destination.
     pub fn identity(&self) -> Vec<u8> {
-        [self.measurement(), &self.tags, self.first_field()].concat()
+        [&*self.measurement, &self.tags, &self.first_field].concat()
     }
 
     /// What every sample of the series loses.
@@ -45,31 +46,20 @@ impl Rendered {
     /// Appends measurement and tags.
     #[inline]
     pub(super) fn append_head(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.measurement());
+        out.extend_from_slice(&self.measurement);
         out.extend_from_slice(&self.tags);
     }
 
     /// Whether these are its measurement and tags.
     #[inline]
     pub(super) fn is_of(&self, head: &[u8]) -> bool {
-        head.strip_prefix(self.measurement()) == Some(&*self.tags)
-    }
-
-    #[inline]
-    pub(super) fn measurement(&self) -> &[u8] {
-        &self.names[..self.measurement_end as usize]
-    }
-
-    /// The field key with the space before and the `=` behind it.
-    #[inline]
-    pub(super) fn first_field(&self) -> &[u8] {
-        &self.names[self.measurement_end as usize..]
+        head.strip_prefix(&*self.measurement) == Some(&*self.tags)
     }
 
     /// The field key with its `=`.
     #[inline]
     pub(super) fn field(&self) -> &[u8] {
-        &self.names[self.measurement_end as usize + 1..]
+        &self.first_field[1..]
     }
 }
 
@@ -95,20 +85,18 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
     if !is_measurement(&shape.measurement) || !is_carried(&shape.field) {
         return Err(Loss::UnusableName);
     }
-    let (mut names, mut tags) = (Vec::new(), Vec::new());
-    escape(&mut names, &shape.measurement, b", ");
-    let measurement_end = names.len() as u32;
+    let (mut measurement, mut tags, mut first_field) = (Vec::new(), Vec::new(), vec![b' ']);
+    escape(&mut measurement, &shape.measurement, b", ");
     let le = render_tags(series, shape.edge.as_ref(), &mut tags, &mut losses);
-    names.push(b' ');
-    escape(&mut names, &shape.field, b",= ");
-    names.push(b'=');
+    escape(&mut first_field, &shape.field, b",= ");
+    first_field.push(b'=');
     let shares = shape.shares.map(|family| {
         let mut shared = Vec::new();
         escape(&mut shared, &shape.field[..family], b",= ");
         shared.len() as u32
     });
-    let [names, tags] = [names, tags].map(|text| options.texts.share(&text));
-    Ok(Rendered { names, measurement_end, tags, le, shares, of_mean: shape.of_mean, losses })
+    let [measurement, tags, first_field] = [measurement, tags, first_field].map(|text| options.texts.share(&text));
+    Ok(Rendered { measurement, tags, first_field, le, shares, of_mean: shape.of_mean, losses })
 }
 
 /// Writes the tags that can be written, `edge` otherwise or not at all; says where `le` stands.

@@ -3,19 +3,19 @@
 use super::options::{Names, Options};
 use super::sanitise::{dotted, fitted, push_quoted, sanitise_name, sanitise_plain, sanitise_value, within};
 use crate::model::{Dialect, Loss, LossSet, Series};
+use crate::wire::shared::SharedText;
 use crate::wire::wavefront::decode::SOURCE_LABEL;
 use crate::wire::wavefront::observed::Before;
 use crate::wire::wavefront::validate::{Limits, TAG_LENGTH_MAX, is_all_blank, is_delta_name, utf16_length};
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// A series as it stands in every one of its lines.
 #[derive(Debug)]
 pub struct Rendered {
-    /// `"name"`; series of other tags have the same.
-    name: Arc<[u8]>,
+    /// `"name"` and a space; series of other tags have the same.
+    name: SharedText,
     /// ` source="..." "key"="value"` and so on, without a line end.
-    tags: Arc<[u8]>,
+    tags: SharedText,
     /// Where the last tag begins, if there are as many as the destination takes: a bucket's `le` takes its place.
     last_tag: Option<u32>,
     name_length_max: u32,
@@ -28,7 +28,7 @@ pub struct Rendered {
 impl Rendered {
     /// What names the series at the destination.
     pub fn identity(&self) -> Vec<u8> {
-        [self.name(), self.tags()].concat()
+        [&**self.name(), self.tags()].concat()
     }
 
     /// What every sample of the series loses.
@@ -38,13 +38,13 @@ impl Rendered {
     }
 
     #[inline]
-    pub(super) fn name(&self) -> &[u8] {
+    pub(super) fn name(&self) -> &SharedText {
         &self.name
     }
 
     /// Source and tags.
     #[inline]
-    pub fn tags(&self) -> &[u8] {
+    pub fn tags(&self) -> &SharedText {
         &self.tags
     }
 
@@ -55,9 +55,9 @@ impl Rendered {
 
     /// The name with something behind it, still within the limit.
     pub(super) fn name_with(&self, suffix: &str) -> String {
-        let name = String::from_utf8_lossy(&self.name[1..self.name.len() - 1]);
+        let name = String::from_utf8_lossy(&self.name[1..self.name.len() - 2]);
         let room = (self.name_length_max as usize).saturating_sub(suffix.len());
-        format!("\"{}{suffix}\"", fitted(&name, room).unwrap_or(name))
+        format!("\"{}{suffix}\" ", fitted(&name, room).unwrap_or(name))
     }
 }
 
@@ -74,6 +74,7 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
 
     let (mut quoted, mut text) = (Vec::new(), Vec::with_capacity(64 + 32 * tags.len()));
     push_quoted(&mut quoted, &name);
+    quoted.push(b' ');
     text.extend_from_slice(b" source=");
     push_quoted(&mut text, &source.text);
     let mut last_tag = None;

@@ -28,7 +28,7 @@ pub struct Taken {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plans {
     /// By the number of their run.
     known: IdMap<u32, Plan>,
@@ -62,12 +62,6 @@ struct Part {
     lane: usize,
     phrase: PhraseId,
     samples: usize,
-}
-
-impl Default for Plans {
-    fn default() -> Self {
-        Self { known: IdMap::default(), runs: Vec::new(), swept: 0, version: 0, read: Vec::new() }
-    }
 }
 
 impl Plans {
@@ -162,31 +156,34 @@ impl Plans {
 
 impl Plan {
     fn new<E: Encoding, B: AsMut<E>>(run: &Run, one_time: bool, memo: &mut Memo<E>, bodies: &mut [B]) -> Self {
-        let mut lanes: Vec<Vec<_>> = bodies.iter().map(|_| Vec::new()).collect();
+        // What each lane gets: the places in the run, and the series.
+        let mut lanes: Vec<(Vec<usize>, Vec<Arc<E::Rendered>>)> = bodies.iter().map(|_| <_>::default()).collect();
         let (mut losses, mut dropped, mut fits) = (Losses::default(), Losses::default(), true);
         for (at, id) in run.series().iter().enumerate() {
             match memo.slot(*id) {
                 Ok(sent @ Sent { rendered, change, .. }) => {
                     fits &= change.is_none();
                     losses.count_set(E::losses(rendered));
-                    lanes[sent.lane()].push((at, Arc::clone(rendered)));
+                    let (places, series) = &mut lanes[sent.lane()];
+                    places.push(at);
+                    series.push(Arc::clone(rendered));
                 }
                 Err(loss) => dropped.count(*loss),
             }
         }
         let mut places = vec![NOWHERE; run.series().len()];
-        for ((at, _), place) in lanes.iter().flatten().zip(0..) {
-            places[*at] = place;
+        let mut sent = 0;
+        for at in lanes.iter().flat_map(|(places, _)| places) {
+            places[*at] = sent;
+            sent += 1;
         }
-        let part = |(lane, series): (usize, Vec<(usize, Arc<E::Rendered>)>)| {
-            let (samples, series) = (series.len(), series.into_iter().map(|(_, rendered)| rendered).collect());
+        let lanes = lanes.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty()).map(|(lane, lanes)| {
+            let (samples, series) = (lanes.0.len(), lanes.1);
             Some(Part { lane, phrase: bodies[lane].as_mut().phrase(series, one_time)?, samples })
-        };
-        let sent = lanes.iter().map(Vec::len).sum();
-        let lanes = lanes.into_iter().enumerate().filter(|(_, series)| !series.is_empty());
-        let parts = if fits { lanes.map(part).collect() } else { None };
+        });
+        let parts = if fits { lanes.collect() } else { None };
         let (losses, dropped) = (losses.iter().collect(), dropped.iter().collect());
-        Self { parts, places: places.into(), sent, one_time, losses, dropped }
+        Self { parts, places: places.into(), sent: usize::from(sent), one_time, losses, dropped }
     }
 }
 
@@ -311,22 +308,26 @@ mod tests {
     fn a_run_is_taken_at_once_from_its_third_time_on() {
         let request: Vec<Step> = (0..SERIES).map(|series| (series, 0, 9)).collect();
         let mut requests = vec![request; 5];
-        requests.iter_mut().for_each(|request| request[0].1 = 1);
+        for request in &mut requests {
+            request[0].1 = 1;
+        }
         let sent = (0..SERIES).filter(|series| !series.to_string().starts_with('3')).count() as u64;
         assert_eq!(said(&requests, 1, true).1, 3 * sent);
     }
 
+    /// What is inserted into a request: where, and which step.
+    type Change = (usize, Step);
+
     fn requests() -> impl Strategy<Value = Vec<Vec<Step>>> {
         let order = Just((0..SERIES).collect::<Vec<_>>()).prop_shuffle();
-        let changes = prop::collection::vec((0..SERIES, 0..SERIES, -1_i64..3, 0_u8..12), 0..3);
+        let changes = prop::collection::vec((0..SERIES, (0..SERIES, -1_i64..3, 0_u8..12)), 0..3);
         let request = (changes, 0..SERIES, 0_i64..2);
         (order, prop::collection::vec(request, 1..16)).prop_map(|(order, requests)| {
-            let of = |(changes, from, later): (Vec<(usize, usize, i64, u8)>, usize, i64)| {
+            let of = |(changes, from, later): (Vec<Change>, usize, i64)| {
                 let mut request: Vec<Step> = order[from / 4..].iter().map(|series| (*series, 0, 9)).collect();
                 request[0].1 = later;
-                for (at, series, later, what) in changes {
-                    let at = at.min(request.len());
-                    request.insert(at, (series, later, what));
+                for (at, step) in changes {
+                    request.insert(at.min(request.len()), step);
                 }
                 request
             };

@@ -347,9 +347,9 @@ pub(crate) fn plain_sample(message: &[u8]) -> Option<(f64, i64)> {
 fn plain_field(field: &[u8; PLAIN_BYTES]) -> Option<(f64, i64)> {
     let ([SAMPLE_TAG, len, VALUE_TAG], rest) = field.split_first_chunk::<3>()? else { return None };
     let (bits, rest) = rest.split_first_chunk::<8>()?;
-    let [TIMESTAMP_TAG, a, b, c, d, e, f] = *rest else { return None };
-    // All bytes but the last say that there are more.
-    let time = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    // The tag, then a varint of which all bytes but the last say that there are more.
+    let (TIMESTAMP_TAG, Ok(time)) = (rest[0], <[u8; 6]>::try_from(&rest[1..])) else { return None };
+    let time = time.iter().rev().fold(0, |time, byte| time << 8 | u64::from(*byte));
     if usize::from(*len) + 2 != PLAIN_BYTES || time & 0x8080_8080_8080 != 0x0080_8080_8080 {
         return None;
     }

@@ -17,11 +17,15 @@
 //! * Bounded: [`TALLIES_MAX`] counters, each forgotten after [`IDLE_MAX`]. What has no tally is not restated; outputs that would
 //!   need it count the sample as dropped.
 //!
+//! Before that, what a meter tells by distributions is told by its statistics as well ([`Tallies::expand`]); behind it, a bucket of
+//! all is made where senders leave it out.
+//!
 //! Two alternatives were weighed. *Each output keeps its own sums*: no column in the log, but as many states as outputs, each to be
 //! saved with its cursor, and a different start for each. *A reader of the log appends what it derived as samples of their own*:
 //! nothing changes for senders, but the log and the ledger hold two samples for one, and each output must know which to leave out.
 
 mod buckets;
+mod distributions;
 mod store;
 mod tally;
 

@@ -2,8 +2,8 @@
 
 use super::table::{AliasHash, Ids, Pin, Walk};
 use super::{
-    Denied, Distribution, Format, Metadata, NativeHistogram, Recalled, Run, Series, SeriesId, SeriesLimits, SeriesSpec,
-    SeriesTable, Source, TimestampNs, Value,
+    Denied, Dialect, Distribution, Format, Loss, Metadata, NativeHistogram, Recalled, Run, Series, SeriesId,
+    SeriesLimits, SeriesSpec, SeriesTable, Source, TimestampNs, Value,
 };
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -26,8 +26,11 @@ impl SampleFlags {
     /// The string stands in a label of its own series, whose value is 1. Given by outputs only.
     pub const STRING_AS_INFO: Self = Self(8);
 
-    /// The gateway made it of others: the bucket of all, of a row's count.
+    /// The gateway made it of others, and rows of line protocol do not have it: a bucket.
     pub const DERIVED: Self = Self(16);
+    /// A distribution whose statistics stand in the batch as well, or one of those, which the gateway made: Wavefront is told the
+    /// one, everybody else the others.
+    pub const EXPANDED: Self = Self(32);
 
     /// Whether all facts of `other` hold.
     pub const fn contains(self, other: Self) -> bool {
@@ -72,6 +75,28 @@ impl Sample {
     #[inline]
     pub fn is_string(&self) -> bool {
         self.kind == Kind::Str
+    }
+
+    /// Why outputs of that dialect are not told it: they are told what it was made of, or what was made of it.
+    #[inline]
+    pub fn left_out(&self, of: Dialect) -> Option<Loss> {
+        let flags = self.flags;
+        if !flags.contains(SampleFlags::DERIVED) && !flags.contains(SampleFlags::EXPANDED) {
+            return None;
+        }
+        match (flags.contains(SampleFlags::EXPANDED), self.kind, of) {
+            (true, Kind::Distribution, Dialect::Wavefront) => None,
+            (true, Kind::Distribution, _) => Some(Loss::Distribution),
+            (true, _, Dialect::Wavefront) => Some(Loss::Derived),
+            (_, _, Dialect::Influx) => flags.contains(SampleFlags::DERIVED).then_some(Loss::Derived),
+            _ => None,
+        }
+    }
+
+    /// Whether the gateway made it.
+    pub fn is_made_here(&self) -> bool {
+        let expanded = self.flags.contains(SampleFlags::EXPANDED) && self.kind != Kind::Distribution;
+        expanded || self.flags.contains(SampleFlags::DERIVED)
     }
 
     /// The same value in another series, with other facts.
@@ -271,6 +296,11 @@ impl Batch {
     pub fn start_of(&self, index: usize) -> Option<TimestampNs> {
         let index = u32::try_from(index).ok()?;
         self.starts.binary_search_by_key(&index, |(at, _)| *at).ok().map(|at| self.starts[at].1)
+    }
+
+    /// Whether there are distributions in it.
+    pub fn has_distributions(&self) -> bool {
+        !self.distributions.is_empty()
     }
 
     /// Whether there is nothing in it worth keeping.

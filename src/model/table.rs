@@ -39,7 +39,6 @@ use hash::ReadyMap;
 use ids::Supply;
 use index::Index;
 use parking_lot::Mutex;
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -374,11 +373,14 @@ impl SeriesTable {
         self.identities.find(identity, |id| self.is(id, identity))
     }
 
+    /// Finds a recalled series.
+    pub fn find_like(&self, series: &Series) -> Option<SeriesId> {
+        self.find(self.identify(series.dialect, &mut SeriesSpec::of(series)).hash)
+    }
+
     /// Takes a recalled series into the table, as if it had just been sent.
     pub fn adopt(&self, series: &Series) -> Result<SeriesId, Denied> {
-        let labels = series.labels.iter().map(|pair| (Cow::from(&*pair.name), Cow::from(&*pair.value))).collect();
-        let (measurement, field) = (series.name.measurement(), series.name.field_key());
-        let mut spec = SeriesSpec { measurement, field, labels, metadata: series.metadata.clone() };
+        let mut spec = SeriesSpec::of(series);
         // Apart from every alias a request can have: those begin with a format's context.
         let alias = self.hash(b"recalled series").then(self.identify(series.dialect, &mut spec).hash);
         self.define(Source::OWN, alias, series.dialect, spec)

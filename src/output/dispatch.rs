@@ -275,7 +275,11 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         let mut starts = batch.starts.iter().peekable();
         let mut restated = Restatements::of(batch, in_order);
         // What belongs to single samples is not asked of runs.
-        let is_plain = in_order && batch.starts.is_empty() && batch.restated.is_empty() && batch.exemplars.is_empty();
+        let is_plain = in_order
+            && batch.starts.is_empty()
+            && batch.restated.is_empty()
+            && batch.exemplars.is_empty()
+            && !batch.has_distributions();
         let mut runs = if is_plain { batch.runs.iter() } else { [].iter() }.peekable();
         let mut index = 0;
         while let Some(sample) = samples.get(index) {
@@ -348,16 +352,15 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         encoded: &mut Encoded<'_>,
     ) -> Result<(), Loss> {
         let Encoded { record, exemplars, losses, .. } = encoded;
+        if let Some(loss) = sample.left_out(E::DIALECT) {
+            return Err(loss);
+        }
         let (Sent { rendered, change, .. }, lane) = match self.memo.slot(sample.series) {
             Ok(sent) => (sent, sent.lane()),
             Err(loss) => return Err(*loss),
         };
         if sample.timestamp < encoded.oldest {
             return Err(Loss::TooOld);
-        }
-        // Rows go as they came.
-        if E::DIALECT == Dialect::Influx && sample.flags.contains(SampleFlags::DERIVED) {
-            return Err(Loss::Derived);
         }
         let value = record.batch.value(sample);
         let mut out = SampleRef { timestamp: sample.timestamp, value, start, flags: sample.flags };
@@ -366,7 +369,13 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
                 && change.adds_up()
                 && !sample.series.is_recalled()
                 && let Some(sum) = restated
-                && !self.repeats.note(sample.series, sample.timestamp, record.appended_at, self.parts.profile.step, sum)
+                && !self.repeats.note(
+                    sample.series,
+                    sample.timestamp,
+                    record.appended_at,
+                    step_of(sample, self.parts.profile.step),
+                    sum,
+                )
             {
                 return Err(Loss::LateDelta);
             }
@@ -575,6 +584,11 @@ impl<'a> Exemplars<'a> {
     fn rest(self) -> impl Iterator<Item = &'a Exemplar> {
         self.by_series.into_values().flatten()
     }
+}
+
+/// How soon the next sample of a sum comes; none where a step without values is not told, as of distributions.
+fn step_of(sample: &Sample, step: Duration) -> Option<Duration> {
+    (!sample.flags.contains(SampleFlags::EXPANDED)).then_some(step)
 }
 
 #[cfg(test)]

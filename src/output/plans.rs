@@ -9,7 +9,7 @@
 
 use super::encoding::{Encoding, PhraseId, Plain};
 use super::memo::{Memo, Sent};
-use crate::model::{Batch, IdMap, LossSet, Losses, Run, TimestampNs};
+use crate::model::{Batch, IdMap, Loss, LossSet, Losses, Run, TimestampNs};
 use crate::wire::SampleRef;
 use std::sync::{Arc, Weak};
 
@@ -52,8 +52,8 @@ struct Plan {
     /// Whether the phrases hold for samples of one time alone.
     one_time: bool,
     /// What all samples together lose by what their series are, and those that are not sent.
-    losses: Box<Losses>,
-    dropped: Box<Losses>,
+    losses: Box<[(Loss, u64)]>,
+    dropped: Box<[(Loss, u64)]>,
 }
 
 /// What one lane gets of a run.
@@ -103,15 +103,20 @@ impl Plans {
         let plan = self.known.get(&run.number())?;
         let parts = plan.parts.as_deref()?;
 
-        let (mut newest, mut altered) = (TimestampNs::MIN, Losses::default());
+        let (mut newest, mut altered) = (TimestampNs::MIN, None::<Losses>);
         self.read.clear();
         self.read.resize(plan.sent, Plain::default());
         for (sample, place) in samples.iter().zip(&plan.places) {
             let Some(read) = self.read.get_mut(usize::from(*place)) else { continue };
+            if sample.left_out(E::DIALECT).is_some() {
+                return None;
+            }
             let (value, mut lost) = (batch.value(sample), LossSet::NONE);
             let sample = SampleRef { timestamp: sample.timestamp, value, start: None, flags: sample.flags };
             *read = E::plain(&sample, &mut lost).filter(|_| sample.timestamp >= oldest)?;
-            altered.count_set(lost);
+            if !lost.is_empty() {
+                altered.get_or_insert_default().count_set(lost);
+            }
             newest = newest.max(sample.timestamp);
         }
         let of_parts = || {
@@ -130,9 +135,11 @@ impl Plans {
             bodies[part.lane].as_mut().speak(part.phrase, read);
             by_lane.push((part.lane, read.len() as u64));
         }
-        losses.merge(&plan.losses);
-        losses.merge(&altered);
-        dropped.merge(&plan.dropped);
+        plan.losses.iter().for_each(|(loss, samples)| losses.add(*loss, *samples));
+        plan.dropped.iter().for_each(|(loss, samples)| dropped.add(*loss, *samples));
+        if let Some(altered) = altered {
+            losses.merge(&altered);
+        }
         Some(Taken { by_lane, newest })
     }
 
@@ -178,7 +185,7 @@ impl Plan {
         let sent = lanes.iter().map(Vec::len).sum();
         let lanes = lanes.into_iter().enumerate().filter(|(_, series)| !series.is_empty());
         let parts = if fits { lanes.map(part).collect() } else { None };
-        let (losses, dropped) = (Box::new(losses), Box::new(dropped));
+        let (losses, dropped) = (losses.iter().collect(), dropped.iter().collect());
         Self { parts, places: places.into(), sent, one_time, losses, dropped }
     }
 }
@@ -186,7 +193,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BatchBuilder, Format, Loss, SampleFlags, SeriesSpec, SeriesTable, Value};
+    use crate::model::{BatchBuilder, Format, SampleFlags, SeriesSpec, SeriesTable, Value};
     use crate::relabel;
     use crate::wire::remote_write::encode::{Encoder, Options};
     use crate::wire::remote_write::messages::WriteRequest;

@@ -28,7 +28,7 @@ use crate::model::{
 use crate::wire::SampleRef;
 use crate::wire::prometheus_text::encode::Exposed;
 pub use crate::wire::prometheus_text::negotiation::Exposition;
-use newest::{Newest, Owned, second};
+use newest::{Asides, Newest, Owned, SHOWN_BYTES, second};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -52,6 +52,7 @@ pub struct Latest {
 #[derive(Debug, Default)]
 struct Shown {
     series: IdTable<Newest>,
+    asides: Asides,
     /// Who they come from.
     instances: Instances,
     bytes: usize,
@@ -62,7 +63,8 @@ struct Shown {
 impl Shown {
     fn remove(&mut self, id: SeriesId) {
         if let Some(newest) = self.series.remove(id) {
-            self.bytes -= newest.bytes();
+            self.bytes -= newest.bytes(id, &self.asides);
+            self.asides.remove(&id);
             if newest.is_of_instance {
                 self.instances.leave(id);
             }
@@ -136,18 +138,17 @@ impl Latest {
             self.update_one(&mut shown, record, index, sample, restated, table);
         }
         for exemplar in &batch.exemplars {
-            let Shown { series, bytes, .. } = &mut *shown;
-            let newest = shown_as(exemplar.series, batch, table).and_then(|id| series.get_mut(id));
-            let Some(newest) = newest else { continue };
-            let others = *bytes - newest.bytes();
-            newest.aside.get_or_insert_default().exemplar = None;
+            let Shown { series, asides, bytes, .. } = &mut *shown;
+            let Some(id) = shown_as(exemplar.series, batch, table) else { continue };
+            let Some(newest) = series.get_mut(id) else { continue };
+            let others = *bytes - newest.bytes(id, asides);
+            let aside = newest.step_aside(id, asides);
+            aside.exemplar = None;
             // One that does not fit is not shown; its series is.
-            if others + newest.bytes() + exemplar.bytes() <= self.bytes_max
-                && let Some(aside) = &mut newest.aside
-            {
+            if others + SHOWN_BYTES + aside.bytes() + exemplar.bytes() <= self.bytes_max {
                 aside.exemplar = Some(exemplar.clone());
             }
-            *bytes = others + newest.bytes();
+            *bytes = others + SHOWN_BYTES + aside.bytes();
         }
     }
 
@@ -160,6 +161,9 @@ impl Latest {
         restated: Option<Restated>,
         table: &SeriesTable,
     ) {
+        if sample.left_out(Dialect::Prometheus).is_some() {
+            return;
+        }
         let Some(id) = shown_as(sample.series, &record.batch, table) else {
             self.hidden.fetch_add(1, Ordering::Relaxed);
             return;
@@ -177,7 +181,7 @@ impl Latest {
             return;
         }
         let seen = second(record.appended_at);
-        let Shown { series, instances, bytes, .. } = &mut *shown;
+        let Shown { series, asides, instances, bytes, .. } = &mut *shown;
         let known = series.get(id).map(|newest| newest.adds_up);
         let adds_up = known.unwrap_or_else(|| {
             let temporality = table.series(id).map(|series| self.profile.temporality(&series));
@@ -197,11 +201,10 @@ impl Latest {
             if newest.is_of_instance {
                 instances.count(id, record.appended_at);
             }
-            let before = newest.bytes();
-            (newest.timestamp, newest.seen) = (sample.timestamp, seen);
-            (newest.flags, newest.value) = (sample.flags, value);
-            newest.start_at(start);
-            let after = newest.bytes();
+            let before = newest.bytes(id, asides);
+            (newest.timestamp, newest.seen, newest.flags) = (sample.timestamp, seen, sample.flags);
+            newest.put(id, asides, value, start);
+            let after = newest.bytes(id, asides);
             *bytes = *bytes - before + after;
             if after > before && *bytes > self.bytes_max {
                 shown.remove(id);
@@ -209,16 +212,18 @@ impl Latest {
             }
             return;
         }
-        let (timestamp, flags) = (sample.timestamp, sample.flags);
-        let mut newest = Newest { timestamp, value, aside: None, seen, flags, adds_up, is_of_instance: false };
-        newest.start_at(start);
-        newest.follow(id, table);
-        if *bytes + newest.bytes() > self.bytes_max {
+        let mut newest = Newest::new(sample.timestamp, sample.flags, seen, adds_up);
+        newest.put(id, asides, value, start);
+        newest.follow(id, asides, table);
+        if *bytes + newest.bytes(id, asides) > self.bytes_max {
+            asides.remove(&id);
             self.hidden.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        *bytes += newest.bytes();
-        if table.series(id).is_some_and(|series| instances.join(id, &series, record.appended_at)) {
+        *bytes += newest.bytes(id, asides);
+        if !sample.is_made_here()
+            && table.series(id).is_some_and(|series| instances.join(id, &series, record.appended_at))
+        {
             newest.is_of_instance = true;
             instances.count(id, record.appended_at);
         }
@@ -268,22 +273,21 @@ impl Latest {
     /// Forgets what is stale, and takes along what the rest is of it that left the table, as far as there is room.
     fn expire(&self, now: TimestampNs, table: &SeriesTable) {
         let mut shown = self.shown.lock();
-        let Shown { series, instances, bytes, pin } = &mut *shown;
+        let Shown { series, asides, instances, bytes, pin } = &mut *shown;
         let kept = self.kept.lock();
         instances.mark(now);
         // Let go only when what it held was taken.
         let before = pin.replace(table.pin());
         series.retain(|id, newest| {
-            *bytes -= newest.bytes();
+            *bytes -= newest.bytes(id, asides);
             let stale = newest.is_stale(now, self.stale_after) && !kept.contains(&id);
-            if !stale {
-                newest.follow(id, table);
-            }
-            let fits = newest.series().is_none() || *bytes + newest.bytes() <= self.bytes_max;
-            if !stale && fits {
-                *bytes += newest.bytes();
+            let fits =
+                !stale && (!newest.follow(id, asides, table) || *bytes + newest.bytes(id, asides) <= self.bytes_max);
+            if fits {
+                *bytes += newest.bytes(id, asides);
                 return true;
             }
+            asides.remove(&id);
             if newest.is_of_instance {
                 instances.leave(id);
             }
@@ -292,6 +296,9 @@ impl Latest {
             }
             false
         });
+        if asides.len() < asides.capacity() / 4 {
+            asides.shrink_to_fit();
+        }
         drop(before);
     }
 
@@ -302,18 +309,19 @@ impl Latest {
         let starts = matches!(exposition, Exposition::OpenMetrics(_));
         let kept = self.kept.lock();
         let live = shown.series.iter().filter_map(|(id, newest)| {
-            let series = newest.series().cloned().or_else(|| table.series(id))?;
+            let aside = newest.aside(id, &shown.asides);
+            let series = aside.and_then(|aside| aside.series.clone()).or_else(|| table.series(id))?;
             // What Prometheus makes of other series is none of its own.
             let (series, change) = told(&self.profile, series, Dialect::Prometheus, starts).ok()?;
-            Some((if kept.contains(&id) { of_no_instance(series) } else { series }, change, newest))
+            Some((if kept.contains(&id) { of_no_instance(series) } else { series }, change, newest, aside))
         });
         let live: Vec<_> = live.collect();
         drop(kept);
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
-        let exposed = live.iter().filter_map(|(series, change, newest)| {
-            let start = newest.aside.as_ref().and_then(|aside| aside.start);
+        let exposed = live.iter().filter_map(|(series, change, newest, aside)| {
+            let start = aside.and_then(|aside| aside.start);
             let Newest { timestamp, flags, .. } = **newest;
-            let mut sample = SampleRef { timestamp, value: newest.value.borrow(), start, flags };
+            let mut sample = SampleRef { timestamp, value: newest.value(*aside), start, flags };
             if !change.is_none() {
                 let sum = match sample.value {
                     Value::F64(value) if newest.adds_up => start.map(|start| Restated { value, start }),
@@ -321,7 +329,7 @@ impl Latest {
                 };
                 sample = change.apply(sample, sum, &mut losses).ok()?;
             }
-            Some(Exposed { series, sample, exemplar: newest.exemplar() })
+            Some(Exposed { series, sample, exemplar: aside.and_then(|aside| aside.exemplar.as_ref()) })
         });
         let mut exposed: Vec<_> = exposed.collect();
         let mut out = Vec::new();

@@ -59,6 +59,35 @@ fn meters_are_shown_under_their_names_with_what_was_added_up() {
 }
 
 #[test]
+fn of_a_distribution_of_a_timer_its_statistics_are_shown_and_its_sender_is_who_it_is() {
+    use crate::ingest::temporality::{Origin, Tallies};
+    use crate::model::{BatchBuilder, Format, Source};
+    use crate::wire::wavefront::decode::{Options, decode};
+    let (table, profile) = (SeriesTable::default(), Arc::<Profile>::default());
+    let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::clone(&profile));
+    let mut builder = BatchBuilder::new(&table, Format::Wavefront, Vec::new());
+    let tags = "source=s stream.name=s application.name=a";
+    let body = format!("!M 1700000040 #2 0.5 my.timer {tags}\njvm.threads.live 7 1700000050 {tags} statistic=value\n");
+    assert_eq!(decode(body.as_bytes(), &Options::at(0), &mut builder).refused(), 0);
+    let (mut batch, tallies) = (builder.finish(), Tallies::new(profile));
+    assert_eq!(tallies.expand(&mut batch, &table, Source::OWN), 0);
+    tallies.restate(&mut batch, &table, Origin::default(), 1_700_000_100_000_000_000);
+    latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
+    let page = String::from_utf8(latest.expose(Exposition::PrometheusText(Alphabet::Legacy), &table, 0)).unwrap();
+    let labels = "application_name=\"a\",source=\"s\",stream_name=\"s\"";
+    for line in [
+        format!("jvm_threads_live_threads{{{labels}}} 7 1700000050000\n"),
+        format!("my_timer_seconds_count{{{labels}}} 2 1700000100000\n"),
+        format!("my_timer_seconds_max{{{labels}}} 0.5 1700000100000\n"),
+    ] {
+        assert!(page.contains(&line), "{line}{page}");
+    }
+    assert!(!page.contains("my_timer_count") && !page.contains("my_timer{"), "{page}");
+    let (instances, _) = latest.instances(0);
+    assert_eq!((instances.len(), instances[0].series, &instances[0].dialects), (1, 1, &vec![Dialect::Wavefront]));
+}
+
+#[test]
 fn what_was_pushed_without_an_instance_says_so() {
     let table = SeriesTable::default();
     let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());
@@ -119,7 +148,8 @@ fn values_and_exemplars_that_grow_are_charged_and_hidden_beyond_the_bound() {
         latest.update(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() }, &table);
         let shown = latest.shown.lock();
         let newest = shown.series.values().next();
-        (newest.map(|newest| newest.exemplar().is_some()), shown.bytes)
+        let has_exemplar = |_| shown.asides.values().any(|aside| aside.exemplar.is_some());
+        (newest.map(has_exemplar), shown.bytes)
     };
     let (first, small) = update(1, 1, 10);
     assert_eq!(first, Some(true));

@@ -39,11 +39,11 @@ impl Default for Options {
 }
 
 /// A series as it stands in a body. One encoder at a time may use it: two at once would each write the series twice.
+/// Small: there are as many as series.
 #[derive(Debug)]
 pub struct Rendered {
     /// All label fields of the `TimeSeries`.
     pub(super) labels: LabelFields,
-    pub(super) losses: LossSet,
     place: AtomicU32,
     /// The number of the phrase that has it, or 0.
     pub(super) phrase: AtomicU32,
@@ -51,9 +51,8 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    fn new(labels: LabelFields, losses: LossSet) -> Self {
-        let (place, phrase) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { labels, losses, place, phrase, companions: OnceLock::new() }
+    fn new(labels: LabelFields) -> Self {
+        Self { labels, place: AtomicU32::new(0), phrase: AtomicU32::new(0), companions: OnceLock::new() }
     }
 
     /// The bytes by which the destination knows the series.
@@ -63,7 +62,7 @@ impl Rendered {
 
     /// What every sample of the series loses.
     pub fn losses(&self) -> LossSet {
-        self.losses
+        self.labels.losses()
     }
 }
 
@@ -75,13 +74,13 @@ impl Rendering for Rendered {
     }
 
     fn losses(&self) -> LossSet {
-        self.losses
+        self.labels.losses()
     }
 
     fn companions(&self) -> &[Arc<Self>; 2] {
         self.companions.get_or_init(|| {
             let labels = self.labels.bytes();
-            let companion = |suffix| Self::new(self.labels.sibling(&renamed(&labels, suffix)), self.losses);
+            let companion = |suffix| Self::new(self.labels.sibling(&renamed(&labels, suffix)));
             Box::new(["_count", "_sum"].map(|suffix| Arc::new(companion(suffix))))
         })
     }
@@ -94,7 +93,7 @@ pub fn render(
     _families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
 ) -> Result<Rendered, Loss> {
     let (labels, losses) = label_fields(series, &options.style)?;
-    Ok(Rendered::new(options.dictionary.list(&labels), losses))
+    Ok(Rendered::new(options.dictionary.list(&labels, losses)))
 }
 
 /// The label fields of a series, sorted, `__name__` among them, and what all its samples lose.

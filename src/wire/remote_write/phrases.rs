@@ -146,7 +146,7 @@ impl Phrases {
     pub(super) fn can_speak(&self, id: PhraseId, samples: &[Plain]) -> bool {
         let Some(phrase) = self.known(id).filter(|phrase| phrase.silent != self.body) else { return false };
         let (Some((_, first)), true) = (samples.first(), samples.len() == phrase.series.len()) else { return false };
-        let is_expected = if phrase.has_one_time() {
+        let is_expected = if phrase.one_time {
             TIMES.contains(first) && samples.iter().all(|(_, time)| time == first)
         } else {
             samples.iter().all(|(_, time)| TIMES.contains(time))

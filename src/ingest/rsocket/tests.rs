@@ -47,7 +47,8 @@ impl Fixture {
         let applications = Arc::new(Applications::new(settings));
         applications.key.set(Arc::clone(KEY.get_or_init(|| Arc::new(Key::generate().unwrap())))).unwrap();
         let gate = Gate::new(table, log, Arc::new(Ledger::new(Vec::new())), Limits::default());
-        let profile = Profile { step: Duration::from_millis(1), ..Profile::default() };
+        // A step that is over at once: each sample tells what was added since the one before.
+        let profile = Profile { step: Duration::from_nanos(1), ..Profile::default() };
         let gate = gate.with_applications(applications).with_tallies(Arc::new(Tallies::new(Arc::new(profile))));
         let gate = Arc::new(gate);
         let shutdown = CancellationToken::new();

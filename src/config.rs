@@ -26,6 +26,7 @@ mod server_tls;
 pub(crate) mod units;
 mod walk;
 
+pub use crate::log::{Ack, LogConfig, OnFull};
 pub use budget::MEMORY_LIMIT_MIN;
 pub use destination::{
     Authorization, BasicAuth, Destination, HttpClient, Influx, InfluxApi, Output, Queue, RemoteWrite, Secret, Tls,
@@ -37,7 +38,7 @@ pub use server_tls::{ServerTls, ServerTlsError};
 use crate::micrometer::Profile;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Bytes a configuration file may have.
@@ -49,7 +50,7 @@ pub struct Config {
     /// Where to listen.
     pub listen: Listen,
     /// The durable log.
-    pub log: LogSettings,
+    pub log: LogConfig,
     /// The table of series.
     pub series: SeriesSettings,
     /// Bounds of requests and connections.
@@ -116,54 +117,6 @@ impl Default for Listen {
         let http = ListenAddress(SocketAddr::from((Ipv4Addr::LOCALHOST, 8900)));
         Self { http, wavefront: None, influx_tcp: None, influx_udp: None, rsocket_tcp: None, rsocket_websocket: None }
     }
-}
-
-/// `log`: the durable log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    /// Its folder.
-    pub dir: PathBuf,
-    /// When a request is answered.
-    pub ack: Ack,
-    /// Bytes on disk at most (`max_bytes`).
-    pub bytes_max: u64,
-    /// What to do when they are used up.
-    pub on_full: OnFull,
-    /// Bytes of one segment, not more than `bytes_max`.
-    pub segment_bytes: u64,
-    /// Bytes of batches kept in memory for outputs that keep up.
-    pub memory_bytes: usize,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self {
-            dir: PathBuf::from("./sluicegate-data"),
-            ack: Ack::Durable,
-            bytes_max: 10 << 30,
-            on_full: OnFull::Reject,
-            segment_bytes: 256 << 20,
-            memory_bytes: 64 << 20,
-        }
-    }
-}
-
-/// When a request is answered with success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ack {
-    /// When its samples survive a power loss.
-    Durable,
-    /// When its samples are in memory; a crash may lose them.
-    Memory,
-}
-
-/// What to do when the log is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFull {
-    /// Refuse requests until there is room.
-    Reject,
-    /// Drop the oldest samples, counted by output.
-    DropOldest,
 }
 
 /// `series`: the table of series.

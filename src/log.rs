@@ -147,14 +147,14 @@ pub enum OnFull {
     DropOldest,
 }
 
-/// How a log is kept.
-#[derive(Clone, Debug)]
+/// How a log is kept: `log` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// Its directory; created when missing.
     pub dir: PathBuf,
     /// When an append is answered.
     pub ack: Ack,
-    /// Size of all segments together.
+    /// Size of all segments together (`max_bytes`).
     pub bytes_max: u64,
     /// What happens at that size.
     pub on_full: OnFull,
@@ -162,6 +162,12 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Batches kept in memory until all readers have them.
     pub memory_bytes: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self::new("./sluicegate-data")
+    }
 }
 
 impl LogConfig {

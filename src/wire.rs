@@ -19,6 +19,7 @@ pub mod compression;
 pub(crate) mod deflate;
 mod digits;
 pub mod influx_line;
+mod lines;
 pub mod metric_families;
 pub mod openmetrics;
 pub mod prometheus_names;
@@ -224,20 +225,6 @@ impl Body {
             Some(packed) if packed.encoding() == encoding => packed.bytes().clone(),
             _ => compress(&self.part(0, self.cuts.len())).into(),
         }
-    }
-
-    /// Takes the pieces and leaves a body with memory for as many: compressed where that is asked for, so that the same memory
-    /// serves all bodies and those on their way are small.
-    pub(crate) fn take(&mut self, gzip: bool) -> Self {
-        let cuts = Vec::with_capacity(self.cuts.len());
-        if gzip && !self.bytes.is_empty() {
-            let bytes = compression::gzip(&self.bytes).into();
-            let packed = Some(compression::Packed::new(compression::Encoding::Gzip, bytes, self.bytes.len()));
-            self.bytes.clear();
-            return Self { packed, cuts: std::mem::replace(&mut self.cuts, cuts), ..Self::default() };
-        }
-        let bytes = Vec::with_capacity(self.bytes.len());
-        std::mem::replace(self, Self { bytes, cuts, ..Self::default() })
     }
 
     /// Empties the body and keeps its memory.

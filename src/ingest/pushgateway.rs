@@ -28,17 +28,18 @@ use super::decoder::Decoder;
 use super::intake::{Collected, Decoded, Delivery, IntakeError};
 use super::parameters::{MediaType, text_of};
 use super::prometheus::{is_label_name, series_limit, text_decoder, text_encoding};
+use super::stale;
 use super::temporality::Origin;
 use crate::clock;
 use crate::log::Aside;
 use crate::model::{
-    AliasHash, Batch, Denied, Dialect, Metadata, MetricType, Refusal, STALE_MARKER_BITS, SampleFlags, SeriesSpec,
-    SeriesTable, Source, TimestampNs, Value,
+    Batch, Denied, Dialect, Metadata, MetricType, Refusal, SampleFlags, SeriesSpec, SeriesTable, Source, TimestampNs,
+    Value,
 };
 use crate::wire::compression::Encoding;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use groups::{Group, Grouping, Member, Shard};
+use groups::{Group, Grouping, Shard};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode};
@@ -220,7 +221,10 @@ impl Change {
         }
         let pushed = Group::of(table, &decoded.batch, number, push.bytes(), push.head.stamps);
         let (next, gone) = Group::merge(shard.get(&grouping), pushed, &method);
-        end(table, &mut decoded.batch, &gone, now);
+        // At most what groups remember: one that was ended has to be pushed again, within the bound, before it can end again.
+        for (alias, (_, series)) in &gone {
+            stale::end(table, &mut decoded.batch, *alias, series, now);
+        }
         gate.append(peer, decoded).await?;
         let before = shard.get(&grouping).map(Group::pushes).unwrap_or_default();
         remember(gate, &mut shard, &grouping, next);
@@ -326,7 +330,9 @@ impl Gate {
             return replaced;
         }
         tracing::error!(grouping = ?head.grouping, "there is no room to remember this pushed group any more");
-        files.into_iter().for_each(|number| pushes.set_aside(number, Aside::NoRoom));
+        for number in files {
+            pushes.set_aside(number, Aside::NoRoom);
+        }
         Vec::new()
     }
 }
@@ -365,19 +371,6 @@ fn stamp(table: &SeriesTable, source: Source, batch: &mut Batch, head: &Head, no
         batch.push(id, now, Value::F64(at as f64 / 1e9), SampleFlags::TIMESTAMP_IMPLICIT);
     }
     Ok(())
-}
-
-/// Marks series as ended; those that left the table meanwhile come back for it, whatever its bound: at most what groups
-/// remember, since a group that was ended has to be pushed again, within the bound, before it can end again.
-fn end(table: &SeriesTable, batch: &mut Batch, gone: &[(AliasHash, Member)], now: TimestampNs) {
-    let marker = Value::F64(f64::from_bits(STALE_MARKER_BITS));
-    for (alias, (_, series)) in gone {
-        let labels = series.labels.iter().map(|pair| (Cow::from(&*pair.name), Cow::from(&*pair.value))).collect();
-        let measurement = series.name.measurement();
-        let spec = SeriesSpec { measurement, field: None, labels, metadata: series.metadata.clone() };
-        let id = table.define_unbounded(Source::OWN, *alias, series.dialect, spec);
-        batch.push(id, now, marker, SampleFlags::TIMESTAMP_IMPLICIT);
-    }
 }
 
 #[cfg(test)]

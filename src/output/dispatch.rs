@@ -275,7 +275,11 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         let mut starts = batch.starts.iter().peekable();
         let mut restated = Restatements::of(batch, in_order);
         // What belongs to single samples is not asked of runs.
-        let is_plain = in_order && batch.starts.is_empty() && batch.restated.is_empty() && batch.exemplars.is_empty();
+        let is_plain = in_order
+            && batch.starts.is_empty()
+            && batch.restated.is_empty()
+            && batch.exemplars.is_empty()
+            && !batch.has_distributions();
         let mut runs = if is_plain { batch.runs.iter() } else { [].iter() }.peekable();
         let mut index = 0;
         while let Some(sample) = samples.get(index) {

@@ -41,7 +41,8 @@ pub trait Encoding: Send + 'static {
     fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss>;
     /// The bytes that tell the series from others at the destination.
     fn identity(rendered: &Self::Rendered) -> Cow<'_, [u8]>;
-    /// The part of the identity by which samples are kept in order: all of it, or what the fields of a row share.
+    /// The part of the identity by which samples are kept in order, those of a lane: all of it, or what lines have in common,
+    /// so that what repeats in a body is near and those of a row are together.
     fn order(rendered: &Self::Rendered) -> Cow<'_, [u8]> {
         Self::identity(rendered)
     }
@@ -139,7 +140,7 @@ impl Encoding for influx_line::encode::Encoder {
         }
     }
     fn order(rendered: &Self::Rendered) -> Cow<'_, [u8]> {
-        rendered.row().into()
+        rendered.tags().into()
     }
     fn continues(&self, rendered: &Self::Rendered, sample: &SampleRef<'_>) -> bool {
         self.continues(rendered, sample)
@@ -156,6 +157,9 @@ impl Encoding for wavefront::encode::Encoder {
 
     fn render(series: &Series, options: &Self::Options, _table: &SeriesTable) -> Result<Self::Rendered, Loss> {
         wavefront::encode::render(series, options)
+    }
+    fn order(rendered: &Self::Rendered) -> Cow<'_, [u8]> {
+        Cow::from(&**rendered.tags())
     }
     fn finish(&mut self, dropped: &mut Losses) -> Vec<(Purpose, Body)> {
         let distributions = self.finish_distributions();

@@ -9,7 +9,7 @@
 
 use super::encoding::{Encoding, PhraseId, Plain};
 use super::memo::{Memo, Sent};
-use crate::model::{Batch, IdMap, LossSet, Losses, Run, TimestampNs};
+use crate::model::{Batch, IdMap, Loss, LossSet, Losses, Run, TimestampNs};
 use crate::wire::SampleRef;
 use std::sync::{Arc, Weak};
 
@@ -28,7 +28,7 @@ pub struct Taken {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plans {
     /// By the number of their run.
     known: IdMap<u32, Plan>,
@@ -52,8 +52,8 @@ struct Plan {
     /// Whether the phrases hold for samples of one time alone.
     one_time: bool,
     /// What all samples together lose by what their series are, and those that are not sent.
-    losses: Box<Losses>,
-    dropped: Box<Losses>,
+    losses: Box<[(Loss, u64)]>,
+    dropped: Box<[(Loss, u64)]>,
 }
 
 /// What one lane gets of a run.
@@ -62,12 +62,6 @@ struct Part {
     lane: usize,
     phrase: PhraseId,
     samples: usize,
-}
-
-impl Default for Plans {
-    fn default() -> Self {
-        Self { known: IdMap::default(), runs: Vec::new(), swept: 0, version: 0, read: Vec::new() }
-    }
 }
 
 impl Plans {
@@ -103,15 +97,20 @@ impl Plans {
         let plan = self.known.get(&run.number())?;
         let parts = plan.parts.as_deref()?;
 
-        let (mut newest, mut altered) = (TimestampNs::MIN, Losses::default());
+        let (mut newest, mut altered) = (TimestampNs::MIN, None::<Losses>);
         self.read.clear();
         self.read.resize(plan.sent, Plain::default());
         for (sample, place) in samples.iter().zip(&plan.places) {
             let Some(read) = self.read.get_mut(usize::from(*place)) else { continue };
+            if sample.left_out(E::DIALECT).is_some() {
+                return None;
+            }
             let (value, mut lost) = (batch.value(sample), LossSet::NONE);
             let sample = SampleRef { timestamp: sample.timestamp, value, start: None, flags: sample.flags };
             *read = E::plain(&sample, &mut lost).filter(|_| sample.timestamp >= oldest)?;
-            altered.count_set(lost);
+            if !lost.is_empty() {
+                altered.get_or_insert_default().count_set(lost);
+            }
             newest = newest.max(sample.timestamp);
         }
         let of_parts = || {
@@ -130,9 +129,11 @@ impl Plans {
             bodies[part.lane].as_mut().speak(part.phrase, read);
             by_lane.push((part.lane, read.len() as u64));
         }
-        losses.merge(&plan.losses);
-        losses.merge(&altered);
-        dropped.merge(&plan.dropped);
+        plan.losses.iter().for_each(|(loss, samples)| losses.add(*loss, *samples));
+        plan.dropped.iter().for_each(|(loss, samples)| dropped.add(*loss, *samples));
+        if let Some(altered) = altered {
+            losses.merge(&altered);
+        }
         Some(Taken { by_lane, newest })
     }
 
@@ -155,38 +156,41 @@ impl Plans {
 
 impl Plan {
     fn new<E: Encoding, B: AsMut<E>>(run: &Run, one_time: bool, memo: &mut Memo<E>, bodies: &mut [B]) -> Self {
-        let mut lanes: Vec<Vec<_>> = bodies.iter().map(|_| Vec::new()).collect();
+        // What each lane gets: the places in the run, and the series.
+        let mut lanes: Vec<(Vec<usize>, Vec<Arc<E::Rendered>>)> = bodies.iter().map(|_| <_>::default()).collect();
         let (mut losses, mut dropped, mut fits) = (Losses::default(), Losses::default(), true);
         for (at, id) in run.series().iter().enumerate() {
             match memo.slot(*id) {
                 Ok(sent @ Sent { rendered, change, .. }) => {
                     fits &= change.is_none();
                     losses.count_set(E::losses(rendered));
-                    lanes[sent.lane()].push((at, Arc::clone(rendered)));
+                    let (places, series) = &mut lanes[sent.lane()];
+                    places.push(at);
+                    series.push(Arc::clone(rendered));
                 }
                 Err(loss) => dropped.count(*loss),
             }
         }
         let mut places = vec![NOWHERE; run.series().len()];
-        for ((at, _), place) in lanes.iter().flatten().zip(0..) {
-            places[*at] = place;
+        let mut sent = 0;
+        for at in lanes.iter().flat_map(|(places, _)| places) {
+            places[*at] = sent;
+            sent += 1;
         }
-        let part = |(lane, series): (usize, Vec<(usize, Arc<E::Rendered>)>)| {
-            let (samples, series) = (series.len(), series.into_iter().map(|(_, rendered)| rendered).collect());
+        let lanes = lanes.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty()).map(|(lane, lanes)| {
+            let (samples, series) = (lanes.0.len(), lanes.1);
             Some(Part { lane, phrase: bodies[lane].as_mut().phrase(series, one_time)?, samples })
-        };
-        let sent = lanes.iter().map(Vec::len).sum();
-        let lanes = lanes.into_iter().enumerate().filter(|(_, series)| !series.is_empty());
-        let parts = if fits { lanes.map(part).collect() } else { None };
-        let (losses, dropped) = (Box::new(losses), Box::new(dropped));
-        Self { parts, places: places.into(), sent, one_time, losses, dropped }
+        });
+        let parts = if fits { lanes.collect() } else { None };
+        let (losses, dropped) = (losses.iter().collect(), dropped.iter().collect());
+        Self { parts, places: places.into(), sent: usize::from(sent), one_time, losses, dropped }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BatchBuilder, Format, Loss, SampleFlags, SeriesSpec, SeriesTable, Value};
+    use crate::model::{BatchBuilder, Format, SampleFlags, SeriesSpec, SeriesTable, Value};
     use crate::relabel;
     use crate::wire::remote_write::encode::{Encoder, Options};
     use crate::wire::remote_write::messages::WriteRequest;
@@ -304,22 +308,26 @@ mod tests {
     fn a_run_is_taken_at_once_from_its_third_time_on() {
         let request: Vec<Step> = (0..SERIES).map(|series| (series, 0, 9)).collect();
         let mut requests = vec![request; 5];
-        requests.iter_mut().for_each(|request| request[0].1 = 1);
+        for request in &mut requests {
+            request[0].1 = 1;
+        }
         let sent = (0..SERIES).filter(|series| !series.to_string().starts_with('3')).count() as u64;
         assert_eq!(said(&requests, 1, true).1, 3 * sent);
     }
 
+    /// What is inserted into a request: where, and which step.
+    type Change = (usize, Step);
+
     fn requests() -> impl Strategy<Value = Vec<Vec<Step>>> {
         let order = Just((0..SERIES).collect::<Vec<_>>()).prop_shuffle();
-        let changes = prop::collection::vec((0..SERIES, 0..SERIES, -1_i64..3, 0_u8..12), 0..3);
+        let changes = prop::collection::vec((0..SERIES, (0..SERIES, -1_i64..3, 0_u8..12)), 0..3);
         let request = (changes, 0..SERIES, 0_i64..2);
         (order, prop::collection::vec(request, 1..16)).prop_map(|(order, requests)| {
-            let of = |(changes, from, later): (Vec<(usize, usize, i64, u8)>, usize, i64)| {
+            let of = |(changes, from, later): (Vec<Change>, usize, i64)| {
                 let mut request: Vec<Step> = order[from / 4..].iter().map(|series| (*series, 0, 9)).collect();
                 request[0].1 = later;
-                for (at, series, later, what) in changes {
-                    let at = at.min(request.len());
-                    request.insert(at, (series, later, what));
+                for (at, step) in changes {
+                    request.insert(at.min(request.len()), step);
                 }
                 request
             };

@@ -1,8 +1,9 @@
 //! Content encodings of request bodies, bounded after decompression as well as before.
 
-use super::deflate::deflate;
+use super::deflate::{Deflater, Piece};
 use bytes::Bytes;
 use std::io::Read;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// A `Content-Encoding` that requests may use.
@@ -115,28 +116,81 @@ fn read(encoding: Encoding, decoder: impl Read, bytes_max: usize, out: &mut Vec<
     if out.len() > bytes_max { Err(DecompressError::TooLarge { bytes_max }) } else { Ok(()) }
 }
 
+/// Magic number, method, no flags, no time, no hint, unknown system.
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
 /// A body as gzip, at the speed that suits a body sent once.
 pub fn gzip(body: &[u8]) -> Vec<u8> {
-    /// Magic number, method, no flags, no time, no hint, unknown system.
-    const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    let mut out = Vec::with_capacity(HEADER.len() + body.len() / 8);
-    out.extend_from_slice(&HEADER);
-    deflate(body, &mut out);
-    // Not lines that resemble each other, or few: who looks everywhere finds more.
-    if out.len() > body.len() / 2 {
-        return gzip_of_anything(body);
-    }
-    out.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
-    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    out
+    let mut gzip = Gzip::default();
+    gzip.expected = body.len() / 8;
+    gzip.piece(body, 0..body.len(), Piece::Tokens);
+    gzip.finish(body, body.len())
 }
 
+/// Writes gzip of texts that grow, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Gzip {
+    deflater: Deflater,
+    checksum: crc32fast::Hasher,
+    /// Whether the text has begun.
+    begun: bool,
+    /// How long the stream is expected to get: as long as the one before.
+    expected: usize,
+}
+
+impl Gzip {
+    /// Takes a piece of the text.
+    #[inline]
+    pub(crate) fn piece(&mut self, text: &[u8], piece: Range<usize>, is: Piece) {
+        if !self.begun {
+            self.begin();
+        }
+        self.deflater.piece(text, piece, is);
+    }
+
+    #[cold]
+    fn begin(&mut self) {
+        let mut out = Vec::with_capacity(GZIP_HEADER.len() + self.expected);
+        out.extend_from_slice(&GZIP_HEADER);
+        self.deflater.begin(out);
+        self.begun = true;
+    }
+
+    /// Tells that these bytes in front of the text will no longer be there.
+    pub(crate) fn let_go(&mut self, bytes: &[u8]) {
+        self.checksum.update(bytes);
+        self.deflater.forget(bytes.len());
+    }
+
+    /// Ends a text, of whose length this is left. All of it was taken.
+    pub(crate) fn finish(&mut self, rest: &[u8], len: usize) -> Vec<u8> {
+        if !std::mem::take(&mut self.begun) {
+            self.begin();
+            self.begun = false;
+        }
+        self.checksum.update(rest);
+        let mut out = self.deflater.finish();
+        out.extend_from_slice(&std::mem::take(&mut self.checksum).finalize().to_le_bytes());
+        out.extend_from_slice(&(len as u32).to_le_bytes());
+        self.expected = out.len() + out.len() / 8;
+        // Not lines that resemble each other, or few: who looks everywhere finds more.
+        if out.len() > len / 2 { gzip_of_anything(rest, &out, len) } else { out }
+    }
+}
+
+/// A text of which no more is there than this, the rest of it only as gzip.
 #[cold]
-fn gzip_of_anything(body: &[u8]) -> Vec<u8> {
+fn gzip_of_anything(rest: &[u8], gzip: &[u8], len: usize) -> Vec<u8> {
     use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 2), flate2::Compression::fast());
+    let mut text = Vec::new();
+    if rest.len() < len {
+        let read = decompress(Encoding::Gzip, gzip, len, &mut text);
+        debug_assert!(read.is_ok(), "it does not decompress: {read:?}");
+    }
+    let text = if rest.len() < len { &text } else { rest };
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(len / 2), flate2::Compression::fast());
     // Writing to memory does not fail.
-    let written = encoder.write_all(body).and_then(|()| encoder.finish());
+    let written = encoder.write_all(text).and_then(|()| encoder.finish());
     written.unwrap_or_default()
 }
 

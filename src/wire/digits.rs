@@ -1,5 +1,6 @@
 //! Numbers as text.
 
+use super::lines::Lines;
 use crate::model::TimestampNs;
 
 /// Appends the fewest digits that read back as the same finite number: `1.0`, `-2.5e-7`, `1e16`.
@@ -28,18 +29,25 @@ pub(crate) fn whole(value: f64) -> Option<i64> {
 pub(crate) struct Stamp {
     of: TimestampNs,
     text: Vec<u8>,
+    /// How many texts there were before.
+    number: u64,
 }
 
 impl Stamp {
     /// Appends what `write` makes of the timestamp, which is never nothing and always the same.
     #[inline]
-    pub(crate) fn append(&mut self, timestamp: TimestampNs, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn append(&mut self, timestamp: TimestampNs, out: &mut Lines, write: impl FnOnce(&mut Vec<u8>)) {
+        /// Shared texts have lower numbers.
+        const STAMPS: u64 = 1 << 63;
         if self.of != timestamp || self.text.is_empty() {
             self.of = timestamp;
             self.text.clear();
             write(&mut self.text);
+            self.number += 1;
         }
-        out.extend_from_slice(&self.text);
+        let from = out.text.len();
+        out.text.extend_from_slice(&self.text);
+        out.known(from, STAMPS | self.number);
     }
 }
 

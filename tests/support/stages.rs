@@ -61,10 +61,12 @@ pub(crate) type Stage<'a, T> = Box<dyn FnMut() -> T + 'a>;
 pub(crate) fn encoder<'a>(table: &Arc<SeriesTable>, batch: &'a Batch, format: Format) -> Stage<'a, Vec<Body>> {
     match format {
         Format::InfluxLine => {
-            encoder_of::<influx_line::encode::Encoder>(table, batch, influx_line::encode::Options::default())
+            let options = influx_line::encode::Options { gzip: true, ..influx_line::encode::Options::default() };
+            encoder_of::<influx_line::encode::Encoder>(table, batch, options)
         }
         Format::Wavefront => {
-            let options = wavefront::encode::Options::new("gateway".to_owned());
+            let mut options = wavefront::encode::Options::new("gateway".to_owned());
+            options.gzip = true;
             encoder_of::<wavefront::encode::Encoder>(table, batch, options)
         }
         Format::RemoteWrite => {

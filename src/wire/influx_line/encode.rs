@@ -29,6 +29,7 @@ use crate::model::{
 };
 use crate::wire::classic::{count_and_sum, finite_buckets};
 use crate::wire::digits::Stamp;
+use crate::wire::lines::Lines;
 use crate::wire::shared::SharedTexts;
 use crate::wire::{Body, SampleRef};
 use std::ops::Range;
@@ -49,8 +50,8 @@ pub struct Options {
     pub style: Style,
     /// Whether bodies are compressed when they end.
     pub gzip: bool,
-    /// The tags of renderings.
-    pub tags: SharedTexts,
+    /// Names and tags of renderings.
+    pub texts: SharedTexts,
 }
 
 impl Default for Options {
@@ -61,17 +62,20 @@ impl Default for Options {
             stamps: true,
             style: Style::default(),
             gzip: false,
-            tags: SharedTexts::default(),
+            texts: SharedTexts::default(),
         }
     }
 }
+
+/// Numbers of shared texts are lower: the comma makes it another text.
+const FURTHER_FIELDS: u64 = 1 << 62;
 
 /// The line that further fields of its row may join: everything but its timestamp is in the body.
 #[derive(Debug)]
 struct OpenLine {
     start: usize,
     head_end: usize,
-    shares: Option<usize>,
+    shares: Option<u32>,
     timestamp: Option<TimestampNs>,
     samples: u32,
     /// Sum and count, where the line is to get their mean.
@@ -99,7 +103,7 @@ impl OpenLine {
 #[derive(Debug)]
 pub struct Encoder {
     options: Options,
-    body: Body,
+    body: Lines,
     open: Option<OpenLine>,
     stamp: Stamp,
     samples: u64,
@@ -114,8 +118,8 @@ impl Encoder {
     /// An empty encoder.
     pub fn new(options: Options) -> Self {
         Self {
+            body: Lines::new(options.gzip),
             options,
-            body: Body::default(),
             open: None,
             stamp: Stamp::default(),
             samples: 0,
@@ -132,7 +136,7 @@ impl Encoder {
 
     /// Size of the body so far, but for the timestamp of a line that may grow.
     pub fn bytes(&self) -> usize {
-        self.body.bytes.len()
+        self.body.bytes()
     }
 
     /// Writes one sample, as a further field of the line before where it belongs to its row. An error says why it was
@@ -155,7 +159,7 @@ impl Encoder {
     pub fn finish(&mut self, _dropped: &mut Losses) -> Body {
         self.close();
         self.samples = 0;
-        self.body.take(self.options.gzip)
+        self.body.take()
     }
 
     /// The timestamp to be written.
@@ -167,9 +171,10 @@ impl Encoder {
     fn field(&mut self, rendered: &Rendered, sample: &SampleRef<'_>) -> Result<LossSet, Loss> {
         let timestamp = self.stamp(sample);
         if self.continues(rendered, sample) {
-            let start = self.body.bytes.len();
-            self.body.bytes.push(b',');
-            self.body.bytes.extend_from_slice(rendered.field());
+            let start = self.body.text.len();
+            self.body.text.push(b',');
+            self.body.text.extend_from_slice(rendered.field());
+            self.body.known(start, FURTHER_FIELDS | rendered.first_field.number());
             let written = self.value(&sample.value, start)?;
             if self.fits() {
                 self.note_key(start + 1, rendered);
@@ -179,13 +184,14 @@ impl Encoder {
                 }
                 return Ok(written);
             }
-            self.body.bytes.truncate(start);
+            self.body.truncate(start);
         }
         self.close();
-        let start = self.body.bytes.len();
-        rendered.append_head(&mut self.body.bytes);
-        let head_end = self.body.bytes.len();
-        self.body.bytes.extend_from_slice(rendered.first_field());
+        let start = self.body.text.len();
+        self.body.shared(&rendered.measurement);
+        self.body.shared(&rendered.tags);
+        let head_end = self.body.text.len();
+        self.body.shared(&rendered.first_field);
         let written = self.value(&sample.value, start)?;
         let mut open =
             OpenLine { start, head_end, shares: rendered.shares, timestamp, samples: 1, sum: None, count: None };
@@ -196,7 +202,7 @@ impl Encoder {
             return Ok(written);
         }
         self.open = None;
-        self.body.bytes.truncate(start);
+        self.body.truncate(start);
         Err(Loss::TooLong)
     }
 
@@ -205,7 +211,7 @@ impl Encoder {
     pub fn continues(&self, rendered: &Rendered, sample: &SampleRef<'_>) -> bool {
         (sample.flags.contains(SampleFlags::ROW_CONTINUES) || self.shares(rendered))
             && self.open.as_ref().is_some_and(|open| {
-                open.timestamp == self.stamp(sample) && rendered.is_of(&self.body.bytes[open.start..open.head_end])
+                open.timestamp == self.stamp(sample) && rendered.is_of(&self.body.text[open.start..open.head_end])
             })
     }
 
@@ -214,9 +220,9 @@ impl Encoder {
     fn shares(&self, rendered: &Rendered) -> bool {
         let Some(shared) = rendered.shares else { return false };
         self.open.as_ref().is_some_and(|open| {
-            let first = &self.body.bytes[open.head_end + 1..];
-            open.shares == rendered.shares && first.starts_with(&rendered.field()[..shared])
-        }) && self.keys.iter().all(|key| self.body.bytes[key.clone()] != *rendered.field())
+            let first = &self.body.text[open.head_end + 1..];
+            open.shares == rendered.shares && first.starts_with(&rendered.field()[..shared as usize])
+        }) && self.keys.iter().all(|key| self.body.text[key.clone()] != *rendered.field())
     }
 
     /// Remembers where the open line has a key, if it is a line that samples share.
@@ -230,25 +236,30 @@ impl Encoder {
     /// Writes a field's value; on an error the body is cut back to `start`.
     #[inline]
     fn value(&mut self, value: &Value<'_>, start: usize) -> Result<LossSet, Loss> {
-        let out = &mut self.body.bytes;
+        let (mut losses, from) = (LossSet::NONE, self.body.text.len());
+        let out = &mut self.body.text;
         match *value {
             Value::F64(value) if value.is_finite() => write_float(out, value),
             Value::F64(value) => {
-                out.truncate(start);
+                self.body.truncate(start);
                 return Err(if is_stale_marker(value) { Loss::StaleMarker } else { Loss::NonFinite });
             }
             Value::I64(value) => write_integer(out, value, b'i'),
             Value::U64(value) if self.options.unsigned => write_integer(out, value, b'u'),
-            Value::U64(value) => return Ok(write_as_signed(out, value)),
+            Value::U64(value) => losses = write_as_signed(out, value),
             Value::Bool(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
-            Value::Str(text) => write_string(out, text),
+            Value::Str(text) => {
+                write_string(out, text);
+                return Ok(losses);
+            }
             Value::Histogram(_) | Value::Distribution(_) => {
                 // `push` sent these elsewhere.
-                out.truncate(start);
+                self.body.truncate(start);
                 return Err(Loss::UnusableName);
             }
         }
-        Ok(LossSet::NONE)
+        self.body.differs(from);
+        Ok(losses)
     }
 
     /// Whether the open line, with its timestamp, is within bounds.
@@ -256,7 +267,7 @@ impl Encoder {
         /// A space, `-9223372036854775808`, a line feed.
         const LONGEST_END: usize = 22;
         let Some(open) = &self.open else { return true };
-        let bytes = self.body.bytes.len() - open.start;
+        let bytes = self.body.text.len() - open.start;
         bytes.saturating_add(LONGEST_END) <= self.options.line_bytes_max
             || bytes + open.timestamp.map_or(0, |at| itoa::Buffer::new().format(at).len() + 1)
                 < self.options.line_bytes_max
@@ -265,18 +276,19 @@ impl Encoder {
     fn close(&mut self) {
         self.keys.clear();
         if let Some(mean) = self.open.as_ref().and_then(OpenLine::mean) {
-            let end = self.body.bytes.len();
-            self.body.bytes.extend_from_slice(b",mean=");
-            write_float(&mut self.body.bytes, mean);
+            let end = self.body.text.len();
+            self.body.text.extend_from_slice(b",mean=");
+            let from = self.body.text.len();
+            write_float(&mut self.body.text, mean);
+            self.body.differs(from);
             if !self.fits() {
-                self.body.bytes.truncate(end);
+                self.body.truncate(end);
             }
         }
         if let Some(open) = self.open.take() {
-            let out = &mut self.body.bytes;
             match open.timestamp {
-                Some(timestamp) => self.stamp.append(timestamp, out, |out| end_line(out, Some(timestamp))),
-                None => end_line(out, None),
+                Some(timestamp) => self.stamp.append(timestamp, &mut self.body, |out| end_line(out, Some(timestamp))),
+                None => end_line(&mut self.body.text, None),
             }
             self.body.cut_as(open.samples, 1);
         }
@@ -294,13 +306,13 @@ impl Encoder {
             return Err(Loss::NonFinite);
         }
         self.close();
-        let start = self.body.bytes.len();
-        rendered.append_head(&mut self.body.bytes);
-        self.body.bytes.extend_from_slice(b" count=");
-        write_integer(&mut self.body.bytes, count, b'i');
-        self.body.bytes.extend_from_slice(b",sum=");
-        write_float(&mut self.body.bytes, sum);
-        end_line(&mut self.body.bytes, timestamp);
+        let start = self.body.text.len();
+        rendered.append_head(&mut self.body.text);
+        self.body.text.extend_from_slice(b" count=");
+        write_integer(&mut self.body.text, count, b'i');
+        self.body.text.extend_from_slice(b",sum=");
+        write_float(&mut self.body.text, sum);
+        end_line(&mut self.body.text, timestamp);
         self.end_piece(start)?;
         Ok(LossSet::of(Loss::Distribution))
     }
@@ -316,7 +328,7 @@ impl Encoder {
         let count = finite_buckets(histogram, &mut self.buckets)?;
         let buckets = std::mem::take(&mut self.buckets);
         self.close();
-        let start = self.body.bytes.len();
+        let start = self.body.text.len();
         let mut losses = LossSet::NONE;
         let parts = Parts { histogram, count, buckets: &buckets };
         let unsigned = if self.options.unsigned { b'u' } else { b'i' };
@@ -324,7 +336,7 @@ impl Encoder {
         let mut head = std::mem::take(&mut self.head);
         head.clear();
         rendered.append_head(&mut head);
-        let out = &mut self.body.bytes;
+        let out = &mut self.body.text;
         match (self.options.style.native_histograms, self.options.style.schema) {
             (NativeHistograms::Fields, schema) => {
                 let prefix = if schema == Schema::Single { field } else { b"" };
@@ -376,13 +388,13 @@ impl Encoder {
 
     /// One line of an expanded histogram.
     fn part(&mut self, rendered: &Rendered, suffix: &str, le: Option<f64>, value: f64, timestamp: Option<TimestampNs>) {
-        let out = &mut self.body.bytes;
-        out.extend_from_slice(rendered.measurement());
+        let out = &mut self.body.text;
+        out.extend_from_slice(&rendered.measurement);
         out.extend_from_slice(suffix.as_bytes());
         match (le, &rendered.le) {
             (Some(_), Some(own)) => {
-                out.extend_from_slice(&rendered.tags[..own.start]);
-                out.extend_from_slice(&rendered.tags[own.end..]);
+                out.extend_from_slice(&rendered.tags[..own.start as usize]);
+                out.extend_from_slice(&rendered.tags[own.end as usize..]);
             }
             _ => out.extend_from_slice(&rendered.tags),
         }
@@ -392,15 +404,15 @@ impl Encoder {
         }
         out.extend_from_slice(b" value=");
         write_float(out, value);
-        end_line(&mut self.body.bytes, timestamp);
+        end_line(&mut self.body.text, timestamp);
     }
 
     /// Ends a piece of one sample, unless a line of it is too long.
     fn end_piece(&mut self, start: usize) -> Result<(), Loss> {
         let mut lines = 0;
-        for line in self.body.bytes[start..].split_inclusive(|byte| *byte == b'\n') {
+        for line in self.body.text[start..].split_inclusive(|byte| *byte == b'\n') {
             if line.len() > self.options.line_bytes_max {
-                self.body.bytes.truncate(start);
+                self.body.truncate(start);
                 return Err(Loss::TooLong);
             }
             lines += 1;

@@ -34,6 +34,7 @@ use crate::model::{
 };
 use crate::wire::classic::finite_buckets;
 use crate::wire::digits::{Stamp, whole, write_shortest};
+use crate::wire::lines::Lines;
 use crate::wire::{Body, SampleRef};
 use std::sync::Arc;
 
@@ -44,12 +45,10 @@ const NANOSECONDS_IN_MILLISECOND: i64 = 1_000_000;
 /// Writes request bodies: points in one, distributions in another.
 #[derive(Debug)]
 pub struct Encoder {
-    points: Body,
-    distributions: Body,
+    points: Lines,
+    distributions: Lines,
     samples: u64,
     stamps: bool,
-    /// Whether bodies are compressed when they end.
-    gzip: bool,
     histograms: Histograms,
     buckets: Vec<(f64, f64)>,
     stamp: Stamp,
@@ -59,14 +58,12 @@ impl Encoder {
     /// An encoder with empty bodies. What the options decide of names is decided in [`render`].
     #[expect(clippy::needless_pass_by_value, reason = "the same shape for every format")]
     pub fn new(options: Options) -> Self {
-        let (points, distributions) = (Body::default(), Body::default());
         let Options { stamps, gzip, style, .. } = options;
         Self {
-            points,
-            distributions,
+            points: Lines::new(gzip),
+            distributions: Lines::new(gzip),
             samples: 0,
             stamps,
-            gzip,
             histograms: style.histograms,
             buckets: Vec::new(),
             stamp: Stamp::default(),
@@ -92,8 +89,9 @@ impl Encoder {
             value => {
                 let value = number_of(value, &mut altered)?;
                 validate_value(rendered.is_delta, value).map_err(|_| Loss::DeltaNotPositive)?;
-                self.push_line(rendered.name(), value, milliseconds, rendered.tags());
-                self.points.bytes.push(b'\n');
+                self.points.shared(rendered.name());
+                self.push_point(value, milliseconds);
+                self.push_tags(rendered);
                 self.points.cut(1);
             }
         }
@@ -108,20 +106,29 @@ impl Encoder {
         Ok(())
     }
 
-    /// A line without its end.
+    /// The value of a line whose name was written, and its time.
     #[inline]
-    fn push_line(&mut self, name: &[u8], value: f64, timestamp: Option<Milliseconds>, tags: &[u8]) {
-        let line = &mut self.points.bytes;
-        line.extend_from_slice(name);
-        line.push(b' ');
-        write_value(line, value);
+    fn push_point(&mut self, value: f64, timestamp: Option<Milliseconds>) {
+        let from = self.points.text.len();
+        write_value(&mut self.points.text, value);
+        self.points.differs(from);
         if let Some(timestamp) = timestamp {
-            self.stamp.append(timestamp.0, line, |line| {
-                line.push(b' ');
-                timestamp.write(line);
+            self.stamp.append(timestamp.0, &mut self.points, |text| {
+                text.push(b' ');
+                timestamp.write(text);
             });
         }
-        line.extend_from_slice(tags);
+    }
+
+    /// Tags and the end of a line.
+    #[inline]
+    fn push_tags(&mut self, rendered: &Rendered) {
+        /// Numbers of shared texts are lower: the line's end makes it another text.
+        const ENDED: u64 = 1 << 62;
+        let from = self.points.text.len();
+        self.points.text.extend_from_slice(rendered.tags());
+        self.points.text.push(b'\n');
+        self.points.known(from, ENDED | rendered.tags().number());
     }
 
     #[cold]
@@ -136,7 +143,7 @@ impl Encoder {
         if !finite || validate_centroids(&distribution.centroids).is_err() {
             return Err(Loss::NonFinite);
         }
-        let line = &mut self.distributions.bytes;
+        let line = &mut self.distributions.text;
         let start = line.len();
         line.extend_from_slice(match distribution.granularity {
             Granularity::Minute => b"!M",
@@ -154,7 +161,7 @@ impl Encoder {
             write_value(line, centroid.mean);
         }
         line.push(b' ');
-        line.extend_from_slice(rendered.name());
+        line.extend_from_slice(rendered.name().trim_ascii_end());
         line.extend_from_slice(rendered.tags());
         if line.len() - start > LINE_BYTES_MAX {
             line.truncate(start);
@@ -189,23 +196,26 @@ impl Encoder {
         let name = rendered.name_with(".bucket");
         let last = (self.histograms == Histograms::LeSeries).then_some((f64::INFINITY, count));
         for (bound, cumulative) in buckets.drain(..).chain(last) {
-            self.push_line(name.as_bytes(), cumulative, timestamp, rendered.tags_before_bound());
+            self.points.text.extend_from_slice(name.as_bytes());
+            self.push_point(cumulative, timestamp);
+            self.points.text.extend_from_slice(rendered.tags_before_bound());
             // Behind the other tags: of two `le` the proxy takes the last.
-            self.points.bytes.extend_from_slice(b" \"le\"=\"");
-            let line = &mut self.points.bytes;
+            self.points.text.extend_from_slice(b" \"le\"=\"");
+            let line = &mut self.points.text;
             if bound == f64::INFINITY {
                 line.extend_from_slice(b"+Inf");
             } else {
                 write_shortest(line, bound);
                 line.truncate(line.len() - if line.ends_with(b".0") { 2 } else { 0 });
             }
-            self.points.bytes.extend_from_slice(b"\"\n");
+            self.points.text.extend_from_slice(b"\"\n");
         }
         self.buckets = buckets;
         for (suffix, value) in [(".count", count), (".sum", histogram.sum)] {
             if value.is_finite() {
-                self.push_line(rendered.name_with(suffix).as_bytes(), value, timestamp, rendered.tags());
-                self.points.bytes.push(b'\n');
+                self.points.text.extend_from_slice(rendered.name_with(suffix).as_bytes());
+                self.push_point(value, timestamp);
+                self.push_tags(rendered);
             }
         }
         self.points.cut(1);
@@ -219,19 +229,19 @@ impl Encoder {
 
     /// Size of both bodies.
     pub fn bytes(&self) -> usize {
-        self.points.bytes.len() + self.distributions.bytes.len()
+        self.points.bytes() + self.distributions.bytes()
     }
 
     /// Ends the body of points: a request with `f=wavefront`. Nothing is dropped here.
     pub fn finish(&mut self, _dropped: &mut Losses) -> Body {
-        let body = self.points.take(self.gzip);
+        let body = self.points.take();
         self.samples -= body.samples();
         body
     }
 
     /// Ends the body of distributions, if there are any: a request with `f=histogram`.
     pub fn finish_distributions(&mut self) -> Option<Body> {
-        let body = self.distributions.take(self.gzip);
+        let body = self.distributions.take();
         self.samples -= body.samples();
         (!body.cuts.is_empty()).then_some(body)
     }

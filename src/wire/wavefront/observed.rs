@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// The sample before, of one series. Its size is that of the histogram's buckets.
 #[derive(Debug, Default)]
-pub(super) struct Before(Mutex<Option<Past>>);
+pub(super) struct Before(Mutex<Option<Box<Past>>>);
 
 #[derive(Debug)]
 struct Past {
@@ -45,7 +45,7 @@ impl Before {
             Some(before) if now.has_bounds_of(before) => now.minus(before),
             _ => None,
         };
-        *before = Some(now);
+        *before = Some(Box::new(now));
         new
     }
 }

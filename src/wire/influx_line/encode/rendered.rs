@@ -4,22 +4,23 @@ use super::Options;
 use crate::model::{Dialect, Loss, LossSet, Metadata, Series};
 use crate::wire::influx_line::schema::{OfMean, shape};
 use crate::wire::influx_line::token::{escape, is_carried, is_measurement};
+use crate::wire::shared::SharedText;
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// A series as line protocol names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
-    /// Measurement and ` field=`, escaped.
-    names: Box<[u8]>,
-    measurement_end: usize,
+    /// The measurement, escaped.
+    pub(super) measurement: SharedText,
     /// `,key=value` again and again, escaped.
-    pub(super) tags: Arc<[u8]>,
+    pub(super) tags: SharedText,
+    /// ` key=` of the field, escaped.
+    pub(super) first_field: SharedText,
     /// Where `,le=...` stands in the tags: buckets of native histograms bring their own.
-    pub(super) le: Option<Range<usize>>,
+    pub(super) le: Option<Range<u32>>,
     /// Whether a sample joins the line before it when the tags are the same, and how many bytes of the field keys must be.
-    pub(super) shares: Option<usize>,
+    pub(super) shares: Option<u32>,
     /// What it is of the mean that its row gets.
     pub(super) of_mean: Option<OfMean>,
     losses: LossSet,
@@ -28,7 +29,7 @@ pub struct Rendered {
 impl Rendered {
     /// Measurement, tags and field key: what the series is at the destination.
     pub fn identity(&self) -> Vec<u8> {
-        [self.measurement(), &self.tags, self.first_field()].concat()
+        [&*self.measurement, &self.tags, &self.first_field].concat()
     }
 
     /// What every sample of the series loses.
@@ -37,39 +38,28 @@ impl Rendered {
         self.losses
     }
 
-    /// Measurement and tags: what the fields of a row share.
-    pub fn row(&self) -> Vec<u8> {
-        [self.measurement(), &self.tags].concat()
+    /// The tags, which fields of a row share, and more.
+    pub fn tags(&self) -> &[u8] {
+        &self.tags
     }
 
     /// Appends measurement and tags.
     #[inline]
     pub(super) fn append_head(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.measurement());
+        out.extend_from_slice(&self.measurement);
         out.extend_from_slice(&self.tags);
     }
 
     /// Whether these are its measurement and tags.
     #[inline]
     pub(super) fn is_of(&self, head: &[u8]) -> bool {
-        head.strip_prefix(self.measurement()) == Some(&*self.tags)
-    }
-
-    #[inline]
-    pub(super) fn measurement(&self) -> &[u8] {
-        &self.names[..self.measurement_end]
-    }
-
-    /// The field key with the space before and the `=` behind it.
-    #[inline]
-    pub(super) fn first_field(&self) -> &[u8] {
-        &self.names[self.measurement_end..]
+        head.strip_prefix(&*self.measurement) == Some(&*self.tags)
     }
 
     /// The field key with its `=`.
     #[inline]
     pub(super) fn field(&self) -> &[u8] {
-        &self.names[self.measurement_end + 1..]
+        &self.first_field[1..]
     }
 }
 
@@ -95,20 +85,18 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
     if !is_measurement(&shape.measurement) || !is_carried(&shape.field) {
         return Err(Loss::UnusableName);
     }
-    let (mut names, mut tags) = (Vec::new(), Vec::new());
-    escape(&mut names, &shape.measurement, b", ");
-    let measurement_end = names.len();
+    let (mut measurement, mut tags, mut first_field) = (Vec::new(), Vec::new(), vec![b' ']);
+    escape(&mut measurement, &shape.measurement, b", ");
     let le = render_tags(series, shape.edge.as_ref(), &mut tags, &mut losses);
-    names.push(b' ');
-    escape(&mut names, &shape.field, b",= ");
-    names.push(b'=');
+    escape(&mut first_field, &shape.field, b",= ");
+    first_field.push(b'=');
     let shares = shape.shares.map(|family| {
         let mut shared = Vec::new();
         escape(&mut shared, &shape.field[..family], b",= ");
-        shared.len()
+        shared.len() as u32
     });
-    let tags = options.tags.share(&tags);
-    Ok(Rendered { names: names.into(), measurement_end, tags, le, shares, of_mean: shape.of_mean, losses })
+    let [measurement, tags, first_field] = [measurement, tags, first_field].map(|text| options.texts.share(&text));
+    Ok(Rendered { measurement, tags, first_field, le, shares, of_mean: shape.of_mean, losses })
 }
 
 /// Writes the tags that can be written, `edge` otherwise or not at all; says where `le` stands.
@@ -117,7 +105,7 @@ fn render_tags(
     edge: Option<&(&str, Option<String>)>,
     text: &mut Vec<u8>,
     losses: &mut LossSet,
-) -> Option<Range<usize>> {
+) -> Option<Range<u32>> {
     let mut tags: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(series.labels.len());
     for pair in &series.labels {
         let value = match edge.filter(|(key, _)| *key == &*pair.name) {
@@ -157,7 +145,7 @@ fn render_tags(
         text.push(b'=');
         escape(text, value, b",= ");
         if key == "le" {
-            le = Some(start..text.len());
+            le = Some(start as u32..text.len() as u32);
         }
     }
     le

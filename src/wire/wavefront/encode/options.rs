@@ -24,8 +24,8 @@ pub struct Options {
     pub style: Style,
     /// Whether bodies are compressed when they end.
     pub gzip: bool,
-    /// Sources and tags of renderings.
-    pub tags: SharedTexts,
+    /// Names, sources and tags of renderings.
+    pub texts: SharedTexts,
 }
 
 impl Options {
@@ -38,7 +38,7 @@ impl Options {
             stamps: true,
             style: Style::default(),
             gzip: false,
-            tags: SharedTexts::default(),
+            texts: SharedTexts::default(),
         }
     }
 }

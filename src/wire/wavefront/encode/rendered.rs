@@ -3,22 +3,22 @@
 use super::options::{Names, Options};
 use super::sanitise::{dotted, fitted, push_quoted, sanitise_name, sanitise_plain, sanitise_value, within};
 use crate::model::{Dialect, Loss, LossSet, Series};
+use crate::wire::shared::SharedText;
 use crate::wire::wavefront::decode::SOURCE_LABEL;
 use crate::wire::wavefront::observed::Before;
 use crate::wire::wavefront::validate::{Limits, TAG_LENGTH_MAX, is_all_blank, is_delta_name, utf16_length};
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// A series as it stands in every one of its lines.
 #[derive(Debug)]
 pub struct Rendered {
-    /// `"name"`
-    name: Box<[u8]>,
+    /// `"name"` and a space; series of other tags have the same.
+    name: SharedText,
     /// ` source="..." "key"="value"` and so on, without a line end.
-    tags: Arc<[u8]>,
+    tags: SharedText,
     /// Where the last tag begins, if there are as many as the destination takes: a bucket's `le` takes its place.
-    last_tag: Option<usize>,
-    name_length_max: usize,
+    last_tag: Option<u32>,
+    name_length_max: u32,
     pub(super) is_delta: bool,
     losses: LossSet,
     /// For histograms that become distributions.
@@ -28,7 +28,7 @@ pub struct Rendered {
 impl Rendered {
     /// What names the series at the destination.
     pub fn identity(&self) -> Vec<u8> {
-        [self.name(), self.tags()].concat()
+        [&**self.name(), self.tags()].concat()
     }
 
     /// What every sample of the series loses.
@@ -38,25 +38,26 @@ impl Rendered {
     }
 
     #[inline]
-    pub(super) fn name(&self) -> &[u8] {
+    pub(super) fn name(&self) -> &SharedText {
         &self.name
     }
 
+    /// Source and tags.
     #[inline]
-    pub(super) fn tags(&self) -> &[u8] {
+    pub fn tags(&self) -> &SharedText {
         &self.tags
     }
 
     /// The tags, with room for one more.
     pub(super) fn tags_before_bound(&self) -> &[u8] {
-        &self.tags[..self.last_tag.unwrap_or(self.tags.len())]
+        &self.tags[..self.last_tag.map_or(self.tags.len(), |at| at as usize)]
     }
 
     /// The name with something behind it, still within the limit.
     pub(super) fn name_with(&self, suffix: &str) -> String {
-        let name = String::from_utf8_lossy(&self.name[1..self.name.len() - 1]);
-        let room = self.name_length_max.saturating_sub(suffix.len());
-        format!("\"{}{suffix}\"", fitted(&name, room).unwrap_or(name))
+        let name = String::from_utf8_lossy(&self.name[1..self.name.len() - 2]);
+        let room = (self.name_length_max as usize).saturating_sub(suffix.len());
+        format!("\"{}{suffix}\" ", fitted(&name, room).unwrap_or(name))
     }
 }
 
@@ -73,21 +74,22 @@ pub fn render(series: &Series, options: &Options) -> Result<Rendered, Loss> {
 
     let (mut quoted, mut text) = (Vec::new(), Vec::with_capacity(64 + 32 * tags.len()));
     push_quoted(&mut quoted, &name);
+    quoted.push(b' ');
     text.extend_from_slice(b" source=");
     push_quoted(&mut text, &source.text);
     let mut last_tag = None;
     for (key, value) in &tags {
-        last_tag = Some(text.len());
+        last_tag = Some(text.len() as u32);
         text.push(b' ');
         push_quoted(&mut text, key);
         text.push(b'=');
         push_quoted(&mut text, value);
     }
     Ok(Rendered {
-        name: quoted.into(),
-        tags: options.tags.share(&text),
+        name: options.texts.share(&quoted),
+        tags: options.texts.share(&text),
         last_tag: last_tag.filter(|_| tags.len() >= options.limits.tags_max),
-        name_length_max,
+        name_length_max: u32::try_from(name_length_max).unwrap_or(u32::MAX),
         is_delta: is_delta_name(&name),
         losses,
         before: Before::default(),

@@ -335,6 +335,11 @@ mod tests {
     }
 
     #[test]
+    fn a_definition_in_use_takes_8_bytes() {
+        assert_eq!(size_of::<Option<Known>>(), 8);
+    }
+
+    #[test]
     fn what_is_known_already_is_not_learnt_again_and_gaps_are_filled() {
         let mut places = Places::default();
         let mut note = |from, until, offset| {

@@ -14,6 +14,11 @@ fn record(table: &SeriesTable, body: &[u8]) -> Record {
 }
 
 #[test]
+fn the_newest_sample_of_a_series_takes_24_bytes() {
+    assert_eq!(size_of::<Option<Newest>>(), 24);
+}
+
+#[test]
 fn names_beyond_the_legacy_alphabet_are_for_scrapers_that_read_quotes() {
     let table = SeriesTable::default();
     let latest = Latest::new(Duration::from_secs(60), 1 << 20, Arc::default());

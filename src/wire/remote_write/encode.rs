@@ -370,6 +370,11 @@ mod tests {
         Arc::new(render(&table.series(id).unwrap(), options, &|_| None).unwrap())
     }
 
+    #[test]
+    fn a_rendered_series_takes_40_bytes() {
+        assert_eq!(size_of::<Rendered>(), 40);
+    }
+
     fn at(timestamp: i64, value: Value<'_>) -> SampleRef<'_> {
         SampleRef { timestamp, value, start: None, flags: SampleFlags::NONE }
     }

@@ -253,7 +253,9 @@ fn said(bodies: &[Vec<Step>], run: Option<usize>) -> Vec<Said> {
                 phrases.insert(numbers, phrase);
                 if encoder.can_speak(phrase, &samples) {
                     encoder.speak(phrase, &samples);
-                    steps.iter().for_each(|(number, ..)| losses.count_set(series[*number].losses()));
+                    for (number, ..) in steps {
+                        losses.count_set(series[*number].losses());
+                    }
                     (time, at) = (then, at + steps.len());
                     continue;
                 }

@@ -102,7 +102,7 @@ fn encoding(criterion: &mut Criterion) {
     let mut group = group(criterion, "encode");
     for input in [Format::PrometheusText, Format::InfluxLine] {
         let table = Arc::new(SeriesTable::default());
-        let batch = stages::decoded(&table, input, &stages::body(input, SAMPLES));
+        let batch = stages::familiar(&table, input, &stages::body(input, SAMPLES));
         for format in [Format::RemoteWrite, Format::RemoteWrite2, Format::InfluxLine, Format::Wavefront] {
             let mut encode = stages::encoder(&table, &batch, format);
             let name = format!("{}/load_of_{}", format.as_str(), input.as_str());

@@ -48,6 +48,9 @@ pub enum GatewayError {
     /// The log cannot be opened.
     #[error("cannot open the log (log.dir): {0}")]
     Log(#[from] LogError),
+    /// The databases that clients asked for cannot be read.
+    #[error("cannot read the databases that clients asked for (log.dir): {0}")]
+    Databases(#[source] std::io::Error),
     /// The pushes that were kept cannot be looked for.
     #[error("cannot read pushed groups (log.dir): {0}")]
     PushedGroups(#[source] std::io::Error),
@@ -115,7 +118,7 @@ impl Gateway {
         };
         let table = Arc::new(SeriesTable::new(bounds));
         let log_bytes_max = log.bytes_max;
-        let log = Arc::new(Log::open(log_config(log), Arc::clone(&table))?);
+        let log = Arc::new(Log::open(log, Arc::clone(&table))?);
 
         let host = host_name();
         let profile = Arc::new(micrometer);
@@ -146,7 +149,8 @@ impl Gateway {
         let pages = Arc::new(Pages::new(Arc::clone(&telemetry), config_file, dashboards));
         let gate = Gate::new(Arc::clone(&table), Arc::clone(&log), ledger, limits);
         let gate = gate.with_shelf(Arc::<Latest>::clone(&latest)).with_memory(Arc::clone(&memory));
-        let gate = gate.with_tallies(Arc::clone(&tallies)).with_databases(databases).with_applications(applications);
+        let gate = gate.with_tallies(Arc::clone(&tallies)).with_applications(applications);
+        let gate = gate.with_databases(databases).map_err(GatewayError::Databases)?;
         let gate = Arc::new(gate.with_pushed_groups().await.map_err(GatewayError::PushedGroups)?);
         let sweep_interval = (series.idle / IDLE_SWEEPS).max(Duration::from_secs(1));
         Ok(Self {
@@ -305,23 +309,6 @@ async fn optional<S, F: Future<Output = Result<S, GatewayError>>>(
     match address {
         Some(address) => bind(key, address.0).await.map(Some),
         None => Ok(None),
-    }
-}
-
-fn log_config(settings: config::LogSettings) -> log::LogConfig {
-    log::LogConfig {
-        dir: settings.dir,
-        ack: match settings.ack {
-            config::Ack::Durable => log::Ack::Durable,
-            config::Ack::Memory => log::Ack::Memory,
-        },
-        bytes_max: settings.bytes_max,
-        on_full: match settings.on_full {
-            config::OnFull::Reject => log::OnFull::Reject,
-            config::OnFull::DropOldest => log::OnFull::DropOldest,
-        },
-        segment_bytes: settings.segment_bytes,
-        memory_bytes: settings.memory_bytes,
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod answer;
 mod connections;
+mod databases;
 mod datagrams;
 mod decoder;
 mod http;
@@ -28,6 +29,7 @@ mod pushgateway;
 mod remote_write;
 mod routes;
 mod rsocket;
+mod stale;
 pub mod temporality;
 #[cfg(test)]
 mod tests;
@@ -76,6 +78,7 @@ pub struct Gate {
     turns: Arc<Semaphore>,
     page_turns: routes::Turns,
     databases: Arc<Databases>,
+    databases_saved: databases::Saved,
     groups: pushgateway::Groups,
     tallies: Arc<Tallies>,
     warnings: answer::Seldom,
@@ -119,6 +122,7 @@ impl Gate {
             turns: Arc::new(Semaphore::new(1)),
             page_turns: routes::Turns::default(),
             databases: Arc::default(),
+            databases_saved: databases::Saved::default(),
             tallies: Arc::new(Tallies::new(Arc::new(Profile { mode: Mode::Never, ..Profile::default() }))),
             warnings: answer::Seldom::default(),
             shelf: Arc::new(()),
@@ -130,12 +134,6 @@ impl Gate {
     #[must_use]
     pub fn with_shelf(self, shelf: Arc<dyn Shelf>) -> Self {
         Self { shelf, ..self }
-    }
-
-    /// The same gate, which tells others of the databases that clients ask for.
-    #[must_use]
-    pub fn with_databases(self, databases: Arc<Databases>) -> Self {
-        Self { databases, ..self }
     }
 
     /// The same gate, which restates counters.

@@ -22,6 +22,7 @@ pub struct Ledger {
     outputs: Vec<Arc<OutputAccount>>,
     connections: AtomicU64,
     connections_refused: AtomicU64,
+    groups_forgotten: AtomicU64,
     sources: Mutex<HashMap<(IpAddr, Format), Sender>>,
 }
 
@@ -44,6 +45,7 @@ impl Ledger {
             outputs,
             connections: AtomicU64::new(0),
             connections_refused: AtomicU64::new(0),
+            groups_forgotten: AtomicU64::new(0),
             sources: Mutex::default(),
         }
     }
@@ -83,6 +85,16 @@ impl Ledger {
     /// Connections of senders: open now, and refused since the start.
     pub fn connections(&self) -> (u64, u64) {
         (self.connections.load(Ordering::Relaxed), self.connections_refused.load(Ordering::Relaxed))
+    }
+
+    /// A Pushgateway group was not remembered for want of room.
+    pub fn group_forgotten(&self) {
+        self.groups_forgotten.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Pushgateway groups that were not remembered, each time, since the start.
+    pub fn groups_forgotten(&self) -> u64 {
+        self.groups_forgotten.load(Ordering::Relaxed)
     }
 
     /// Notes who sent samples that were accepted.

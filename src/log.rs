@@ -8,7 +8,7 @@
 //! <dir>/lock                          held while a process has the log open
 //! <dir>/cursors/<name>.json           one place and ledger an output; the name is percent-encoded
 //! <dir>/segments/<first seq>.log      record*        (the record's frame: record.rs, payloads: payload.rs, pack.rs)
-//! <file>.damaged, <file>.newer        kept for people: what was set aside, since nothing of it can be read
+//! <file>.damaged, .newer, .no_room    kept for people: what was set aside, since nothing of it can be read or taken up
 //!
 //! segment   checkpoint | group | group | ...
 //! group     { definitions* samples definitions* }*  definitions* checkpoint          one write, one fsync
@@ -71,10 +71,10 @@ pub use inspect::{Inspected, inspect};
 pub use reader::{Entry, LostWhy, ReadError, Reader};
 pub use recovery::{Repaired, repair};
 pub use replay::{ReplayError, replay};
-pub(crate) use storage::is_full;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use storage::memory;
 pub use storage::{Disk, Storage, StorageFile};
+pub(crate) use storage::{is_full, remove, replace, temporary};
 pub use verify::{SegmentReport, VerifyReport, verify};
 
 use crate::model::{Batch, Format, SeriesTable, TimestampNs};
@@ -147,14 +147,14 @@ pub enum OnFull {
     DropOldest,
 }
 
-/// How a log is kept.
-#[derive(Clone, Debug)]
+/// How a log is kept: `log` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// Its directory; created when missing.
     pub dir: PathBuf,
     /// When an append is answered.
     pub ack: Ack,
-    /// Size of all segments together.
+    /// Size of all segments together (`max_bytes`).
     pub bytes_max: u64,
     /// What happens at that size.
     pub on_full: OnFull,
@@ -162,6 +162,12 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Batches kept in memory until all readers have them.
     pub memory_bytes: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self::new("./sluicegate-data")
+    }
 }
 
 impl LogConfig {
@@ -366,7 +372,7 @@ impl Log {
         &*self.shared.storage
     }
 
-    /// Gives a file beside the log that cannot be read another name in its directory, and tells of it as of the log's own.
+    /// Gives a file beside the log that is not read here another name in its directory, and tells of it as of the log's own.
     /// Blocking.
     pub fn set_aside(&self, path: &Path, why: Aside) -> io::Result<()> {
         let aside = damage::set_aside(self.storage(), path, why)?;

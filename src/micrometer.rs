@@ -11,6 +11,8 @@
 //! series --read--> (meter, statistic, tags) --write--> series of the other dialect
 //! ```
 //!
+//! What one dialect tells as a distribution is first taken apart ([`Profile::distributed`]).
+//!
 //! How each dialect spells each statistic of a meter is one table (`statistics.rs`); what a series does not say itself, units
 //! above all, is another (`meters.tsv`), to which users add their own meters. Series that go to their own dialect stay as they
 //! are, and so do all that are not of Micrometer ([`Mode`]).
@@ -19,12 +21,14 @@
 //! name (`bytes`) says otherwise; dots that line protocol and Prometheus have as `_` come back where the table or a namespace
 //! in it knows them; in Prometheus, what ends in `_seconds` is measured in time.
 
+mod distribution;
 mod meters;
 mod read;
 mod statistics;
 mod text;
 mod write;
 
+pub use distribution::{Distributed, Part};
 pub use meters::{Kind, Meter, Meters};
 
 use crate::model::{Dialect, Loss, LossSet, Series};

@@ -25,6 +25,7 @@ pub mod influxdb;
 pub mod instances;
 pub mod lane;
 pub mod memo;
+pub mod plans;
 pub mod progress;
 pub mod remote_write;
 pub mod replay;

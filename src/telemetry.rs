@@ -187,7 +187,7 @@ pub struct LogStatus {
     pub error: Option<String>,
     /// Records that cannot be read, as they were met since the start; the first few.
     pub damage: Vec<GapStatus>,
-    /// Files that cannot be read here and were given another name since the start; the first few.
+    /// Files that are not read here and were given another name since the start; the first few.
     pub set_aside: Vec<String>,
 }
 
@@ -235,6 +235,8 @@ pub struct SeriesStatus {
     pub families_evicted: u64,
     /// Metadata not remembered, each time it was told, for want of room.
     pub families_refused: u64,
+    /// Pushed groups forgotten, each time, for want of room; what was pushed went to the outputs all the same.
+    pub pushed_groups_forgotten: u64,
 }
 
 /// The memory of the process.
@@ -333,6 +335,7 @@ impl Telemetry {
                 families: families.known,
                 families_evicted: families.evicted,
                 families_refused: families.refused,
+                pushed_groups_forgotten: self.ledger.groups_forgotten(),
             },
             memory: MemoryStatus {
                 resident: self.memory.resident(),

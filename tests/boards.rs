@@ -35,6 +35,7 @@ use support::destinations::{influxdb, prometheus_receiver};
 use support::gateway::{Gateway, gateway};
 use support::http;
 use support::micrometer::{self, Said};
+use support::server::free_port;
 
 /// A query that is not answered: the folder of the board, part of the query, why.
 type Excuse = (&'static str, &'static str, &'static str);
@@ -214,5 +215,47 @@ fn boards_of_influxdb_show_what_applications_say_in_the_dialect_of_prometheus() 
     let gateway = gateway().block(ALWAYS).output("influx", &output).start();
     let said = micrometer::run(&FLEET);
     let now = import(&gateway, &said, "simpleclient");
+    ask_everything(&boards("influxdb"), &Database::InfluxDb { server: &influx, name: "myinfluxdb", now }, &[]);
+}
+
+/// The last end of a minute, up to when the Wavefront registry tells distributions. Rates over the minute before find both its
+/// ends, as they find repeats in a gateway that runs for as long.
+fn minute_end(said: &Said) -> i64 {
+    let times = said.pages("simpleclient").into_iter().map(|(time, _)| time);
+    times.filter(|time| time % 60_000 == 0).max().expect("a run has a minute")
+}
+
+#[test]
+fn boards_of_prometheus_show_what_applications_say_in_the_dialect_of_wavefront() {
+    needs!(
+        "boards_of_prometheus_show_what_applications_say_in_the_dialect_of_wavefront",
+        "prometheus",
+        "micrometer",
+        "java"
+    );
+    let (prometheus, port) = (prometheus_receiver(), free_port());
+    let gateway =
+        gateway().block(ALWAYS).listen("wavefront", port).with_prometheus(&prometheus.url("/api/v1/write")).start();
+    let said = micrometer::run(&[FLEET[0], FLEET[1], &format!("wavefront.uri=proxy://127.0.0.1:{port}")]);
+    gateway.drained();
+    let now = minute_end(&said);
+    own_metrics(&gateway, now);
+    ask_everything(&boards("prometheus"), &Database::Prometheus { server: &prometheus, now }, &[]);
+}
+
+#[test]
+fn boards_of_influxdb_show_what_applications_say_in_the_dialect_of_wavefront() {
+    needs!(
+        "boards_of_influxdb_show_what_applications_say_in_the_dialect_of_wavefront",
+        "influxd",
+        "micrometer",
+        "java"
+    );
+    let (influx, port) = (influxdb(), free_port());
+    let output = format!("influxdb: {{ url: \"{}\", database: myinfluxdb, create_database: true }}", influx.url(""));
+    let gateway = gateway().block(ALWAYS).listen("wavefront", port).output("influx", &output).start();
+    let said = micrometer::run(&[FLEET[0], FLEET[1], &format!("wavefront.uri=proxy://127.0.0.1:{port}")]);
+    gateway.drained();
+    let now = minute_end(&said);
     ask_everything(&boards("influxdb"), &Database::InfluxDb { server: &influx, name: "myinfluxdb", now }, &[]);
 }

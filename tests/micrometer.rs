@@ -15,6 +15,8 @@ mod support {
     pub(crate) mod http;
     pub(crate) mod micrometer;
     pub(crate) mod server;
+    pub(crate) mod wavefront_line;
+    pub(crate) mod wavefront_proxy;
 }
 
 #[path = "micrometer/compare.rs"]
@@ -29,6 +31,7 @@ use support::gateway::{Exposition, Gateway, Setup, gateway};
 use support::http;
 use support::micrometer::{self, Said};
 use support::server::{Server, eventually, free_port};
+use support::wavefront_proxy::WavefrontProxy;
 
 const SOON: Duration = Duration::from_secs(30);
 /// Everything that Micrometer sent, and nothing of the servers themselves.
@@ -170,8 +173,34 @@ fn last_values(prometheus: &Server) -> Values {
 
 /// What the last page says, with these labels beside its own.
 fn last_said(said_by_it: &Said, generation: &str, labels: &[(&str, &str)]) -> Values {
-    let samples = said(&[(0, said_by_it.last_page(generation))], labels);
+    values_of(said_by_it.last_page(generation), labels)
+}
+
+fn values_of(page: String, labels: &[(&str, &str)]) -> Values {
+    let samples = said(&[(0, page)], labels);
     samples.into_iter().map(|(key, samples)| (key, f64::from_bits(samples[0].1))).collect()
+}
+
+/// Meters of the program that have buckets: the Wavefront registry tells a distribution of each minute that has ended.
+const DISTRIBUTED: [&str; 3] = ["batch_size", "http_client_requests", "http_server_requests"];
+
+fn is_distributed(name: &str) -> bool {
+    DISTRIBUTED.iter().any(|meter| name.starts_with(meter))
+}
+
+/// When the last minute of a run ended.
+fn minute_end(said_by_it: &Said) -> i64 {
+    let times = said_by_it.pages("simpleclient").into_iter().map(|(time, _)| time);
+    times.filter(|time| time % 60_000 == 0).max().expect("a run has a minute")
+}
+
+/// What the last page says, and of meters with buckets the page at the end of the last minute.
+fn last_distributed(said_by_it: &Said, labels: &[(&str, &str)]) -> Values {
+    let end = minute_end(said_by_it);
+    let pages = said_by_it.pages("simpleclient").into_iter();
+    let at_end = pages.filter(|(time, _)| *time == end).flat_map(|(_, page)| values_of(page, labels));
+    let last = last_said(said_by_it, "simpleclient", labels).into_iter().filter(|((name, _), _)| !is_distributed(name));
+    last.chain(at_end.filter(|((name, _), _)| is_distributed(name))).collect()
 }
 
 /// Why an output dropped samples.
@@ -184,8 +213,8 @@ const NO_BUCKETS: &str = "these registries tell no percentile histograms";
 const LONGEST: &str = "the Influx registry does not tell the longest task";
 const REFUSED: &str = "InfluxDB refuses the line, and so does the gateway";
 const LINE_ENDS: &str = "the Influx registry makes a blank of a line end";
-const DISTRIBUTION: &str = "the Wavefront registry tells a meter with buckets as a distribution of each minute that has ended; on \
-     Prometheus it is a count and a sum, without the unit in its name";
+const OBJECTIVES: &str = "a distribution does not tell which buckets an application asked for: a timer has those of Micrometer's \
+     histograms, a summary none";
 const BACKSLASH: &str = "the Wavefront registry makes `_` of a backslash at the end";
 const BLANK: &str = "the SDK of Wavefront does not send blank tags, so the program does not either";
 
@@ -217,28 +246,58 @@ fn what_the_wavefront_registry_says_is_on_prometheus_what_its_registry_says() {
     let gateway = told().listen("wavefront", port).with_prometheus(&prometheus.url("/api/v1/write")).start();
     let said_by_it = micrometer::run(&[&format!("wavefront.uri=proxy://127.0.0.1:{port}")]);
     gateway.drained();
-    let expected = last_said(&said_by_it, "simpleclient", &[("source", "demo-scdf-source")]);
+    let expected = last_distributed(&said_by_it, &[("source", "demo-scdf-source")]);
     let excuses: Excuses<'_> = &[
         (NOT_FINITE, &["less: not_a_number"]),
         (
-            DISTRIBUTION,
+            OBJECTIVES,
             &[
-                "less: batch_size",
-                "batch_size_count source=demo-scdf-source is 18, not 21",
-                "batch_size_sum source=demo-scdf-source is 3330, not 3885",
-                "less: http_client_requests_seconds",
-                "more: http_client_requests_count source=demo-scdf-source is 1",
-                "more: http_client_requests_sum source=demo-scdf-source is 0.01",
-                "less: http_server_requests_seconds",
-                "more: http_server_requests_count exception=none method=GET outcome=SUCCESS",
-                "more: http_server_requests_sum exception=none method=GET outcome=SUCCESS",
+                "less: batch_size_bucket",
+                "less: http_server_requests_seconds_bucket exception=none le=0.05 ",
+                "less: http_server_requests_seconds_bucket exception=none le=0.25 ",
+                "more: http_server_requests_seconds_bucket exception=none le=",
             ],
         ),
         (BACKSLASH, &["less: trailing_backslash_total path=C:\\ ", "more: trailing_backslash_total path=C:_ "]),
         (BLANK, &["less: blank_tag_total"]),
     ];
     eventually(SOON, || compare(&last_values(&prometheus), &expected, 0.0, excuses));
-    assert_eq!(reasons(&gateway, "prom"), ["derived"], "averages follow from sum and count");
+    // Averages follow from sum and count; of distributions their statistics are sent.
+    assert_eq!(reasons(&gateway, "prom"), ["derived", "distribution"]);
+    let distributions = gateway.dropped("prom").into_iter().find(|(reason, _)| reason == "distribution");
+    assert_eq!(distributions.map(|(_, samples)| samples), Some(DISTRIBUTED.len() as f64));
+    let scraped = || values_of(http::get(&gateway.url("/scrape")).text(), &[]);
+    eventually(SOON, || compare(&scraped(), &expected, 0.0, excuses));
+}
+
+#[test]
+fn what_the_wavefront_registry_says_reaches_wavefront_as_it_would_directly() {
+    needs!("what_the_wavefront_registry_says_reaches_wavefront", "java", "micrometer");
+    let (behind, direct, port) = (WavefrontProxy::start(), WavefrontProxy::start(), free_port());
+    let gateway = told().listen("wavefront", port).with_wavefront(&behind.url()).start();
+    // Lines with their times since that of the first page, as the runs begin at different ones.
+    let run = |proxy: &WavefrontProxy, port: u16| {
+        let said_by_it = micrometer::run(&[&format!("wavefront.uri=proxy://127.0.0.1:{port}")]);
+        gateway.drained();
+        let first = said_by_it.pages("simpleclient")[0].0;
+        let points = proxy.points().into_iter().map(|point| {
+            let at = point.timestamp_ms - first;
+            format!("{at} {} {} {} {:?}", point.name, point.value, point.source, point.tags)
+        });
+        let distributions = proxy.distributions().into_iter().map(|line| {
+            let at = line.timestamp_ms.map(|at| at - first);
+            format!("{at:?} {:?} {:?} {} {} {:?}", line.bin, line.centroids, line.name, line.source, line.tags)
+        });
+        let mut lines: Vec<_> = points.chain(distributions).collect();
+        lines.sort();
+        lines
+    };
+    let through = run(&behind, port);
+    let expected = run(&direct, direct.port());
+    assert_eq!(through, expected);
+    assert_eq!(behind.distributions().len(), DISTRIBUTED.len());
+    // Two timers, each with a row, 68 buckets and the one of all, and a summary with its row.
+    assert_eq!(gateway.dropped("wf"), [("derived".to_owned(), 2.0 * 72.0 + 3.0)]);
 }
 
 /// Applications over RSocket, by both transports and with the pages of both generations.
@@ -280,6 +339,10 @@ fn so_is_what_it_says_over_websocket() {
 /// What a database was told after a time in milliseconds: sums of what is told step by step, the last of what is told as it is,
 /// the largest of the largest. Means are those of a step.
 fn told_in_all(influx: &Server, database: &str, after: i64) -> Values {
+    told_between(influx, database, after, i64::from(u32::MAX) * 1000)
+}
+
+fn told_between(influx: &Server, database: &str, after: i64, until: i64) -> Values {
     let mut values = Values::new();
     for (aggregate, field, from) in [
         ("sum", "count", "/.*/ WHERE metric_type = 'histogram'"),
@@ -295,7 +358,9 @@ fn told_in_all(influx: &Server, database: &str, after: i64) -> Values {
         ("sum", "value", "/_histogram$/ WHERE metric_type = 'gauge'"),
         ("last", "value", "/([^m]|[^a]m)$/ WHERE metric_type = 'gauge'"),
     ] {
-        let query = format!("SELECT {aggregate}(\"{field}\") FROM {from} AND time > {after}ms GROUP BY *");
+        let query = format!(
+            "SELECT {aggregate}(\"{field}\") FROM {from} AND time > {after}ms AND time <= {until}ms GROUP BY *"
+        );
         for series in influxql(influx, database, &query) {
             let tags = series["tags"].as_object().expect("tags").iter();
             let tags = tags.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
@@ -320,9 +385,6 @@ fn before_influxdb(listener: &str) -> (Server, Gateway, u16) {
 
 const SNAKE: &str = "Prometheus has only letters, digits and `_` in names";
 const BACKSLASH_CUT: &str = "InfluxDB's lines have no backslash at the end of a tag";
-const MINUTES: &str = "the Wavefront registry tells a meter with buckets as a distribution of each minute that has ended; in \
-     InfluxDB it stays one";
-
 #[test]
 fn what_the_wavefront_registry_says_is_in_influxdb_what_its_registry_says() {
     needs!("what_the_wavefront_registry_says_is_in_influxdb", "influxd", "java", "micrometer");
@@ -333,33 +395,32 @@ fn what_the_wavefront_registry_says_is_in_influxdb_what_its_registry_says() {
     gateway.drained();
     // What a counter says first is where it begins: what is added begins with the step after it.
     let first = said_by_it.pages("simpleclient")[0].0;
-    let mut expected = told_in_all(&influx, "direct", first);
+    let rest = told_in_all(&influx, "direct", first).into_iter().filter(|((name, _), _)| !is_distributed(name));
+    // A distribution tells all of its minute.
+    let minute = told_between(&influx, "direct", 0, minute_end(&said_by_it)).into_iter();
     let source = ("source".to_owned(), "demo-scdf-source".to_owned());
-    expected = expected
-        .into_iter()
+    let expected: Values = rest
+        .chain(minute.filter(|((name, _), _)| is_distributed(name)))
         .map(|((name, mut tags), value)| {
             tags.extend([source.clone()]);
             ((name, tags), value)
         })
         .collect();
     let excuses: Excuses<'_> = &[
-        (
-            MINUTES,
-            &[
-                "less: batch_size count",
-                "less: batch_size sum",
-                "less: batch_size upper",
-                "less: batch_size_histogram value",
-                "less: http_client_requests",
-                "less: http_server_requests",
-            ],
-        ),
+        (OBJECTIVES, &["less: batch_size_histogram value", "less: http_server_requests_histogram value"]),
         (BACKSLASH, &["more: trailing_backslash value metric_type=counter path=C:_"]),
         (BLANK, &["less: blank_tag"]),
         ("Wavefront's names have no `/`", &["less: weird-name_with/slash", "more: weird-name_with-slash"]),
     ];
     // The Influx registry writes six decimals, of milliseconds too.
     eventually(SOON, || compare(&told_in_all(&influx, "myinfluxdb", first), &expected, 5e-7, excuses));
+    // Each of 40, 120 and 300 ms came six times.
+    let rows = influxql(&influx, "myinfluxdb", "SELECT count, sum, mean, upper FROM http_server_requests");
+    let row = serde_json::json!([18, 2760, 2760.0 / 18.0, 300]);
+    assert_eq!(
+        rows[0]["values"].as_array().map(|rows| &rows[0].as_array().expect("a row")[1..]),
+        row.as_array().map(Vec::as_slice)
+    );
 }
 
 #[test]

@@ -492,6 +492,29 @@ fn files_are_named_in_messages() {
 }
 
 #[test]
+fn meters_of_a_configuration_are_known() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("gateway.yaml");
+    fs::write(&file, "micrometer: { meters: [{ name: my.body, kind: summary, unit: bytes }] }\n").unwrap();
+    let config = file.to_str().unwrap();
+    let input = b"my_body,metric_type=histogram sum=46,count=2,mean=23,upper=34 1700000000000000000\n";
+    let lines = |more: &[&str]| {
+        let ended = translate(&[&["--from", "influx_line", "--to", "prometheus_text"], more].concat(), input);
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let text = String::from_utf8(ended.out).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(lines(&[]).contains(&"my_body_seconds_sum 0.046 1700000000000".to_owned()), "a timer: {:?}", lines(&[]));
+    let known = lines(&["--config", config]);
+    assert!(known.contains(&"my_body_bytes_sum 46 1700000000000".to_owned()), "{known:?}");
+    let never = lines(&["--config", config, "--micrometer", "never"]);
+    assert!(never.iter().any(|line| line.starts_with("my_body_sum{metric_type=")), "{never:?}");
+    fs::write(&file, "micrometer: { meter: [] }\n").unwrap();
+    let ended = translate(&["--from", "influx_line", "--to", "prometheus_text", "--config", config], input);
+    assert!(ended.code == Some(1) && ended.out.is_empty() && ended.err.contains("micrometer.meter"), "{}", ended.err);
+}
+
+#[test]
 fn wrong_usage_is_2() {
     let cases: [&[&str]; 6] = [
         &["--from", "influx_line"],

@@ -17,7 +17,7 @@ mod styles;
 mod target;
 
 use crate::clock;
-use crate::micrometer::Mode;
+use crate::micrometer::{Mode, Profile};
 use crate::model::{Format, Losses, TimestampNs};
 use crate::wire::style::one_of;
 use crate::wire::{Report, influx_line};
@@ -61,9 +61,13 @@ pub(super) struct Arguments {
     /// Set an option of outputs by its key in the configuration, whatever the preset says; may be repeated
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "dry_run")]
     set: Vec<String>,
-    /// When series are taken for meters of Micrometer, which leave as it writes them: auto, always or never
-    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = mode_of)]
-    micrometer: Mode,
+    /// When series are taken for meters of Micrometer, which leave as it writes them: auto, always or never [default: that of
+    /// the configuration, or auto]
+    #[arg(long, value_name = "MODE", value_parser = mode_of)]
+    micrometer: Option<Mode>,
+    /// A configuration file; what it says of `micrometer` holds here as well
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Write remote-write messages of about 10000 samples to numbered files in DIR instead of one to standard output
     #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
     split: Option<PathBuf>,
@@ -87,8 +91,13 @@ pub(super) fn translate(arguments: &Arguments) -> ExitCode {
         complain(&"`--split` goes with `--to remote_write` or `--to remote_write2`");
         return ExitCode::from(USAGE);
     }
+    let meters = match arguments.config.as_deref().map(super::load).transpose() {
+        Ok(config) => config.map(|config| config.micrometer).unwrap_or_default(),
+        Err(mistakes) => return super::complain(&mistakes),
+    };
+    let meters = Profile { mode: arguments.micrometer.unwrap_or(meters.mode), ..meters };
     let styles = match arguments.to.map(|to| Styles::of(to, arguments.preset.as_deref(), &arguments.set)).transpose() {
-        Ok(styles) => styles.unwrap_or_default().with_meters(arguments.micrometer),
+        Ok(styles) => styles.unwrap_or_default().with_meters(meters),
         Err(message) => {
             complain(&message);
             return ExitCode::from(USAGE);
@@ -430,7 +439,7 @@ mod tests {
             assert_eq!(altered.map(|loss| there.losses.get(loss)), [2, 2, 1], "{to:?}");
             assert_eq!(there.report.accepted - there.dropped.total(), 4);
         }
-        let never = Styles::default().with_meters(Mode::Never);
+        let never = Styles::default().with_meters(Profile { mode: Mode::Never, ..Profile::default() });
         let there = translation_as(Format::InfluxLine, Format::PrometheusText, &never, rows.as_bytes(), 0).unwrap();
         assert_eq!(there.dropped.total(), 0);
         assert!(String::from_utf8(there.bytes).unwrap().contains("send_upper{metric_type=\"histogram\"} 34 120000\n"));

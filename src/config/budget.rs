@@ -15,7 +15,7 @@
 //! | places of definitions, of one segment an output, and some unpacked | `log.segment_bytes` | a sixteenth of it |
 //! | the series table; half of it for `/scrape`; for each output its memo, its recalled series and its families | `series.max_bytes` | the rest |
 
-use super::{Config, Limits, LogSettings, Output, Queue, SeriesSettings};
+use super::{Config, Limits, LogConfig, Output, Queue, SeriesSettings};
 
 /// The smallest limit that holds under attack; `tests/abuse.rs` shows it.
 pub const MEMORY_LIMIT_MIN: usize = 256 << 20;
@@ -53,7 +53,7 @@ const OUTPUT_SIXTEENTHS: usize = 24 + 3 + 1 + 1;
 /// The defaults that a limit leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Budget {
-    pub(super) log: LogSettings,
+    pub(super) log: LogConfig,
     pub(super) series: SeriesSettings,
     pub(super) limits: Limits,
     /// [`Queue::body_bytes_max`] of every output.
@@ -63,7 +63,7 @@ pub(super) struct Budget {
 impl Budget {
     /// The shares of a limit for those outputs; without a limit, the ordinary defaults.
     pub(super) fn of(limit: Option<usize>, outputs: &[Output]) -> Self {
-        let (log, series, limits) = (LogSettings::default(), SeriesSettings::default(), Limits::default());
+        let (log, series, limits) = (LogConfig::default(), SeriesSettings::default(), Limits::default());
         let sent_bytes_max = Queue::default().body_bytes_max;
         let Some(limit) = limit else { return Self { log, series, limits, sent_bytes_max } };
         let rest = usable(limit).saturating_sub(PROCESS_BYTES);
@@ -71,7 +71,7 @@ impl Budget {
         let sent = (rest / 10 / (BODIES_A_LANE * lanes(outputs)).max(1)).max(SENT_BYTES_MIN);
         let segment = (rest as u64 / 5 * 2 / (outputs.len() as u64).max(1)).max(SEGMENT_BYTES_MIN);
         let mut budget = Self {
-            log: LogSettings {
+            log: LogConfig {
                 memory_bytes: log.memory_bytes.min(rest / 12),
                 segment_bytes: log.segment_bytes.min(segment),
                 ..log
@@ -107,7 +107,7 @@ fn sixteenths(outputs: usize) -> usize {
 
 /// Bytes of all but the table: in flight, decoding and records, the log's memory, connections, pushed groups, places of
 /// definitions, bodies of outputs, the process.
-fn parts(log: &LogSettings, limits: &Limits, outputs: usize, lanes_bytes: usize) -> [usize; 8] {
+fn parts(log: &LogConfig, limits: &Limits, outputs: usize, lanes_bytes: usize) -> [usize; 8] {
     let places = usize::try_from(log.segment_bytes / PLACES_PART).unwrap_or(usize::MAX);
     [
         limits.in_flight_bytes,

@@ -3,7 +3,7 @@
 use super::budget::{self, Budget, MEMORY_LIMIT_MIN};
 use super::walk::{Key, Section};
 use super::{
-    Ack, Config, Encryption, Limits, Listen, ListenAddress, LogSettings, OnFull, Rsocket, SeriesSettings, ServerTls,
+    Ack, Config, Encryption, Limits, Listen, ListenAddress, LogConfig, OnFull, Rsocket, SeriesSettings, ServerTls,
     address, dashboards, micrometer, output,
 };
 use std::ops::RangeInclusive;
@@ -102,14 +102,14 @@ fn port(address: Option<ListenAddress>) -> u16 {
     address.map_or(0, |address| address.0.port())
 }
 
-fn log(section: Section<'_>, default: LogSettings) -> LogSettings {
+fn log(section: Section<'_>, default: LogConfig) -> LogConfig {
     let bytes_max = section.key("max_bytes").size(&LOG_BYTES).unwrap_or(default.bytes_max);
     let segment = section.key("segment_bytes");
     let segment_bytes = segment.size(&SEGMENT_BYTES);
     if segment_bytes.is_some_and(|bytes| bytes > bytes_max) {
         segment.mistake(format!("larger than the whole log, log.max_bytes is {bytes_max}"));
     }
-    let log = LogSettings {
+    let log = LogConfig {
         dir: section.key("dir").filled_text().map_or(default.dir, PathBuf::from),
         ack: section.key("ack").one_of(&[("durable", Ack::Durable), ("memory", Ack::Memory)]).unwrap_or(default.ack),
         bytes_max,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::relabel;
 use proptest::prelude::*;
 
 fn env(name: &str) -> Option<String> {
@@ -126,7 +127,7 @@ fn takes_nothing_for_the_defaults() {
     for text in ["", "# nothing", "{}", "log:\noutputs:\n", "listen: {}\noutputs: []"] {
         let config = good(text);
         assert_eq!(config.listen, Listen::default());
-        assert_eq!(config.log, LogSettings::default());
+        assert_eq!(config.log, LogConfig::default());
         assert!(config.outputs.is_empty());
     }
     assert_eq!(Config::default().listen.http.0.to_string(), "127.0.0.1:8900");
@@ -195,7 +196,7 @@ fn a_limit_of_memory_divides_itself_and_explicit_keys_win() {
     let mistakes = mistakes(&format!("limits: {{ memory_limit: 256MiB }}\noutputs: [{}]", many.join(", ")));
     assert!(mistakes.iter().any(|mistake| mistake.contains("too little")), "{mistakes:?}");
     let ample = good("limits: { memory_limit: 1TiB }");
-    assert_eq!((ample.log, ample.series), (LogSettings::default(), SeriesSettings::default()));
+    assert_eq!((ample.log, ample.series), (LogConfig::default(), SeriesSettings::default()));
     assert_eq!(ample.limits, Limits { memory_limit: Some(1 << 40), ..Limits::default() });
     let own = good("limits: { memory_limit: 1GiB, max_connections: 77 }\nseries: { max_bytes: 5MiB }");
     assert_eq!((own.limits.connections_max, own.series.bytes_max), (77, 5 << 20));

@@ -5,7 +5,10 @@ use crate::model::{BatchBuilder, Format, Losses, SampleFlags, SeriesSpec, Series
 use crate::wire::SampleRef;
 use crate::wire::protobuf::{put_bytes_field, put_double_field, put_varint_field};
 use crate::wire::remote_write::encode::{Encoder, Options, Rendered, render};
+use crate::wire::remote_write::{PhraseId, Plain};
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 /// Bytes are read as this, again and again: the labels of a series (each nibble a value, 0 for none), how long they are made,
@@ -18,8 +21,8 @@ use std::sync::Arc;
 pub fn snappy(data: &[u8]) {
     let table = SeriesTable::default();
     // Not of one series, whose samples would stand apart from each other if they were several.
-    let options = Options::default().with_runs(5..=8);
-    let mut encoder = Encoder::new(options.clone());
+    let options = Options::default();
+    let mut speaker = Speaker { encoder: Encoder::new(options.clone()), run: Vec::new(), phrases: HashMap::new() };
     let (first, second) = data.split_at(data.len() / 2);
     let mut known = Vec::new();
     for (body, data) in [first, second, first, first, first].into_iter().enumerate() {
@@ -46,17 +49,18 @@ pub fn snappy(data: &[u8]) {
                 put_bytes_field(&mut label, 2, value.as_bytes());
                 put_bytes_field(&mut message, 1, &label);
             }
+            if series.samples != 1 {
+                speaker.end_run();
+            }
             for number in 0..series.samples {
                 // Of two samples of a series at one time, one would be written.
                 time += i64::from(series.step.max(u8::from(number > 0)));
                 value = value.wrapping_add(series.add);
-                let sample = SampleRef {
-                    timestamp: time * 1_000_000,
-                    value: Value::F64(f64::from_bits(value)),
-                    start: None,
-                    flags: SampleFlags::NONE,
-                };
-                assert_eq!(encoder.push(rendered, &sample, &mut Losses::default()), Ok(()));
+                if series.samples == 1 {
+                    speaker.run.push((Arc::clone(rendered), (value, time)));
+                } else {
+                    speaker.push(rendered, (value, time));
+                }
                 let mut sample = Vec::new();
                 put_double_field(&mut sample, 1, f64::from_bits(value));
                 put_varint_field(&mut sample, 2, time.cast_unsigned());
@@ -65,10 +69,13 @@ pub fn snappy(data: &[u8]) {
             if series.samples > 0 {
                 put_bytes_field(&mut plain, 1, &message);
             }
+            if speaker.run.len() == RUN {
+                speaker.end_run();
+            }
         }
         let mut dropped = Losses::default();
-        encoder.end_request();
-        let written = encoder.finish(&mut dropped);
+        speaker.end_run();
+        let written = speaker.encoder.finish(&mut dropped);
         let block = written.snappy();
         let Ok(read) = snap::raw::Decoder::new().decompress_vec(&block) else {
             panic!("snap does not read body {body}")
@@ -77,6 +84,50 @@ pub fn snappy(data: &[u8]) {
         assert!(block.len() <= plain.len() + plain.len() / 60 + 5, "{} bytes of {}", block.len(), plain.len());
         assert_eq!(written.cuts.last().map_or(0, |cut| cut.end), plain.len());
         assert_eq!(dropped.total(), 0);
+    }
+}
+
+/// Series of a run.
+const RUN: usize = 6;
+
+/// An encoder, and the phrases of the runs that it was given.
+struct Speaker {
+    encoder: Encoder,
+    /// Series that came one behind the other, with one sample each.
+    run: Vec<(Arc<Rendered>, Plain)>,
+    phrases: HashMap<Vec<*const Rendered>, PhraseId>,
+}
+
+impl Speaker {
+    fn push(&mut self, rendered: &Arc<Rendered>, (value, time): Plain) {
+        let value = Value::F64(f64::from_bits(value));
+        let sample = SampleRef { timestamp: time * 1_000_000, value, start: None, flags: SampleFlags::NONE };
+        assert_eq!(self.encoder.push(rendered, &sample, &mut Losses::default()), Ok(()));
+    }
+
+    fn end_run(&mut self) {
+        let (series, samples): (Vec<_>, Vec<_>) = std::mem::take(&mut self.run).into_iter().unzip();
+        // Not of one series, whose samples would stand apart from each other if they were several.
+        if series.len() < RUN {
+            return series.iter().zip(samples).for_each(|(series, sample)| self.push(series, sample));
+        }
+        // What a phrase has is not freed, so its place is no other's.
+        let phrase = self.phrases.entry(series.iter().map(Arc::as_ptr).collect());
+        let one_time = samples.iter().all(|(_, time)| *time == samples[0].1);
+        let phrase = match phrase {
+            Entry::Occupied(phrase) if self.encoder.can_speak(*phrase.get(), &samples) => *phrase.get(),
+            phrase => {
+                let Some(made) = self.encoder.phrase(series.clone(), one_time) else {
+                    return series.iter().zip(samples).for_each(|(series, sample)| self.push(series, sample));
+                };
+                *phrase.insert_entry(made).get()
+            }
+        };
+        if self.encoder.can_speak(phrase, &samples) {
+            self.encoder.speak(phrase, &samples);
+        } else {
+            series.iter().zip(samples).for_each(|(series, sample)| self.push(series, sample));
+        }
     }
 }
 

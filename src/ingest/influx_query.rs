@@ -1,6 +1,6 @@
 //! `/query` of InfluxDB 1.x: the few statements that writers send before they write.
 //!
-//! `CREATE DATABASE` is remembered with its options, and outputs that create the database of that name do it so; `SHOW DATABASES` and
+//! `CREATE DATABASE` is remembered with its options, also after a restart, and outputs that create the database of that name do it so; `SHOW DATABASES` and
 //! `SHOW RETENTION POLICIES` are answered from that. Everything else is refused in the words of the ecosystem: the gateway
 //! stores nothing.
 
@@ -35,6 +35,7 @@ pub(super) async fn answer(gate: &Arc<Gate>, request: Request<Incoming>) -> Answ
         let results = statements.into_iter().enumerate();
         results.map(|(id, statement)| run(&gate.databases, id, statement)).collect::<Result<Vec<_>, _>>()
     });
+    gate.save_databases().await;
     match results {
         Ok(results) => branded(json(StatusCode::OK, &json!({ "results": results }))),
         Err(message) => v1_error(StatusCode::BAD_REQUEST, &message),

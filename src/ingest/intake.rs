@@ -317,7 +317,12 @@ impl Gate {
             self.ledger.reject(format, Refusal::AllOrNothing, std::mem::take(&mut report.accepted));
         }
         let quotes = if delivery.quote { quote(plain, &report) } else { Vec::new() };
-        Ok((builder.finish(), Taken { report, written, quotes }))
+        let mut batch = builder.finish();
+        let without_room = self.tallies.expand(&mut batch, &self.table, source);
+        if without_room > 0 {
+            self.ledger.reject(format, Refusal::SeriesLimit, without_room);
+        }
+        Ok((batch, Taken { report, written, quotes }))
     }
 
     /// Gives a batch to the log; returns once the log vouches for it.

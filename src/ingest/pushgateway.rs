@@ -15,7 +15,7 @@
 //!
 //! Differences: samples with timestamps are taken (a Pushgateway refuses them, since it would be scraped for ever), and so are
 //! groups that contradict each other in types. Beyond `Limits::pushed_bytes_max`, of memory and files, groups are passed on but
-//! not remembered.
+//! not remembered, which is counted. Those that a start with less room does not take up again keep their files, set aside.
 
 mod groups;
 mod pushes;
@@ -28,16 +28,18 @@ use super::decoder::Decoder;
 use super::intake::{Collected, Decoded, Delivery, IntakeError};
 use super::parameters::{MediaType, text_of};
 use super::prometheus::{is_label_name, series_limit, text_decoder, text_encoding};
+use super::stale;
 use super::temporality::Origin;
 use crate::clock;
+use crate::log::Aside;
 use crate::model::{
-    AliasHash, Batch, Denied, Dialect, Metadata, MetricType, Refusal, STALE_MARKER_BITS, SampleFlags, SeriesSpec,
-    SeriesTable, Source, TimestampNs, Value,
+    Batch, Denied, Dialect, Metadata, MetricType, Refusal, SampleFlags, SeriesSpec, SeriesTable, Source, TimestampNs,
+    Value,
 };
 use crate::wire::compression::Encoding;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use groups::{Group, Grouping, Member, Shard};
+use groups::{Group, Grouping, Shard};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode};
@@ -219,7 +221,10 @@ impl Change {
         }
         let pushed = Group::of(table, &decoded.batch, number, push.bytes(), push.head.stamps);
         let (next, gone) = Group::merge(shard.get(&grouping), pushed, &method);
-        end(table, &mut decoded.batch, &gone, now);
+        // At most what groups remember: one that was ended has to be pushed again, within the bound, before it can end again.
+        for (alias, (_, series)) in &gone {
+            stale::end(table, &mut decoded.batch, *alias, series, now);
+        }
         gate.append(peer, decoded).await?;
         let before = shard.get(&grouping).map(Group::pushes).unwrap_or_default();
         remember(gate, &mut shard, &grouping, next);
@@ -255,6 +260,7 @@ fn remember(gate: &Gate, shard: &mut Shard, grouping: &Grouping, next: Group) {
         // Also the former ids of series that go on under another.
         gate.shelf.release(&old.difference(&live).copied().collect::<Vec<_>>());
     } else {
+        gate.ledger.group_forgotten();
         // No longer known, so nothing would ever end it.
         gate.shelf.release(&old.into_iter().collect::<Vec<_>>());
     }
@@ -267,21 +273,21 @@ impl Gate {
     /// When their directory cannot be created or read.
     pub async fn with_pushed_groups(mut self) -> std::io::Result<Self> {
         let pushes = Pushes::new(Arc::clone(&self.log), self.groups.bytes_max());
-        let numbers = pushes.open()?;
-        if let Some(last) = numbers.last() {
-            self.groups.number_after(*last);
+        let (numbers, last) = pushes.open()?;
+        if let Some(last) = last {
+            self.groups.number_after(last);
         }
-        let mut useless = Vec::new();
+        let mut replaced = Vec::new();
         for number in numbers {
             let Some(push) = pushes.load(number) else { continue };
-            useless.extend(self.restore(&pushes, number, push).await);
+            replaced.extend(self.restore(&pushes, number, push).await);
         }
-        pushes.remove(&useless)?;
+        pushes.remove(&replaced)?;
         self.groups.pushes = Some(pushes);
         Ok(self)
     }
 
-    /// Takes a push again as it was taken once, without the log: the pushes that are of no use any more.
+    /// Takes a push again as it was taken once, without the log: the pushes that are replaced by it.
     async fn restore(&self, pushes: &Pushes, number: u64, push: Push) -> Vec<u64> {
         let bytes = push.bytes();
         let Push { head, body } = push;
@@ -324,7 +330,10 @@ impl Gate {
             return replaced;
         }
         tracing::error!(grouping = ?head.grouping, "there is no room to remember this pushed group any more");
-        files
+        for number in files {
+            pushes.set_aside(number, Aside::NoRoom);
+        }
+        Vec::new()
     }
 }
 
@@ -362,19 +371,6 @@ fn stamp(table: &SeriesTable, source: Source, batch: &mut Batch, head: &Head, no
         batch.push(id, now, Value::F64(at as f64 / 1e9), SampleFlags::TIMESTAMP_IMPLICIT);
     }
     Ok(())
-}
-
-/// Marks series as ended; those that left the table meanwhile come back for it, whatever its bound: at most what groups
-/// remember, since a group that was ended has to be pushed again, within the bound, before it can end again.
-fn end(table: &SeriesTable, batch: &mut Batch, gone: &[(AliasHash, Member)], now: TimestampNs) {
-    let marker = Value::F64(f64::from_bits(STALE_MARKER_BITS));
-    for (alias, (_, series)) in gone {
-        let labels = series.labels.iter().map(|pair| (Cow::from(&*pair.name), Cow::from(&*pair.value))).collect();
-        let measurement = series.name.measurement();
-        let spec = SeriesSpec { measurement, field: None, labels, metadata: series.metadata.clone() };
-        let id = table.define_unbounded(Source::OWN, *alias, series.dialect, spec);
-        batch.push(id, now, marker, SampleFlags::TIMESTAMP_IMPLICIT);
-    }
 }
 
 #[cfg(test)]

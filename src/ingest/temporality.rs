@@ -17,11 +17,15 @@
 //! * Bounded: [`TALLIES_MAX`] counters, each forgotten after [`IDLE_MAX`]. What has no tally is not restated; outputs that would
 //!   need it count the sample as dropped.
 //!
+//! Before that, what a meter tells by distributions is told by its statistics as well ([`Tallies::expand`]); behind it, a bucket of
+//! all is made where senders leave it out.
+//!
 //! Two alternatives were weighed. *Each output keeps its own sums*: no column in the log, but as many states as outputs, each to be
 //! saved with its cursor, and a different start for each. *A reader of the log appends what it derived as samples of their own*:
 //! nothing changes for senders, but the log and the ledger hold two samples for one, and each output must know which to leave out.
 
 mod buckets;
+mod distributions;
 mod store;
 mod tally;
 
@@ -31,8 +35,8 @@ pub use tally::Origin;
 use crate::log::Cursor;
 use crate::micrometer::{Mode, Profile, Temporality};
 use crate::model::{
-    Batch, Dialect, Format, IdMap, IdTable, Restated, Sample, SampleFlags, Series, SeriesId, SeriesTable, TimestampNs,
-    Value,
+    Batch, Dialect, Format, IdMap, IdTable, Restated, Run, Sample, SampleFlags, Series, SeriesId, SeriesTable,
+    TimestampNs, Value,
 };
 use buckets::Buckets;
 use parking_lot::Mutex;
@@ -56,6 +60,8 @@ pub const STEPS_SILENT: u32 = 2;
 const AHEAD_MAX: i64 = 600 * 1_000_000_000;
 /// Series of which it is remembered whether they are counters, beyond a quarter more than there are live ones.
 const KNOWN_SPARE: usize = 4096;
+/// Runs without counters that are remembered.
+const PLAIN_MAX: usize = 1 << 16;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -77,6 +83,8 @@ struct Counters {
     tallies: HashMap<u128, Tally>,
     /// Whether a series is a counter.
     known: IdTable<bool>,
+    /// Runs without a counter, by number.
+    plain: IdMap<u32, ()>,
     /// The keys of those that are.
     keys: IdMap<SeriesId, u128>,
     buckets: Buckets,
@@ -116,13 +124,21 @@ impl Tallies {
             origin = Origin::Scraped;
         }
         let mut restated = Vec::new();
-        for (index, sample) in batch.samples.iter().enumerate() {
+        let (mut runs, mut index) = (batch.runs.iter().peekable(), 0);
+        while let Some(sample) = batch.samples.get(index) {
+            if let Some((_, run)) = runs.next_if(|(at, _)| *at as usize == index)
+                && counters.is_plain(run)
+            {
+                index += run.series().len();
+                continue;
+            }
             let is_counter = counters.known.get(sample.series).copied();
             if is_counter.unwrap_or_else(|| counters.learn(sample.series, batch, table, &self.profile)) {
                 let start = batch.start_of(index);
                 let value = counters.restate(batch, sample, start, table, &self.profile, origin, now);
                 restated.extend(value.map(|value| (index as u32, value)));
             }
+            index += 1;
         }
         if self.makes_buckets {
             counters.buckets.complete(batch, &mut restated, table);
@@ -133,10 +149,23 @@ impl Tallies {
         batch.restated = restated;
     }
 
+    /// The samples of a batch with those indexes are of another sender than those before: what it has counted is not added.
+    /// (After a crash before this was saved, it is: the log does not tell senders apart.)
+    pub fn rebase(&self, batch: &Batch, indexes: &[u32]) {
+        let mut counters = self.counters.lock();
+        let Counters { tallies, keys, .. } = &mut *counters;
+        for sample in indexes.iter().filter_map(|index| batch.samples.get(*index as usize)) {
+            let tally = keys.get(&sample.series).and_then(|key| tallies.get_mut(key));
+            if let (Some(tally), Some(value)) = (tally, number(batch, sample)) {
+                tally.rebase(value);
+            }
+        }
+    }
+
     /// Forgets which series have which ids: those of another table are others.
     pub fn forget_ids(&self) {
         let mut counters = self.counters.lock();
-        (counters.known, counters.keys, counters.buckets) = Default::default();
+        (counters.known, counters.plain, counters.keys, counters.buckets) = Default::default();
     }
 
     /// Whether the application of a batch says that it has run for longer than a new one.
@@ -238,6 +267,19 @@ impl Counters {
             }
         }
         any
+    }
+
+    /// Whether a run is known to have no counter.
+    fn is_plain(&mut self, run: &Run) -> bool {
+        let is_known = self.plain.contains_key(&run.number());
+        let is_plain = is_known || run.series().iter().all(|id| self.known.get(*id) == Some(&false));
+        if is_plain && !is_known {
+            if self.plain.len() >= PLAIN_MAX {
+                self.plain.clear();
+            }
+            self.plain.insert(run.number(), ());
+        }
+        is_plain
     }
 
     #[cold]

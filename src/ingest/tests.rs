@@ -152,6 +152,26 @@ async fn every_ecosystem_gets_its_own_answer() {
 }
 
 #[tokio::test]
+async fn databases_are_known_after_a_restart_as_they_were_asked_for() {
+    let fixture = Fixture::start().await;
+    assert_eq!(fixture.exchange("POST /query?q=SHOW+DATABASES", "", b"").await.status, 200);
+    let file = fixture.log_dir().join("databases.json");
+    assert!(!file.exists(), "nobody asked for any");
+    for options in ["", "+WITH+DURATION+7d+NAME+week"] {
+        let answer = fixture.exchange(&format!("POST /query?q=CREATE+DATABASE+mine{options}"), "", b"").await;
+        assert_eq!(answer.status, 200);
+    }
+    let fixture = fixture.restart().await.restart().await;
+    let statement = fixture.gate.databases.statement("mine");
+    assert_eq!(statement, "CREATE DATABASE \"mine\" WITH DURATION 7d NAME \"week\"");
+    std::fs::write(&file, "{").unwrap();
+    let fixture = fixture.restart().await;
+    assert_eq!(fixture.gate.databases.names(), [""; 0]);
+    assert_eq!(fixture.gate.log.stats().damage.set_aside, [file.with_extension("json.damaged")]);
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn version_one_of_remote_write_is_not_told_what_was_written() {
     let fixture = Fixture::start().await;
     for body in [snappy(&write_request(&["a"])), b"\xff".to_vec()] {

@@ -27,6 +27,7 @@ impl Put for Vec<u8> {
         self.put_varint((value << 1 ^ value >> 63).cast_unsigned());
     }
 
+    #[inline]
     fn put_float(&mut self, value: f64) {
         self.extend_from_slice(&value.to_bits().to_le_bytes());
     }

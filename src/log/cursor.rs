@@ -394,17 +394,7 @@ pub(super) fn replace(
     state: &CursorState,
     log_end: Position,
 ) -> io::Result<()> {
-    let path = path_of(dir, name);
-    let temporary = path.with_extension("tmp");
-    match storage.remove(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = storage.create(&temporary)?;
-    file.append(&Line::new(state.clone(), log_end).twice()?)?;
-    file.sync()?;
-    storage.rename(&temporary, &path)?;
-    storage.sync_dir(&cursors_dir(dir))
+    super::replace(storage, &path_of(dir, name), &Line::new(state.clone(), log_end).twice()?, true)
 }
 
 /// Saves every cursor whose file is behind, whatever becomes of the others; the errors. The caller holds the upkeep lock.

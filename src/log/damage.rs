@@ -88,7 +88,7 @@ pub struct Damage {
     pub torn_bytes: u64,
     /// Records that cannot be read, as they are met; the first [`DAMAGE_SHOWN_MAX`].
     pub gaps: Vec<Gap>,
-    /// Files that nobody here can read, under the names they were given instead; the first [`DAMAGE_SHOWN_MAX`].
+    /// Files that are not read here, under the names they were given instead; the first [`DAMAGE_SHOWN_MAX`].
     pub set_aside: Vec<PathBuf>,
 }
 
@@ -115,6 +115,8 @@ pub enum Aside {
     Damaged,
     /// A later version wrote it.
     Newer,
+    /// What it holds does not fit into the bounds of this start.
+    NoRoom,
 }
 
 impl Aside {
@@ -123,13 +125,14 @@ impl Aside {
         match self {
             Self::Damaged => "damaged",
             Self::Newer => "newer",
+            Self::NoRoom => "no_room",
         }
     }
 
     /// The name that a file had before it was set aside; none if it was not.
     pub(super) fn name_before(file: &str) -> Option<&str> {
         let of = |why: Self| file.rsplit_once(why.as_str()).and_then(|(name, _)| name.strip_suffix('.'));
-        of(Self::Damaged).or_else(|| of(Self::Newer))
+        [Self::Damaged, Self::Newer, Self::NoRoom].into_iter().find_map(of)
     }
 }
 
@@ -144,6 +147,6 @@ pub(super) fn set_aside(storage: &dyn Storage, path: &Path, why: Aside) -> io::R
     let aside = dir.join(free);
     storage.rename(path, &aside)?;
     storage.sync_dir(dir)?;
-    tracing::error!(path = %path.display(), set_aside = %aside.display(), why = why.as_str(), "a file of the log cannot be read here; it is kept under another name");
+    tracing::error!(path = %path.display(), set_aside = %aside.display(), why = why.as_str(), "a file of the log is not read here; it is kept under another name");
     Ok(aside)
 }

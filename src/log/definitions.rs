@@ -11,9 +11,10 @@ use super::bytes::{Malformed, Take};
 use super::pack::{PACK_BYTES, Pack};
 use super::record::{Header, Kind};
 use super::storage::{StorageFile, is_unreadable};
-use crate::model::{AliasHash, Epoch, IdTable, Pin, Recalled, SeriesId, SeriesTable};
+use crate::model::{Epoch, IdTable, Pin, Recalled, SeriesId, SeriesTable};
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 
 /// Memory of unpacked records that are held beside the one read last.
@@ -123,13 +124,12 @@ fn read(source: Source, file: &mut dyn StorageFile, lenient: bool) -> Result<Pac
     Ok(Pack::new(source.kind, bytes)?)
 }
 
-/// A definition that is in use: a series of the table unless it is recalled.
+/// A definition that is in use: a series of the table unless it is recalled. Small: there are as many as series.
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    identity: AliasHash,
     series: SeriesId,
     /// Under which pin it was found, counted: whoever holds that one need not look for it again.
-    pin: u64,
+    pin: NonZeroU32,
 }
 
 #[derive(Debug)]
@@ -156,7 +156,7 @@ pub(super) struct Definitions {
     before: Generation,
     /// The pin of the present batch, and how many there were. It is not held: batches do that.
     pin: Weak<Epoch>,
-    pins: u64,
+    pins: NonZeroU32,
 }
 
 impl Definitions {
@@ -171,7 +171,7 @@ impl Definitions {
             now,
             before,
             pin: Weak::new(),
-            pins: 0,
+            pins: NonZeroU32::MIN,
         }
     }
 
@@ -220,7 +220,8 @@ impl Definitions {
     pub(super) fn begin(&mut self, pin: &Pin) -> Arc<Recalled> {
         if !std::ptr::eq(self.pin.as_ptr(), Arc::as_ptr(pin)) {
             self.pin = Arc::downgrade(pin);
-            self.pins += 1;
+            // No definition is in use for so many of them that they begin again.
+            self.pins = self.pins.checked_add(1).unwrap_or(NonZeroU32::MIN);
         }
         Arc::clone(&self.now.recalled)
     }
@@ -236,31 +237,32 @@ impl Definitions {
 
     #[cold]
     fn look_up(&mut self, local: u32) -> Result<SeriesId, Unread> {
-        let again = self.now.known.get(SeriesId(local)).map(|known| known.identity);
-        let again = again.and_then(|identity| Some((self.table.find(identity)?, identity)));
+        // An id of the table means the same series for as long as senders keep that.
+        let again = self.now.known.get(SeriesId(local)).map(|known| known.series).filter(|id| self.table.is_live(*id));
         let kept = again.or_else(|| self.before.known.remove(SeriesId(local)).and_then(|before| self.keep(before)));
-        let (series, identity) = match kept {
+        let series = match kept {
             Some(kept) => kept,
             None => self.read(local)?,
         };
-        self.now.known.insert(SeriesId(local), Known { identity, series, pin: self.pins });
+        self.now.known.insert(SeriesId(local), Known { series, pin: self.pins });
         Ok(series)
     }
 
     /// Takes along what the generation before knew; none when it left the table since.
-    fn keep(&self, before: Known) -> Option<(SeriesId, AliasHash)> {
-        let recalled = || self.now.recalled.keep(&self.before.recalled.series(before.series)?);
-        let series = self.table.find(before.identity).or_else(recalled)?;
-        Some((series, before.identity))
+    fn keep(&self, Known { series, .. }: Known) -> Option<SeriesId> {
+        if !series.is_recalled() {
+            return self.table.is_live(series).then_some(series);
+        }
+        let recalled = self.before.recalled.series(series)?;
+        self.table.find_like(&recalled).or_else(|| self.now.recalled.keep(&recalled))
     }
 
-    fn read(&mut self, local: u32) -> Result<(SeriesId, AliasHash), Unread> {
+    fn read(&mut self, local: u32) -> Result<SeriesId, Unread> {
         let pack = self.places.pack(local, &mut *self.file, self.lenient)?;
         let (dialect, mut spec) = pack.series(local)?;
         let identity = self.table.identify(dialect, &mut spec);
         let recalled = |spec| self.now.recalled.define(dialect, &identity, spec);
-        let series = self.table.find(identity.hash).or_else(|| recalled(spec)).ok_or(Unread::Malformed)?;
-        Ok((series, identity.hash))
+        self.table.find(identity.hash).or_else(|| recalled(spec)).ok_or(Unread::Malformed)
     }
 }
 

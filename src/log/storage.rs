@@ -8,7 +8,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A file system, as far as the log needs one.
 pub trait Storage: Debug + Send + Sync {
@@ -42,6 +42,34 @@ pub trait StorageFile: Debug + Send {
     fn size(&self) -> io::Result<u64>;
     /// Reads up to `len` bytes from `offset` into the emptied buffer; fewer only at the end of the file.
     fn read_at(&mut self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<()>;
+}
+
+/// Removes a file that may be gone.
+pub(crate) fn remove(storage: &dyn Storage, path: &Path) -> io::Result<()> {
+    storage.remove(path).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// The file that [`replace`] writes first.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("tmp")
+}
+
+/// Puts a file of those bytes in the place of another as a whole; when it returns, a power failure leaves it there, if that is
+/// wanted. What a crash left unfinished is replaced by the next call.
+pub(crate) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8], safely: bool) -> io::Result<()> {
+    let temporary = temporary(path);
+    remove(storage, &temporary)?;
+    let replaced = (|| {
+        let mut file = storage.create(&temporary)?;
+        file.append(bytes)?;
+        if safely {
+            file.sync()?;
+        }
+        storage.rename(&temporary, path)?;
+        if safely { storage.sync_dir(path.parent().unwrap_or(Path::new("."))) } else { Ok(()) }
+    })();
+    // On a full disk, what was begun is in the way of others.
+    replaced.inspect_err(|_| drop(storage.remove(&temporary)))
 }
 
 /// Whether an operation was refused for want of room.

@@ -168,8 +168,9 @@ const BACKSLASH: &str = "the row is refused, or a backslash at the end of a valu
 const DOTS: &str = "where dots were is known of meters in the table only";
 const INFINITE: &str = "the bucket of all is the count, and only Prometheus has it";
 const EITHER: &str = "Prometheus's registry tells buckets or percentiles, not both";
-const DISTRIBUTION: &str =
-    "Wavefront's registry tells a timer with buckets as a distribution, which is not in the recording";
+const NOT_RECORDED: &str =
+    "the recording lacks the distribution that Wavefront's registry tells of a timer with buckets";
+const POINTS: &str = "of counts in buckets no distribution is made: they are points, as of a timer without buckets";
 const LONGEST: &str = "line protocol's registry does not tell the longest task; it is kept where it is known";
 const NO_AVERAGE: &str = "of cumulative values no average is made: it follows from sum and count";
 
@@ -224,7 +225,7 @@ fn points_become_what_prometheus_was_told() {
         (CLOCK, &clock),
         (BACKSLASH, &backslash),
         (NOT_FINITE, &["less: bad_gauge"]),
-        (DISTRIBUTION, &distribution),
+        (NOT_RECORDED, &distribution),
     ];
     compare(WAVEFRONT, PROMETHEUS, &profile(), expected);
 }
@@ -279,7 +280,7 @@ fn points_become_the_rows_of_line_protocol() {
     ];
     let expected: Reasons<'_> = &[
         (ROW_MEANS, &means),
-        (DISTRIBUTION, &distribution),
+        (NOT_RECORDED, &distribution),
         (PRECISION, &["0.0000012345 for 0.000001: process_cpu_usage value metric_type=gauge"]),
         (CLOCK, &["its time: spring_cloud_task_active duration metric_type=long_task_timer"]),
         (LONGEST, &["more: spring_cloud_task_active upper metric_type=long_task_timer"]),
@@ -310,7 +311,7 @@ fn expositions_become_the_points_of_wavefront() {
         "less: weird-name.with-slash statistic=count tag-key.x=val\\\"q_",
     ];
     let expected: Reasons<'_> = &[
-        (DISTRIBUTION, &distribution),
+        (POINTS, &distribution),
         (NO_AVERAGE, &averages),
         (DOTS, &dots),
         (NOT_FINITE, &["more: bad_gauge statistic=value"]),
@@ -335,7 +336,7 @@ fn rows_become_the_points_of_wavefront() {
         "more: http.server.requests.sum uri=/a b,c=\\\"x\\\"",
     ];
     let expected: Reasons<'_> = &[
-        (DISTRIBUTION, &distribution),
+        (POINTS, &distribution),
         (DOTS, &["more: fn_counter statistic=count", "less: fn.counter statistic=count"]),
         (PRECISION, &["0.000001 for 0.0000012345: process.cpu.usage statistic=value"]),
         (CLOCK, &["its time: spring.cloud.task.active.duration"]),

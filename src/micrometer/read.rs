@@ -13,7 +13,7 @@ pub(super) const STATISTIC: &str = "statistic";
 const SECONDS: &str = "_seconds";
 
 /// What a series tells.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Reading<'a> {
     pub(super) dialect: Dialect,
     pub(super) statistic: &'static Statistic,
@@ -171,6 +171,25 @@ fn wavefront<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a>
     };
     // A point of Micrometer tells its statistic, by the tag or by its name.
     (profile.mode == Mode::Always || is_own(known)).then_some(reading(of_shape(shape)?, name))
+}
+
+/// The timer or summary whose distributions a series of Wavefront has; which statistic is to be said.
+pub(super) fn distributed<'a>(profile: &'a Profile, series: &'a Series) -> Option<Reading<'a>> {
+    let name = series.name.measurement();
+    if profile.mode == Mode::Never || series.dialect != Dialect::Wavefront || name.starts_with(['∆', 'Δ', '~']) {
+        return None;
+    }
+    let known = profile.meters.find(Dialect::Wavefront, name);
+    let is_one = match known.map(|known| known.meter.kind) {
+        Some(kind) => matches!(kind, Kind::Timer | Kind::Summary),
+        // Those of long tasks are of what runs at the moment.
+        None if is_of_long_tasks(None, name) => false,
+        None => profile.mode == Mode::Always || is_of_data_flow(series),
+    };
+    let (shape, dialect) = (Shape::Distribution, Dialect::Wavefront);
+    let (statistic, timed) = (of_shape(shape)?, is_timed(shape, known, name));
+    let meter = known.map(|known| &known.meter);
+    is_one.then_some(Reading { dialect, statistic, name, meter, timed, counts_deltas: true, edge: None })
 }
 
 fn of_shape(shape: Shape) -> Option<&'static Statistic> {

@@ -2,8 +2,8 @@
 
 use super::table::{AliasHash, Ids, Pin, Walk};
 use super::{
-    Denied, Distribution, Format, Metadata, NativeHistogram, Recalled, Series, SeriesId, SeriesLimits, SeriesSpec,
-    SeriesTable, Source, TimestampNs, Value,
+    Denied, Dialect, Distribution, Format, Loss, Metadata, NativeHistogram, Recalled, Run, Series, SeriesId,
+    SeriesLimits, SeriesSpec, SeriesTable, Source, TimestampNs, Value,
 };
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -26,8 +26,11 @@ impl SampleFlags {
     /// The string stands in a label of its own series, whose value is 1. Given by outputs only.
     pub const STRING_AS_INFO: Self = Self(8);
 
-    /// The gateway made it of others: the bucket of all, of a row's count.
+    /// The gateway made it of others, and rows of line protocol do not have it: a bucket.
     pub const DERIVED: Self = Self(16);
+    /// A distribution whose statistics stand in the batch as well, or one of those, which the gateway made: Wavefront is told the
+    /// one, everybody else the others.
+    pub const EXPANDED: Self = Self(32);
 
     /// Whether all facts of `other` hold.
     pub const fn contains(self, other: Self) -> bool {
@@ -72,6 +75,28 @@ impl Sample {
     #[inline]
     pub fn is_string(&self) -> bool {
         self.kind == Kind::Str
+    }
+
+    /// Why outputs of that dialect are not told it: they are told what it was made of, or what was made of it.
+    #[inline]
+    pub fn left_out(&self, of: Dialect) -> Option<Loss> {
+        let flags = self.flags;
+        if !flags.contains(SampleFlags::DERIVED) && !flags.contains(SampleFlags::EXPANDED) {
+            return None;
+        }
+        match (flags.contains(SampleFlags::EXPANDED), self.kind, of) {
+            (true, Kind::Distribution, Dialect::Wavefront) => None,
+            (true, Kind::Distribution, _) => Some(Loss::Distribution),
+            (true, _, Dialect::Wavefront) => Some(Loss::Derived),
+            (_, _, Dialect::Influx) => flags.contains(SampleFlags::DERIVED).then_some(Loss::Derived),
+            _ => None,
+        }
+    }
+
+    /// Whether the gateway made it.
+    pub fn is_made_here(&self) -> bool {
+        let expanded = self.flags.contains(SampleFlags::EXPANDED) && self.kind != Kind::Distribution;
+        expanded || self.flags.contains(SampleFlags::DERIVED)
     }
 
     /// The same value in another series, with other facts.
@@ -135,6 +160,8 @@ pub struct Batch {
     pub starts: Vec<(u32, TimestampNs)>,
     /// What samples of counters say in the other temporality: (index into `samples`, ascending; that).
     pub restated: Vec<(u32, Restated)>,
+    /// The [runs](Run) among the samples, and where each begins.
+    pub runs: Vec<(u32, Arc<Run>)>,
     strings: String,
     histograms: Vec<NativeHistogram>,
     distributions: Vec<Distribution>,
@@ -152,6 +179,7 @@ impl Batch {
             metadata: Vec::new(),
             starts: Vec::new(),
             restated: Vec::new(),
+            runs: Vec::new(),
             strings: String::new(),
             histograms: Vec::new(),
             distributions: Vec::new(),
@@ -247,6 +275,7 @@ impl Batch {
     /// Keeps the samples for which the condition holds, and what belongs to them.
     pub fn retain(&mut self, mut keep: impl FnMut(&Sample) -> bool) {
         let mut places = Vec::with_capacity(self.samples.len());
+        self.runs.clear();
         let mut kept = 0_u32;
         self.samples.retain(|sample| {
             let place = keep(sample).then_some(kept);
@@ -269,6 +298,11 @@ impl Batch {
         self.starts.binary_search_by_key(&index, |(at, _)| *at).ok().map(|at| self.starts[at].1)
     }
 
+    /// Whether there are distributions in it.
+    pub fn has_distributions(&self) -> bool {
+        !self.distributions.is_empty()
+    }
+
     /// Whether there is nothing in it worth keeping.
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty() && self.exemplars.is_empty() && self.metadata.is_empty()
@@ -281,6 +315,7 @@ impl Batch {
             + self.strings.capacity()
             + self.starts.capacity() * 16
             + self.restated.capacity() * size_of::<(u32, Restated)>()
+            + self.runs.capacity() * size_of::<(u32, Arc<Run>)>()
             + self.exemplars.iter().map(Exemplar::bytes).sum::<usize>()
             + self.metadata.iter().map(|metadata| metadata.bytes()).sum::<usize>()
             + self.histograms.iter().map(NativeHistogram::bytes).sum::<usize>()
@@ -479,6 +514,7 @@ impl<'t> BatchBuilder<'t> {
         if self.batch.samples.capacity() > self.batch.samples.len() / 4 * 5 {
             self.batch.samples.shrink_to_fit();
         }
+        self.batch.runs = self.table.runs(&self.batch.samples);
         self.batch
     }
 }

@@ -2,6 +2,7 @@
 //! are, and to the outputs that create theirs.
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
@@ -9,7 +10,8 @@ use std::fmt::{self, Write as _};
 pub const DATABASES_MAX: usize = 1000;
 
 /// How a database is to keep its points, word by word as it was said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// `DURATION`: how long.
     pub duration: Option<String>,
@@ -64,6 +66,16 @@ impl Databases {
     /// The names, in order.
     pub fn names(&self) -> Vec<String> {
         self.0.lock().keys().cloned().collect()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<String, Retention> {
+        self.0.lock().clone()
+    }
+
+    /// Takes up what was known before, as much as is remembered.
+    pub fn recall(&self, known: BTreeMap<String, Retention>) {
+        *self.0.lock() = known.into_iter().take(DATABASES_MAX).collect();
     }
 
     /// Notes that somebody asked for a database. False when there are too many.

@@ -94,7 +94,7 @@ losses! {
     StartTimestamp = "start_timestamp",
     /// A native histogram was expanded into classic buckets.
     NativeHistogram = "native_histogram",
-    /// A distribution was reduced to its count and sum.
+    /// A distribution was reduced to its count and sum; one of Micrometer's, to what other registries tell of it.
     Distribution = "distribution",
     /// A delta counter is carried as a plain value.
     DeltaTemporality = "delta_temporality",

@@ -331,7 +331,14 @@ pub struct SeriesSpec<'a> {
     pub metadata: Option<Arc<Metadata>>,
 }
 
-impl SeriesSpec<'_> {
+impl<'a> SeriesSpec<'a> {
+    /// Of a series that is known elsewhere.
+    pub(super) fn of(series: &'a Series) -> Self {
+        let labels = series.labels.iter().map(|pair| (Cow::from(&*pair.name), Cow::from(&*pair.value))).collect();
+        let (measurement, field) = (series.name.measurement(), series.name.field_key());
+        Self { measurement, field, labels, metadata: series.metadata.clone() }
+    }
+
     /// Its name.
     pub(super) fn name(&self) -> SeriesName {
         match self.field {

@@ -32,13 +32,13 @@ pub use sweep::{Epoch, Pin};
 pub use trail::Walk;
 
 use super::families::{Families, FamilyChanges, FamilyCounts};
+use super::runs::{Run, Runs};
 use super::sources::{Holding, Source, Sources};
-use super::{Denied, Dialect, Label, LabelPair, Labels, Metadata, Series, SeriesId, SeriesName, SeriesSpec};
+use super::{Denied, Dialect, Label, LabelPair, Labels, Metadata, Sample, Series, SeriesId, SeriesName, SeriesSpec};
 use hash::ReadyMap;
 use ids::Supply;
 use index::Index;
 use parking_lot::Mutex;
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -105,6 +105,7 @@ pub struct SeriesTable {
     labels: ReadyMap<AliasHash, (Labels, Source)>,
     pairs: ReadyMap<AliasHash, (Arc<LabelPair>, Source)>,
     families: Families,
+    runs: Runs,
     supply: Supply,
     sources: Sources,
     /// Whether a series was refused for want of room since the last sweep, or memory was short.
@@ -156,6 +157,7 @@ impl SeriesTable {
             labels: ReadyMap::default(),
             pairs: ReadyMap::default(),
             families: Families::default(),
+            runs: Runs::default(),
             supply: Supply::default(),
             sources: Sources::default(),
             refused: AtomicBool::new(false),
@@ -164,6 +166,12 @@ impl SeriesTable {
             retired: Mutex::new(VecDeque::new()),
             recalled: AtomicUsize::new(0),
         }
+    }
+
+    /// The same with runs of so many series.
+    #[cfg(test)]
+    pub(crate) fn with_runs(self, lengths: std::ops::RangeInclusive<usize>) -> Self {
+        Self { runs: Runs::new(lengths), ..self }
     }
 
     /// The keyed hash of some bytes.
@@ -202,6 +210,11 @@ impl SeriesTable {
     /// Tells a walk of a series that was not expected, its alias, and how many bytes named it.
     pub fn lead(&self, walk: &mut Walk, id: SeriesId, alias: AliasHash, named: usize) {
         walk.turn(&self.trail, id, alias, named);
+    }
+
+    /// The runs among samples in their order, and where each begins.
+    pub(super) fn runs(&self, samples: &[Sample]) -> Vec<(u32, Arc<Run>)> {
+        self.runs.among(samples, self.sweeps.load(Ordering::Relaxed), self.len())
     }
 
     /// The account of an address.
@@ -360,11 +373,14 @@ impl SeriesTable {
         self.identities.find(identity, |id| self.is(id, identity))
     }
 
+    /// Finds a recalled series.
+    pub fn find_like(&self, series: &Series) -> Option<SeriesId> {
+        self.find(self.identify(series.dialect, &mut SeriesSpec::of(series)).hash)
+    }
+
     /// Takes a recalled series into the table, as if it had just been sent.
     pub fn adopt(&self, series: &Series) -> Result<SeriesId, Denied> {
-        let labels = series.labels.iter().map(|pair| (Cow::from(&*pair.name), Cow::from(&*pair.value))).collect();
-        let (measurement, field) = (series.name.measurement(), series.name.field_key());
-        let mut spec = SeriesSpec { measurement, field, labels, metadata: series.metadata.clone() };
+        let mut spec = SeriesSpec::of(series);
         // Apart from every alias a request can have: those begin with a format's context.
         let alias = self.hash(b"recalled series").then(self.identify(series.dialect, &mut spec).hash);
         self.define(Source::OWN, alias, series.dialect, spec)
@@ -476,7 +492,7 @@ impl SeriesTable {
 
     /// Estimated memory of the table.
     pub fn bytes(&self) -> usize {
-        self.sources.bytes() + self.trail.vacant_bytes()
+        self.sources.bytes() + self.trail.vacant_bytes() + self.runs.bytes()
     }
 
     fn metric(&self, source: Source, identity: &Identity, dialect: Dialect, spec: SeriesSpec<'_>) -> Arc<Metric> {

@@ -6,6 +6,7 @@ mod repeats;
 use super::change::Restatements;
 use super::encoding::Encoding;
 use super::memo::{Memo, Sent};
+use super::plans::{Plans, Taken};
 use super::progress::{Finished, Progress};
 use super::shipment::{Settlement, Shipment};
 use crate::clock;
@@ -14,7 +15,8 @@ use crate::ledger::OutputAccount;
 use crate::log::{Cursor, CursorState, Entry, Gap, Log, MEMORY_AGE_MAX, Position, Record};
 use crate::micrometer::Profile;
 use crate::model::{
-    Batch, Dialect, Exemplar, Loss, Losses, Metadata, SampleFlags, SeriesId, SeriesTable, Source, TimestampNs, Value,
+    Batch, Dialect, Exemplar, Loss, Losses, Metadata, Restated, Run, Sample, SampleFlags, SeriesId, SeriesTable,
+    Source, TimestampNs, Value,
 };
 use crate::wire::SampleRef;
 use ahead::{Ahead, next};
@@ -85,13 +87,34 @@ struct OpenBody<E> {
     since: Option<Instant>,
     /// The timestamp of the newest sample.
     newest: TimestampNs,
+    /// Samples of the record at hand.
+    taken: u64,
     lane: mpsc::Sender<Shipment>,
+}
+
+impl<E> AsMut<E> for OpenBody<E> {
+    fn as_mut(&mut self) -> &mut E {
+        &mut self.encoder
+    }
+}
+
+/// A record on its way into bodies.
+struct Encoded<'r> {
+    record: &'r Record,
+    exemplars: Exemplars<'r>,
+    /// Samples older than this are not wanted.
+    oldest: TimestampNs,
+    losses: Losses,
+    dropped: Losses,
+    /// The bodies that it filled, with their lanes.
+    ready: Vec<(usize, Shipment)>,
 }
 
 /// See the module's documentation.
 pub struct Dispatch<'a, E: Encoding> {
     parts: Parts<'a>,
     memo: Memo<E>,
+    plans: Plans,
     bodies: Vec<OpenBody<E>>,
     events: mpsc::UnboundedReceiver<Event>,
     progress: Progress,
@@ -128,6 +151,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             parts: Vec::new(),
             since: None,
             newest: TimestampNs::MIN,
+            taken: 0,
             lane,
         };
         let bodies = lanes.into_iter().map(open).collect();
@@ -139,6 +163,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         Self {
             parts,
             memo,
+            plans: Plans::default(),
             bodies,
             events,
             progress,
@@ -232,80 +257,46 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
     /// Encodes a record into the open bodies. Returns the bodies it filled.
     fn encode(&mut self, record: &Record) -> Vec<(usize, Shipment)> {
         let batch = &record.batch;
-        let (samples_max, bytes_max) = (self.parts.queue.samples_per_send as u64, self.parts.queue.body_bytes_max);
-        let oldest = self.parts.queue.oldest_wanted(clock::now());
-        let (mut losses, mut dropped) = (Losses::default(), Losses::default());
-        let mut ready = Vec::new();
-        let mut taken = vec![0_u64; self.bodies.len()];
-        let mut starts = batch.starts.iter().peekable();
-        let mut exemplars = Exemplars::of(batch);
-
+        let mut encoded = Encoded {
+            record,
+            exemplars: Exemplars::of(batch),
+            oldest: self.parts.queue.oldest_wanted(clock::now()),
+            losses: Losses::default(),
+            dropped: Losses::default(),
+            ready: Vec::new(),
+        };
         self.parts.account.read(batch.samples.len() as u64);
         if record.seq < self.live_seq {
             self.remember_families(batch);
         }
         self.memo.refresh(batch);
         let samples = self.memo.samples(batch);
-        let step = self.parts.profile.step;
-        let mut restated = Restatements::of(batch, matches!(samples, Cow::Borrowed(_)));
-        for (index, sample) in samples.iter().enumerate() {
+        let in_order = matches!(samples, Cow::Borrowed(_));
+        let mut starts = batch.starts.iter().peekable();
+        let mut restated = Restatements::of(batch, in_order);
+        // What belongs to single samples is not asked of runs.
+        let is_plain = in_order
+            && batch.starts.is_empty()
+            && batch.restated.is_empty()
+            && batch.exemplars.is_empty()
+            && !batch.has_distributions();
+        let mut runs = if is_plain { batch.runs.iter() } else { [].iter() }.peekable();
+        let mut index = 0;
+        while let Some(sample) = samples.get(index) {
+            if let Some((_, run)) = runs.next_if(|(at, _)| *at as usize == index)
+                && self.take_run(index, run, &mut encoded)
+            {
+                index += run.series().len();
+                continue;
+            }
             let start = starts.next_if(|(at, _)| *at as usize == index).map(|(_, start)| *start);
             let restated = restated.next(index, sample);
-            let (Sent { rendered, change, .. }, lane) = match self.memo.slot(sample.series) {
-                Ok(sent) => (sent, sent.lane()),
-                Err(loss) => {
-                    dropped.count(*loss);
-                    continue;
-                }
-            };
-            if sample.timestamp < oldest {
-                dropped.count(Loss::TooOld);
-                continue;
+            if let Err(loss) = self.take_sample(sample, start, restated, &mut encoded) {
+                encoded.dropped.count(loss);
             }
-            // Rows go as they came.
-            if E::DIALECT == Dialect::Influx && sample.flags.contains(SampleFlags::DERIVED) {
-                dropped.count(Loss::Derived);
-                continue;
-            }
-            let mut out =
-                SampleRef { timestamp: sample.timestamp, value: batch.value(sample), start, flags: sample.flags };
-            if !change.is_none() {
-                if E::DIALECT == Dialect::Prometheus
-                    && change.adds_up()
-                    && !sample.series.is_recalled()
-                    && let Some(sum) = restated
-                    && !self.repeats.note(sample.series, sample.timestamp, record.appended_at, step, sum)
-                {
-                    dropped.count(Loss::LateDelta);
-                    continue;
-                }
-                match change.apply(out, restated, &mut losses) {
-                    Ok(changed) => out = changed,
-                    Err(loss) => {
-                        dropped.count(loss);
-                        continue;
-                    }
-                }
-            }
-            let body = &mut self.bodies[lane];
-            let full = body.encoder.samples() >= samples_max || body.encoder.bytes() >= bytes_max;
-            // A row is not torn: its further fields follow into the body that has the first.
-            if full && !body.encoder.continues(rendered, &out) {
-                body.note_part(record.seq, std::mem::take(&mut taken[lane]));
-                ready.extend(body.close().map(|shipment| (lane, shipment)));
-            }
-            match body.encoder.push(rendered, &out, &mut losses) {
-                Ok(()) => {
-                    taken[lane] += 1;
-                    body.newest = body.newest.max(sample.timestamp);
-                    for exemplar in exemplars.take(sample.series) {
-                        body.encoder.exemplar(rendered, exemplar, &mut losses);
-                    }
-                }
-                Err(loss) => dropped.count(loss),
-            }
+            index += 1;
         }
-        self.bodies.iter_mut().for_each(|body| body.encoder.end_request());
+        let Encoded { exemplars, mut losses, dropped, ready, .. } = encoded;
         for exemplar in exemplars.rest() {
             match self.memo.slot(exemplar.series) {
                 Ok(sent) => {
@@ -319,9 +310,7 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
             }
         }
         self.learn(record);
-        for (body, taken) in self.bodies.iter_mut().zip(taken) {
-            body.note_part(record.seq, taken);
-        }
+        self.bodies.iter_mut().for_each(|body| body.note_part(record.seq));
 
         for (loss, samples) in dropped.iter().filter(|(loss, _)| *loss != Loss::Relabel && *loss != Loss::TooOld) {
             losses.add(loss, samples);
@@ -330,6 +319,82 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
         self.parts.account.drop_samples(&dropped);
         self.parts.account.note_losses(&losses);
         ready
+    }
+
+    /// Takes the samples of a run, which begins at that place, at once; false where they have to be taken one by one.
+    fn take_run(&mut self, at: usize, run: &Arc<Run>, encoded: &mut Encoded<'_>) -> bool {
+        let Encoded { record, oldest, losses, dropped, ready, .. } = encoded;
+        let queue = self.parts.queue;
+        let make_room = |lane: usize, body: &mut OpenBody<E>, samples: u64| {
+            let had = body.encoder.samples();
+            let is_full = had > 0 && had + samples > queue.samples_per_send as u64;
+            if is_full || body.encoder.bytes() >= queue.body_bytes_max {
+                ready.extend(body.close_within(record.seq).map(|shipment| (lane, shipment)));
+            }
+        };
+        let (run, bodies) = ((&*record.batch, at, run), &mut self.bodies);
+        let taken = self.plans.take(run, *oldest, &mut self.memo, bodies, make_room, losses, dropped);
+        let Some(Taken { by_lane, newest }) = taken else { return false };
+        for (lane, samples) in by_lane {
+            let body = &mut self.bodies[lane];
+            body.taken += samples;
+            body.newest = body.newest.max(newest);
+        }
+        true
+    }
+
+    #[inline]
+    fn take_sample(
+        &mut self,
+        sample: &Sample,
+        start: Option<TimestampNs>,
+        restated: Option<Restated>,
+        encoded: &mut Encoded<'_>,
+    ) -> Result<(), Loss> {
+        let Encoded { record, exemplars, losses, .. } = encoded;
+        if let Some(loss) = sample.left_out(E::DIALECT) {
+            return Err(loss);
+        }
+        let (Sent { rendered, change, .. }, lane) = match self.memo.slot(sample.series) {
+            Ok(sent) => (sent, sent.lane()),
+            Err(loss) => return Err(*loss),
+        };
+        if sample.timestamp < encoded.oldest {
+            return Err(Loss::TooOld);
+        }
+        let value = record.batch.value(sample);
+        let mut out = SampleRef { timestamp: sample.timestamp, value, start, flags: sample.flags };
+        if !change.is_none() {
+            if E::DIALECT == Dialect::Prometheus
+                && change.adds_up()
+                && !sample.series.is_recalled()
+                && let Some(sum) = restated
+                && !self.repeats.note(
+                    sample.series,
+                    sample.timestamp,
+                    record.appended_at,
+                    step_of(sample, self.parts.profile.step),
+                    sum,
+                )
+            {
+                return Err(Loss::LateDelta);
+            }
+            out = change.apply(out, restated, losses)?;
+        }
+        let body = &mut self.bodies[lane];
+        let full = body.encoder.samples() >= self.parts.queue.samples_per_send as u64
+            || body.encoder.bytes() >= self.parts.queue.body_bytes_max;
+        // A row is not torn: its further fields follow into the body that has the first.
+        if full && !body.encoder.continues(rendered, &out) {
+            encoded.ready.extend(body.close_within(record.seq).map(|shipment| (lane, shipment)));
+        }
+        body.encoder.push(rendered, &out, losses)?;
+        body.taken += 1;
+        body.newest = body.newest.max(sample.timestamp);
+        for exemplar in exemplars.take(sample.series) {
+            body.encoder.exemplar(rendered, exemplar, losses);
+        }
+        Ok(())
     }
 
     /// What a record from before the start tells of families is known again before its sender repeats it; what was told since
@@ -471,11 +536,19 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
 }
 
 impl<E: Encoding> OpenBody<E> {
-    fn note_part(&mut self, seq: u64, samples: u64) {
+    /// Notes what it took of a record.
+    fn note_part(&mut self, seq: u64) {
+        let samples = std::mem::take(&mut self.taken);
         if samples > 0 {
             self.since.get_or_insert_with(Instant::now);
             self.parts.push((seq, samples));
         }
+    }
+
+    /// Closes it in the middle of a record.
+    fn close_within(&mut self, seq: u64) -> Option<Shipment> {
+        self.note_part(seq);
+        self.close()
     }
 
     fn close(&mut self) -> Option<Shipment> {
@@ -511,6 +584,11 @@ impl<'a> Exemplars<'a> {
     fn rest(self) -> impl Iterator<Item = &'a Exemplar> {
         self.by_series.into_values().flatten()
     }
+}
+
+/// How soon the next sample of a sum comes; none where a step without values is not told, as of distributions.
+fn step_of(sample: &Sample, step: Duration) -> Option<Duration> {
+    (!sample.flags.contains(SampleFlags::EXPANDED)).then_some(step)
 }
 
 #[cfg(test)]

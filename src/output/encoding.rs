@@ -5,6 +5,7 @@
 use super::shipment::Purpose;
 use crate::model::{Dialect, Exemplar, Loss, LossSet, Losses, Metadata, SampleFlags, Series, SeriesTable};
 use crate::wire::prometheus_names::{self, NameCharacters, Strings, ValueField};
+pub use crate::wire::remote_write::{PhraseId, Plain};
 use crate::wire::{Body, SampleRef, influx_line, remote_write, remote_write2, wavefront};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -51,8 +52,26 @@ pub trait Encoding: Send + 'static {
     fn continues(&self, _rendered: &Self::Rendered, sample: &SampleRef<'_>) -> bool {
         sample.flags.contains(SampleFlags::ROW_CONTINUES)
     }
-    /// Tells that all samples of a request were pushed, for encoders that learn their order.
-    fn end_request(&mut self) {}
+    /// Whether it has phrases, which [`Plans`](super::plans::Plans) say: the methods below.
+    const SPEAKS: bool = false;
+    /// Makes one of a run of series, whose samples have one time or not; none where that does not pay.
+    fn phrase(&mut self, _series: Vec<Arc<Self::Rendered>>, _one_time: bool) -> Option<PhraseId> {
+        None
+    }
+    /// Whether a phrase is not forgotten.
+    fn knows(&self, _phrase: PhraseId) -> bool {
+        false
+    }
+    /// What a phrase needs of a sample, if it can hold it, and what that loses beside what its series loses.
+    fn plain(_sample: &SampleRef<'_>, _altered: &mut LossSet) -> Option<Plain> {
+        None
+    }
+    /// Whether the open body can take a sample for each series of a phrase.
+    fn can_speak(&self, _phrase: PhraseId, _samples: &[Plain]) -> bool {
+        false
+    }
+    /// Adds samples to the open body that it can take.
+    fn speak(&mut self, _phrase: PhraseId, _samples: &[Plain]) {}
     /// Adds a sample to the open body.
     fn push(&mut self, rendered: &Arc<Self::Rendered>, sample: &SampleRef<'_>, losses: &mut Losses)
     -> Result<(), Loss>;
@@ -162,8 +181,23 @@ impl Encoding for remote_write::encode::Encoder {
     fn render(series: &Series, options: &Self::Options, table: &SeriesTable) -> Result<Self::Rendered, Loss> {
         remote_write::encode::render(series, options, &|family| table.family(family))
     }
-    fn end_request(&mut self) {
-        self.end_request();
+    const SPEAKS: bool = true;
+
+    fn phrase(&mut self, series: Vec<Arc<Self::Rendered>>, one_time: bool) -> Option<PhraseId> {
+        self.phrase(series, one_time)
+    }
+    fn knows(&self, phrase: PhraseId) -> bool {
+        self.knows(phrase)
+    }
+    #[inline]
+    fn plain(sample: &SampleRef<'_>, altered: &mut LossSet) -> Option<Plain> {
+        Self::plain(sample, altered)
+    }
+    fn can_speak(&self, phrase: PhraseId, samples: &[Plain]) -> bool {
+        self.can_speak(phrase, samples)
+    }
+    fn speak(&mut self, phrase: PhraseId, samples: &[Plain]) {
+        self.speak(phrase, samples);
     }
     fn exemplar(&mut self, rendered: &Arc<Self::Rendered>, exemplar: &Exemplar, losses: &mut Losses) {
         self.exemplar(rendered, exemplar, losses);

@@ -63,6 +63,8 @@ pub struct Memo<E: Encoding> {
     families_version: u64,
     rules: Vec<relabel::Rule>,
     lanes: usize,
+    /// How often it forgot series that are still there.
+    version: u64,
     /// Metadata of series resolved since [`Memo::learned`] was asked.
     learned: Vec<Arc<Metadata>>,
 }
@@ -89,6 +91,7 @@ impl<E: Encoding> Memo<E> {
             families_version,
             rules,
             lanes,
+            version: 0,
             learned: Vec::new(),
         }
     }
@@ -112,13 +115,20 @@ impl<E: Encoding> Memo<E> {
             self.slots = IdTable::default();
             self.recalled_slots = IdTable::default();
             self.claims = HashMap::new();
+            self.version += 1;
         }
+    }
+
+    /// Differs when what it said of series of the table may not hold any more.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     #[cold]
     fn forget_changed_families(&mut self) {
         let (version, changes) = self.table.families_changed_since(self.families_version);
         self.families_version = version;
+        self.version += 1;
         self.recalled_slots = IdTable::default();
         match changes {
             // A name that relabelling gave is not known here.

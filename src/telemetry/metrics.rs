@@ -152,6 +152,12 @@ pub fn metrics(status: &Status) -> String {
         "Metadata of families not remembered, for want of room.",
         status.series.families_refused,
     );
+    page.single(
+        "sluicegate_pushed_groups_forgotten_total",
+        "counter",
+        "Pushgateway groups passed on and not remembered, or not taken up again at the start, for want of room.",
+        status.series.pushed_groups_forgotten,
+    );
     page.single("sluicegate_connections", "gauge", "Connections of senders.", status.connections.open);
     page.single(
         "sluicegate_connections_refused_total",

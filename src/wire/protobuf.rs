@@ -249,6 +249,18 @@ impl<'a> Fields<'a> {
         Self { bytes: message, at: 0 }
     }
 
+    /// What was not read yet.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// Goes on behind as many bytes, which are whole fields.
+    #[inline]
+    pub(crate) fn skip(&mut self, len: usize) {
+        self.at += len;
+    }
+
     /// The next field; none at the end of the message.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, Damage> {

@@ -22,6 +22,8 @@ mod phrases;
 #[cfg(test)]
 mod twin;
 
+pub use phrases::{PhraseId, Plain};
+
 /// The generated messages: an oracle for tests and fuzzing, and a convenience where speed does not matter.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod messages {

@@ -67,6 +67,43 @@ fn deltas_add_up_over_a_crash_and_a_retry_adds_nothing() {
 }
 
 #[test]
+fn so_do_distributions_of_a_timer_whose_shape_alone_is_lost() {
+    let sink = destination::remote_write();
+    let gateway = gateway().output("prom", &prometheus(&sink)).start();
+    let first = past(10);
+    let report = |gateway: &Gateway, centroids: &str, minute: i64| {
+        let line = format!("!M {} {centroids} http.client.requests source=s\n", first + minute * STEP_MS);
+        assert_eq!(http::post(&gateway.url("/report?f=histogram"), line).status, 202);
+    };
+    report(&gateway, "#3 0.5", 0);
+    report(&gateway, "#1 0.125 #3 0.5", 1);
+    gateway.drained();
+    let gateway = gateway.crash_and_restart();
+    report(&gateway, "#1 0.125 #3 0.5", 1);
+    report(&gateway, "#5 0.5", 2);
+    report(&gateway, "#1 0.5", 0);
+    gateway.drained();
+    let sums = |name: &str| {
+        let mut sums = taken(&sink, name);
+        sums.sort_by_key(|(_, time)| *time);
+        // Of what was delivered right before the crash, some may be sent again.
+        sums.dedup();
+        sums
+    };
+    let at = |minute: i64| first + (minute + 1) * STEP_MS;
+    assert_eq!(sums("http_client_requests_seconds_count"), [(3.0, at(0)), (7.0, at(1)), (12.0, at(2))]);
+    assert_eq!(sums("http_client_requests_seconds_sum"), [(1.5, at(0)), (3.125, at(1)), (5.625, at(2))]);
+    assert_eq!(sums("http_client_requests_seconds_max"), [(0.5, at(0)), (0.5, at(1)), (0.5, at(2))]);
+    let bucket = "http_client_requests_seconds_bucket";
+    let below = sink.lines().into_iter().filter(|line| line.starts_with(bucket) && line.contains("le=\"0.134217727\""));
+    let below: Vec<_> = below.filter(|line| line.ends_with(&at(2).to_string())).collect();
+    assert!(below.iter().all(|line| line.contains(" 1 ")) && !below.is_empty(), "{below:?}");
+    // What came late: a count, a sum and 68 buckets.
+    assert_eq!(gateway.dropped("prom"), [("distribution".to_owned(), 5.0), ("late_delta".to_owned(), 70.0)]);
+    gateway.balanced();
+}
+
+#[test]
 fn sums_go_on_after_every_output_had_them_and_the_gateway_was_stopped() {
     let sink = destination::remote_write();
     let mut running = gateway().output("prom", &prometheus(&sink)).start();

@@ -17,6 +17,7 @@ mod support {
     #[allow(dead_code, reason = "the tests of outputs use the rest")]
     pub(crate) mod destination;
     pub(crate) mod destinations;
+    pub(crate) mod everywhere;
     pub(crate) mod gateway;
     pub(crate) mod http;
     pub(crate) mod server;

@@ -3,9 +3,10 @@
 
 use crate::support::component::needs;
 use crate::support::destinations::{self, Samples, SeriesKey, promql};
-use crate::support::gateway::{Gateway, gateway};
+use crate::support::everywhere::{Everywhere, everywhere};
+use crate::support::gateway::Gateway;
 use crate::support::server::{Server, eventually};
-use crate::support::wavefront_proxy::{Point, WavefrontProxy};
+use crate::support::wavefront_proxy::Point;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,15 +19,7 @@ const WINDOW: &str = "15m";
 #[test]
 fn prometheus_through_the_gateway_arrives_everywhere_sample_for_sample() {
     needs!("prometheus_through_the_gateway_arrives_everywhere", "prometheus", "prometheus-node-exporter", "influxd");
-    let prometheus = destinations::prometheus_receiver();
-    let influx = destinations::influxdb();
-    destinations::influxql(&influx, "", "CREATE DATABASE metrics");
-    let wavefront = WavefrontProxy::start();
-    let gateway = gateway()
-        .with_prometheus(&prometheus.url("/api/v1/write"))
-        .with_influxdb(&influx.url(""), "metrics")
-        .with_wavefront(&wavefront.url())
-        .start();
+    let (Everywhere { prometheus, influx, wavefront }, gateway) = everywhere();
 
     let sent = scraped_and_sent(&gateway);
     gateway.drained();

@@ -3,10 +3,10 @@
 
 use crate::support::component::{client, needs};
 use crate::support::destinations;
+use crate::support::everywhere::{Everywhere, everywhere};
 use crate::support::gateway::{Exposition, Gateway, gateway};
 use crate::support::http;
 use crate::support::server::{Server, eventually};
-use crate::support::wavefront_proxy::WavefrontProxy;
 use prost::Message;
 use serde_json::Value;
 use sluicegate::clock;
@@ -202,15 +202,7 @@ fn a_prometheus_that_scrapes_it_has_the_same_series_as_of_a_pushgateway() {
 #[test]
 fn the_last_push_of_a_task_reaches_every_output() {
     needs!("the_last_push_of_a_task_reaches_every_output", "prometheus", "influxd", "python");
-    let prometheus = destinations::prometheus_receiver();
-    let influx = destinations::influxdb();
-    destinations::influxql(&influx, "", "CREATE DATABASE metrics");
-    let wavefront = WavefrontProxy::start();
-    let gateway = gateway()
-        .with_prometheus(&prometheus.url("/api/v1/write"))
-        .with_influxdb(&influx.url(""), "metrics")
-        .with_wavefront(&wavefront.url())
-        .start();
+    let (Everywhere { prometheus, influx, wavefront }, gateway) = everywhere();
     // The task is gone when it was answered, and so is the gateway.
     client("pushgateway.py", &[&gateway.url(""), "push"]);
     let gateway = gateway.crash_and_restart();

@@ -2,9 +2,9 @@
 
 use crate::support::component::needs;
 use crate::support::destinations::{self, promql_value};
+use crate::support::everywhere::{Everywhere, everywhere};
 use crate::support::gateway::gateway;
 use crate::support::http;
-use crate::support::wavefront_proxy::WavefrontProxy;
 use serde_json::json;
 use sluicegate::clock;
 use std::time::Duration;
@@ -19,15 +19,7 @@ fn now_ns() -> i64 {
 #[test]
 fn rows_come_back_as_rows_and_become_series_elsewhere() {
     needs!("rows_come_back_as_rows_and_become_series_elsewhere", "influxd", "prometheus");
-    let influx = destinations::influxdb();
-    destinations::influxql(&influx, "", "CREATE DATABASE metrics");
-    let prometheus = destinations::prometheus_receiver();
-    let wavefront = WavefrontProxy::start();
-    let gateway = gateway()
-        .with_prometheus(&prometheus.url("/api/v1/write"))
-        .with_influxdb(&influx.url(""), "metrics")
-        .with_wavefront(&wavefront.url())
-        .start();
+    let (Everywhere { prometheus, influx, wavefront }, gateway) = everywhere();
     let now = now_ns();
     let (first, second) = (now - SECOND, now);
     let lines = format!(
@@ -120,15 +112,7 @@ fn every_precision_names_the_same_instant() {
 #[test]
 fn text_and_openmetrics_arrive_with_labels_as_written() {
     needs!("text_and_openmetrics_arrive_with_labels_as_written", "influxd", "prometheus");
-    let influx = destinations::influxdb();
-    destinations::influxql(&influx, "", "CREATE DATABASE metrics");
-    let prometheus = destinations::prometheus_receiver();
-    let wavefront = WavefrontProxy::start();
-    let gateway = gateway()
-        .with_prometheus(&prometheus.url("/api/v1/write"))
-        .with_influxdb(&influx.url(""), "metrics")
-        .with_wavefront(&wavefront.url())
-        .start();
+    let (Everywhere { prometheus, influx, wavefront }, gateway) = everywhere();
     let milliseconds = clock::now() / 1_000_000;
     let text = format!(
         "# HELP lat Latency.\n# TYPE lat histogram\n\

@@ -5,6 +5,7 @@ use sluicegate::bench::shape::Shape;
 use sluicegate::model::{Batch, BatchBuilder, Format, Losses, Sample, SeriesTable};
 use sluicegate::output::encoding::Encoding;
 use sluicegate::output::memo::{Memo, Sent};
+use sluicegate::output::plans::Plans;
 use sluicegate::wire::prometheus_names::{Alphabet, Style};
 use sluicegate::wire::prometheus_text::encode::{Exposed, Options};
 use sluicegate::wire::{
@@ -46,6 +47,13 @@ pub(crate) fn decoded(table: &SeriesTable, format: Format, body: &[u8]) -> Batch
     out.finish()
 }
 
+/// The batch of a body that came so often that its runs are known.
+pub(crate) fn familiar(table: &SeriesTable, format: Format, body: &[u8]) -> Batch {
+    let [.., batch] = [(); 3].map(|()| decoded(table, format, body));
+    assert!(!batch.runs.is_empty(), "its order is known");
+    batch
+}
+
 /// What a stage makes of the same samples at every call.
 pub(crate) type Stage<'a, T> = Box<dyn FnMut() -> T + 'a>;
 
@@ -71,23 +79,43 @@ pub(crate) fn encoder<'a>(table: &Arc<SeriesTable>, batch: &'a Batch, format: Fo
     }
 }
 
+struct Lane<E>(E);
+
+impl<E> AsMut<E> for Lane<E> {
+    fn as_mut(&mut self) -> &mut E {
+        &mut self.0
+    }
+}
+
 /// The same with options other than the usual ones.
 pub(crate) fn encoder_of<'a, E: Encoding + 'a>(
     table: &Arc<SeriesTable>,
     batch: &'a Batch,
     options: E::Options,
 ) -> Stage<'a, Vec<Body>> {
-    let mut encoder = E::new(&options);
+    let mut lanes = [Lane(E::new(&options))];
+    let mut plans = Plans::default();
     let mut memo = Memo::<E>::new(options, Arc::clone(table), Arc::default(), Vec::new(), 1);
     Box::new(move || {
         let mut losses = Losses::default();
         memo.refresh(batch);
-        for sample in memo.samples(batch).iter() {
+        let samples = memo.samples(batch);
+        let mut runs = batch.runs.iter().peekable();
+        let (mut at, mut dropped) = (0, Losses::default());
+        while let Some(sample) = samples.get(at) {
+            if let Some((_, run)) = runs.next_if(|(begin, _)| *begin as usize == at) {
+                let run = (batch, at, run);
+                let taken = plans.take(run, i64::MIN, &mut memo, &mut lanes, |_, _, _| {}, &mut losses, &mut dropped);
+                if taken.is_some() {
+                    at += run.2.series().len();
+                    continue;
+                }
+            }
             let Ok(Sent { rendered, .. }) = memo.slot(sample.series) else { panic!("a series that is not sent") };
-            assert!(encoder.push(rendered, &sample_ref(batch, sample), &mut losses).is_ok());
+            assert!(lanes[0].0.push(rendered, &sample_ref(batch, sample), &mut losses).is_ok());
+            at += 1;
         }
-        encoder.end_request();
-        let bodies: Vec<_> = encoder.finish(&mut losses).into_iter().map(|(_, body)| body).collect();
+        let bodies: Vec<_> = lanes[0].0.finish(&mut losses).into_iter().map(|(_, body)| body).collect();
         assert_eq!(bodies.iter().map(Body::samples).sum::<u64>(), batch.samples.len() as u64);
         bodies
     })

@@ -1,6 +1,6 @@
-//! `--preset`, `--set` and `--micrometer`: the options that outputs have in the configuration, by the same keys.
+//! `--preset`, `--set`, `--micrometer` and `--config`: the options that outputs have in the configuration, by the same keys.
 
-use crate::micrometer::{Mode, Profile};
+use crate::micrometer::Profile;
 use crate::model::Format;
 use crate::wire::style::{Preset, Style};
 use crate::wire::{influx_line, prometheus_names, wavefront};
@@ -27,10 +27,10 @@ impl Styles {
         Ok(styles)
     }
 
-    /// The same, where meters of Micrometer are taken for such by that mode.
+    /// The same, where that is what is known of meters of Micrometer.
     #[must_use]
-    pub fn with_meters(self, mode: Mode) -> Self {
-        Self { micrometer: Arc::new(Profile { mode, ..Profile::default() }), ..self }
+    pub fn with_meters(self, profile: Profile) -> Self {
+        Self { micrometer: Arc::new(profile), ..self }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pushgateway groups in memory: which series each has, and which pushes on disk it is made of.
 
 use super::pushes::{Pushes, Stamps};
+use crate::ingest::stale::name_and_labels;
 use crate::model::{AliasHash, Batch, Series, SeriesId, SeriesTable};
 use hyper::Method;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,6 +13,8 @@ use tokio::sync::{Mutex, MutexGuard};
 const MEMBER_BYTES: usize = 384;
 /// Estimated cost of a label, a family or a push beside its texts.
 const ENTRY_BYTES: usize = 64;
+/// The kind of series that pushed groups have.
+const SERIES: &[u8] = b"series of a pushed group";
 /// Groups are locked while their push is appended; so many pushes of different groups run side by side.
 const SHARDS: usize = 32;
 
@@ -116,7 +119,7 @@ impl Group {
             let family = series.metadata.as_ref().map_or(series.name.measurement(), |metadata| &metadata.family);
             let family =
                 group.families.entry(family.into()).or_insert_with(|| Family { members: HashMap::new(), push });
-            family.members.insert(name_and_labels(table, &series), (id, series));
+            family.members.insert(name_and_labels(table, SERIES, &series), (id, series));
         }
         if !group.is_empty() {
             group.pushes.insert(push, bytes);
@@ -181,15 +184,6 @@ impl Group {
         pushes.extend(pushed.pushes);
         (Self { families, pushes, stamps: pushed.stamps }, gone)
     }
-}
-
-fn name_and_labels(table: &SeriesTable, series: &Series) -> AliasHash {
-    // Of its own kind: no request names a series by such bytes.
-    let mut hash = table.hash(b"series of a pushed group").then(table.hash(series.name.measurement().as_bytes()));
-    for pair in &series.labels {
-        hash = hash.then(table.hash(pair.name.as_bytes())).then(table.hash(pair.value.as_bytes()));
-    }
-    hash
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //!   directory). It is never changed, and goes when a later push has replaced the last of its families. So a `POST` writes what it
 //!   brings, however much else the group has.
 //! * The checksum is over the head and the body. What cannot be read, or is of a later version, never stops the start and is
-//!   never deleted: it is set aside and told as a damaged file of the log is.
+//!   never deleted: it is set aside and told as a damaged file of the log is. So is a push whose group does not fit any more.
 //!
 //! Two alternatives were weighed. *A file a group, with the values of its series*: every push writes all of the group, twice as
 //! much code (each kind of value written and read once more), and no smaller files. *One file for all, saved every now and then*,
@@ -19,7 +19,7 @@
 //! same text takes 0.5 (ext4 on a virtual disk); a push comes once a minute or once a job.
 
 use super::groups::Grouping;
-use crate::log::{Ack, Aside, Log};
+use crate::log::{self, Ack, Aside, Log};
 use crate::model::TimestampNs;
 use crate::wire::Report;
 use serde::{Deserialize, Serialize};
@@ -136,49 +136,37 @@ impl Pushes {
         Self { log, dir, file_bytes_max: file_bytes_max.saturating_add(HEAD_BYTES_MAX) }
     }
 
-    /// Creates the directory and lists what is in it, in the order in which it came. What a crash left unfinished goes.
-    pub(super) fn open(&self) -> io::Result<Vec<u64>> {
+    /// Creates the directory and lists what is in it, in the order in which it came; and the last number of all, also of what
+    /// was set aside: given again, it would be in the way of who gives such a file its name back. What a crash left unfinished
+    /// goes.
+    pub(super) fn open(&self) -> io::Result<(Vec<u64>, Option<u64>)> {
         let storage = self.log.storage();
         storage.create_dir(&self.dir)?;
         storage.sync_dir(self.log.dir())?;
-        let mut numbers = Vec::new();
+        let (mut numbers, mut last) = (Vec::new(), None);
         for file in storage.list(&self.dir)? {
-            if let Some(number) = file.strip_suffix(EXTENSION) {
-                numbers.extend(number.parse::<u64>());
+            let number = file.split('.').next().and_then(|number| number.parse::<u64>().ok());
+            last = last.max(number);
+            if file.ends_with(EXTENSION) {
+                numbers.extend(number);
             } else if file.ends_with(UNFINISHED) {
                 storage.remove(&self.dir.join(file))?;
             }
         }
         numbers.sort_unstable();
-        Ok(numbers)
+        Ok((numbers, last))
     }
 
     /// Keeps a push: when it returns, the push outlives the process, and with `log.ack: durable` a power failure.
     pub(super) fn save(&self, number: u64, push: &Push) -> io::Result<()> {
         let storage = self.log.storage();
-        let path = self.path(number);
-        let unfinished = path.with_extension(&UNFINISHED[1..]);
         storage.create_dir(&self.dir)?;
-        let written = (|| {
-            let mut file = storage.create(&unfinished)?;
-            file.append(&push.encode()?)?;
-            if self.log.ack() == Ack::Durable { file.sync() } else { Ok(()) }
-        })();
-        let named = written.and_then(|()| storage.rename(&unfinished, &path));
-        // On a full disk, what was begun is in the way of others.
-        named.inspect_err(|_| drop(storage.remove(&unfinished)))?;
-        self.settle()
+        log::replace(storage, &self.path(number), &push.encode()?, self.log.ack() == Ack::Durable)
     }
 
     /// Removes pushes that are replaced.
     pub(super) fn remove(&self, numbers: &[u64]) -> io::Result<()> {
-        for number in numbers {
-            match self.log.storage().remove(&self.path(*number)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        numbers.iter().try_for_each(|number| log::remove(self.log.storage(), &self.path(*number)))
     }
 
     /// Makes what was saved and removed safe, as far as the log does so.
@@ -203,12 +191,15 @@ impl Pushes {
                 Err(Aside::Damaged)
             }
         };
-        push.inspect_err(|why| {
-            if let Err(error) = self.log.set_aside(&path, *why) {
-                tracing::error!(path = %path.display(), %error, "a push that cannot be read cannot be set aside either");
-            }
-        })
-        .ok()
+        push.inspect_err(|why| self.set_aside(number, *why)).ok()
+    }
+
+    /// Keeps a push for people.
+    pub(super) fn set_aside(&self, number: u64, why: Aside) {
+        let path = self.path(number);
+        if let Err(error) = self.log.set_aside(&path, why) {
+            tracing::error!(path = %path.display(), %error, "a push that is not taken up again cannot be set aside either");
+        }
     }
 
     /// Tells that part of a push is not taken any more.

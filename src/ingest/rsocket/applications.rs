@@ -113,6 +113,8 @@ pub(super) struct Application {
     /// Scrapes that failed since one did not.
     failures: AtomicU32,
     last_words: Mutex<Option<Arc<Batch>>>,
+    /// Series of its last text that were another's, sorted.
+    left_out: Mutex<Vec<SeriesId>>,
 }
 
 /// A wish for the text of an application.
@@ -217,6 +219,7 @@ impl Applications {
             name: OnceLock::new(),
             failures: AtomicU32::new(0),
             last_words: Mutex::default(),
+            left_out: Mutex::default(),
         });
         let mut connected = self.connected.lock();
         let number = connected.next;
@@ -231,21 +234,33 @@ impl Applications {
     }
 
     /// Takes out of a text what another application brings to the log that is connected still: two that no label tells apart
-    /// would have one counter go up and down. How many samples that were.
-    pub(super) fn keep_own(&self, application: &Arc<Application>, batch: &mut Batch) -> u64 {
-        let (mut owners, before) = (self.owners.lock(), batch.samples.len());
+    /// would have one counter go up and down. How many samples that were; and the samples, by index, of series that the
+    /// application has from another.
+    pub(super) fn keep_own(&self, application: &Arc<Application>, batch: &mut Batch) -> (u64, Vec<u32>) {
+        let mut owners = self.owners.lock();
+        let (mut left_out, mut kept, mut taken_over) = (Vec::new(), 0, Vec::new());
+        let mut left_out_before = application.left_out.lock();
         batch.retain(|sample| {
             let owner = owners.entry(sample.series).or_default();
             let is_own = owner.upgrade().is_none_or(|owner| Arc::ptr_eq(&owner, application));
             if is_own {
                 *owner = Arc::downgrade(application);
+                if left_out_before.binary_search(&sample.series).is_ok() {
+                    taken_over.push(kept);
+                }
+                kept += 1;
+            } else {
+                left_out.push(sample.series);
             }
             is_own
         });
-        (before - batch.samples.len()) as u64
+        let duplicates = left_out.len() as u64;
+        left_out.sort_unstable();
+        *left_out_before = left_out;
+        (duplicates, taken_over)
     }
 
-    /// Series that nobody brings any more have no owner.
+    /// Series that nobody brings any more have no owner: also those of one that did not answer, so that who does has them next.
     pub(super) fn disown(&self, live: &[SeriesId]) {
         self.owners.lock().retain(|series, _| live.binary_search(series).is_ok());
     }

@@ -1,13 +1,11 @@
-//! How series end whose application does not have them any more: with a stale marker, as those of a scrape target end in
-//! Prometheus when a scrape does not show them.
+//! Which series end when no application has them any more.
 
-use crate::model::{
-    AliasHash, Batch, Format, STALE_MARKER_BITS, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Source,
-    TimestampNs, Value,
-};
-use std::borrow::Cow;
+use crate::ingest::stale::{self, name_and_labels};
+use crate::model::{Batch, Format, SeriesId, SeriesTable, TimestampNs};
 use std::collections::HashSet;
 
+/// The kind of series that applications have.
+const SERIES: &[u8] = b"series of an application";
 /// Series that end in one batch.
 const ENDS_MAX: usize = 100_000;
 
@@ -29,16 +27,17 @@ pub(super) fn ends(table: &SeriesTable, before: &[SeriesId], now: &[SeriesId], t
     if gone.is_empty() {
         return Vec::new();
     }
-    let new: HashSet<_> =
-        without(now, before).into_iter().filter_map(|id| Some(name_and_labels(table, &table.series(id)?))).collect();
-    let marker = Value::F64(f64::from_bits(STALE_MARKER_BITS));
+    let new: HashSet<_> = without(now, before)
+        .into_iter()
+        .filter_map(|id| Some(name_and_labels(table, SERIES, &table.series(id)?)))
+        .collect();
     let mut batches = Vec::new();
     for some in gone.chunks(ENDS_MAX) {
         let mut batch = Batch::new(Format::PrometheusText, table.pin());
         for series in some.iter().filter_map(|id| table.series(*id)) {
-            let alias = name_and_labels(table, &series);
+            let alias = name_and_labels(table, SERIES, &series);
             if !new.contains(&alias) {
-                batch.push(back(table, alias, &series), time, marker, SampleFlags::TIMESTAMP_IMPLICIT);
+                stale::end(table, &mut batch, alias, &series, time);
             }
         }
         batches.push(batch);
@@ -46,27 +45,10 @@ pub(super) fn ends(table: &SeriesTable, before: &[SeriesId], now: &[SeriesId], t
     batches
 }
 
-/// The id of a series in the table; one that left it meanwhile comes back for its end, whatever the table's bound.
-fn back(table: &SeriesTable, alias: AliasHash, series: &Series) -> SeriesId {
-    let labels = series.labels.iter().map(|pair| (Cow::from(&*pair.name), Cow::from(&*pair.value))).collect();
-    let measurement = series.name.measurement();
-    let spec = SeriesSpec { measurement, field: None, labels, metadata: series.metadata.clone() };
-    table.define_unbounded(Source::OWN, alias, series.dialect, spec)
-}
-
-fn name_and_labels(table: &SeriesTable, series: &Series) -> AliasHash {
-    // Of its own kind: no request names a series by such bytes.
-    let mut hash = table.hash(b"series of an application").then(table.hash(series.name.measurement().as_bytes()));
-    for pair in &series.labels {
-        hash = hash.then(table.hash(pair.name.as_bytes())).then(table.hash(pair.value.as_bytes()));
-    }
-    hash
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BatchBuilder, is_stale_marker};
+    use crate::model::{BatchBuilder, Value, is_stale_marker};
     use crate::wire::prometheus_text::decode::{Options, decode};
 
     #[test]

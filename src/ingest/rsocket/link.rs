@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::frame::{Content, code};
 use super::framing::{Framing, FramingError, Piece};
 use super::session::{Event, Fault, Session};
-use super::text;
+use super::{pull, text};
 use crate::config::Encryption;
 use crate::ingest::Gate;
 use crate::ingest::intake::Charge;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of one read.
@@ -272,7 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
 async fn push(gate: &Arc<Gate>, application: Option<Arc<Application>>, sealed: Sealed) -> Result<(), Failure> {
     let application = application.ok_or(Failure::Closed)?;
     let text = text::take(gate, &application, sealed, Origin::Pushed).await?;
-    let (words, appended) = gate.append_shared(application.peer.ip(), text.decoded, sleep(PUSHED_WITHIN)).await;
+    let (words, appended) = pull::append(gate, &application, text.decoded, PUSHED_WITHIN).await;
     application.says_last(words.batch);
     appended.map_err(Failure::Text)
 }

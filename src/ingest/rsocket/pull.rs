@@ -3,14 +3,15 @@
 //! A round serves all that want one while it goes on: scrapers of `/metrics/connected`, each up to its own deadline, and the
 //! gateway itself, whose rounds go to the log ([`Pace`]). An application that does not answer in time is missing from the
 //! round and costs nobody else anything. At the end of a round that goes to the log, series end that no application has any
-//! more: `/metrics/connected` is to the log what it is to a Prometheus that scrapes it.
+//! more: `/metrics/connected` is to the log what it is to a Prometheus that scrapes it. A series that several applications have,
+//! because no label tells them apart, is brought to the log by one of them, until that does not answer.
 
 use super::applications::Application;
 use super::ends::{ends, series_of};
 use super::text;
 use crate::clock;
 use crate::ingest::Gate;
-use crate::ingest::intake::{Decoded, Shared};
+use crate::ingest::intake::{Decoded, IntakeError, Shared};
 use crate::ingest::temporality::Origin;
 use crate::model::{Batch, Format, Refusal};
 use parking_lot::Mutex;
@@ -174,15 +175,27 @@ async fn pull(gate: &Arc<Gate>, application: &Arc<Application>) -> Option<Decode
     text.ok().map(|text| text.decoded)
 }
 
-async fn feed(gate: &Gate, application: &Arc<Application>, mut text: Decoded) -> Shared {
-    let duplicates = gate.applications.keep_own(application, &mut text.batch);
-    gate.ledger.reject(Format::PrometheusText, Refusal::DuplicateSeries, duplicates);
-    gate.applications.counts.duplicates(duplicates);
-    let (text, appended) = gate.append_shared(application.peer.ip(), text, sleep(APPENDED_WITHIN)).await;
+async fn feed(gate: &Gate, application: &Arc<Application>, text: Decoded) -> Shared {
+    let (text, appended) = append(gate, application, text, APPENDED_WITHIN).await;
     if let Err(error) = appended {
         gate.applications.warn(application, error, "what an application was scraped for is lost");
     }
     text
+}
+
+/// Gives the log what an application says of series that are not another's.
+pub(super) async fn append(
+    gate: &Gate,
+    application: &Arc<Application>,
+    mut text: Decoded,
+    within: Duration,
+) -> (Shared, Result<(), IntakeError>) {
+    let (duplicates, taken_over) = gate.applications.keep_own(application, &mut text.batch);
+    gate.ledger.reject(Format::PrometheusText, Refusal::DuplicateSeries, duplicates);
+    gate.applications.counts.duplicates(duplicates);
+    // What the application counted while another one had the series was left out, and is not told afterwards.
+    gate.tallies.rebase(&text.batch, &taken_over);
+    gate.append_shared(application.peer.ip(), text, sleep(within)).await
 }
 
 /// Ends the series that the round before had and this one has not. What the log does not take is ended with the next.

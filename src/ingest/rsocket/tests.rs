@@ -4,10 +4,12 @@ use super::cipher::Key;
 use super::counts::Transport;
 use super::{link, pull};
 use crate::config::{Encryption, Limits, Rsocket};
+use crate::ingest::temporality::Tallies;
 use crate::ingest::{Applications, Gate};
 use crate::ledger::Ledger;
-use crate::log::{Cursor, Log, LogConfig};
-use crate::model::{Format, Refusal, SeriesTable};
+use crate::log::{Cursor, Entry, Log, LogConfig, Position};
+use crate::micrometer::Profile;
+use crate::model::{Format, Refusal, SeriesTable, Value};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -31,26 +33,26 @@ struct Fixture {
 
 impl Fixture {
     async fn start(log_bytes_max: u64) -> Self {
+        Self::with(log_bytes_max, Rsocket::default()).await
+    }
+
+    async fn with(log_bytes_max: u64, settings: Rsocket) -> Self {
         static KEY: OnceLock<Arc<Key>> = OnceLock::new();
         let table = Arc::new(SeriesTable::default());
         let dir = tempfile::tempdir().unwrap();
         let config = LogConfig { bytes_max: log_bytes_max, ..LogConfig::new(dir.path()) };
         let log = Arc::new(Log::open(config, Arc::clone(&table)).unwrap());
         let cursor = log.cursor("all").unwrap();
-        let settings = Rsocket { encryption: Encryption::Plaintext, ..Rsocket::default() };
+        let settings = Rsocket { encryption: Encryption::Plaintext, ..settings };
         let applications = Arc::new(Applications::new(settings));
         applications.key.set(Arc::clone(KEY.get_or_init(|| Arc::new(Key::generate().unwrap())))).unwrap();
         let gate = Gate::new(table, log, Arc::new(Ledger::new(Vec::new())), Limits::default());
-        let gate = Arc::new(gate.with_applications(applications));
-        let (mut app, stream) = tokio::io::duplex(1 << 20);
+        // A step that is over at once: each sample tells what was added since the one before.
+        let profile = Profile { step: Duration::from_nanos(1), ..Profile::default() };
+        let gate = gate.with_applications(applications).with_tallies(Arc::new(Tallies::new(Arc::new(profile))));
+        let gate = Arc::new(gate);
         let shutdown = CancellationToken::new();
-        let link = {
-            let (gate, shutdown) = (Arc::clone(&gate), shutdown.clone());
-            let peer = ([192, 0, 2, 1], 7).into();
-            tokio::spawn(async move { link::serve(stream, Transport::Tcp, &gate, peer, &shutdown).await })
-        };
-        send(&mut app, SETUP).await;
-        assert_eq!(receive(&mut app).await[..6], *b"\0\0\0\x02\x14\0", "the key");
+        let (app, link) = connect(&gate, &shutdown).await;
         Self { gate, app, link, shutdown, _cursor: cursor, _dir: dir }
     }
 
@@ -63,6 +65,30 @@ impl Fixture {
 
     fn pushed(&self) -> Vec<usize> {
         self.gate.applications.last_words().iter().map(|words| words.samples.len()).collect()
+    }
+}
+
+/// An application dials in.
+async fn connect(gate: &Arc<Gate>, shutdown: &CancellationToken) -> (DuplexStream, JoinHandle<()>) {
+    let (mut app, stream) = tokio::io::duplex(1 << 20);
+    let (gate, shutdown, peer) = (Arc::clone(gate), shutdown.clone(), ([192, 0, 2, 1], 7).into());
+    let link = tokio::spawn(async move { link::serve(stream, Transport::Tcp, &gate, peer, &shutdown).await });
+    send(&mut app, SETUP).await;
+    assert_eq!(receive(&mut app).await[..6], *b"\0\0\0\x02\x14\0", "the key");
+    (app, link)
+}
+
+/// Waits until the application is asked for its text, and answers where there is one.
+async fn answer(app: &mut DuplexStream, text: Option<&str>) {
+    let asked = loop {
+        let frame = receive(app).await;
+        // A key comes as well.
+        if frame[4] == 0x10 {
+            break frame;
+        }
+    };
+    if let Some(text) = text {
+        send(app, &plaintext(&[&asked[..4], b"\x29\x60"].concat(), text)).await;
     }
 }
 
@@ -148,6 +174,43 @@ async fn rounds_are_shared_and_what_is_too_late_is_not() {
     assert_eq!((patient.await.unwrap(), other.await.unwrap()), (vec![2], vec![2]));
     assert_eq!(fixture.gate.applications.counts().scrapes, 1);
     fixture.ended().await;
+}
+
+#[tokio::test]
+async fn a_series_of_one_that_is_stuck_goes_to_one_that_answers_and_adds_what_that_counts_from_then_on() {
+    // Each round goes to the log.
+    let (scrape_interval, scrape_timeout) = (Duration::ZERO, Duration::from_secs(1));
+    let settings = Rsocket { scrape_interval, scrape_timeout, ..Rsocket::default() };
+    let mut fixture = Fixture::with(1 << 20, settings).await;
+    let (mut other, _link) = connect(&fixture.gate, &fixture.shutdown).await;
+    let text = |value: u32| format!("m_total{{application_guid=\"g\"}} {value}\n");
+    for (round, [first, second]) in [[Some(100), Some(7)], [Some(105), Some(9)], [None, Some(20)]].iter().enumerate() {
+        let gate = Arc::clone(&fixture.gate);
+        let scraping = tokio::spawn(async move { pull::texts(&gate, SOON).await });
+        answer(&mut fixture.app, first.map(text).as_deref()).await;
+        // The first to answer has the series.
+        until(|| round > 0 || fixture.gate.log.end().ordinal == 1).await;
+        answer(&mut other, second.map(text).as_deref()).await;
+        scraping.await.unwrap();
+    }
+    assert_eq!(fixture.gate.ledger.rejected(Format::PrometheusText, Refusal::DuplicateSeries), 3);
+    for value in [22, 25] {
+        let gate = Arc::clone(&fixture.gate);
+        let scraping = tokio::spawn(async move { pull::texts(&gate, SOON).await });
+        answer(&mut other, Some(&text(value))).await;
+        scraping.await.unwrap();
+    }
+    let (mut values, mut added, mut reader) = (Vec::new(), 0.0, fixture.gate.log.reader(Position::default()));
+    while reader.position() < fixture.gate.log.end() {
+        let Entry::Record(record) = reader.next().await.unwrap() else { panic!("samples are missing") };
+        values.extend(record.batch.samples.iter().map(|sample| match record.batch.value(sample) {
+            Value::F64(value) if !value.is_nan() => value as u32,
+            _ => 0,
+        }));
+        added += record.batch.restated.iter().map(|(_, restated)| restated.value).sum::<f64>();
+    }
+    assert_eq!(values, [100, 105, 0, 22, 25], "0 for its end");
+    assert!((added - 108.0).abs() < 1e-9, "100, 5 and 3, and not what was left out: {added}");
 }
 
 #[tokio::test]

@@ -48,7 +48,9 @@ impl Buckets {
             let Value::F64(count) = batch.value(&sample) else { continue };
             if let Some(all) = of_all(sample.series, batch, table) {
                 restated.push((batch.samples.len() as u32, sum));
-                batch.push(all, sample.timestamp, Value::F64(count), SampleFlags::DERIVED);
+                let expanded = sample.flags.contains(SampleFlags::EXPANDED);
+                let flags = if expanded { SampleFlags::EXPANDED } else { SampleFlags::NONE };
+                batch.push(all, sample.timestamp, Value::F64(count), SampleFlags::DERIVED.with(flags));
             }
         }
     }

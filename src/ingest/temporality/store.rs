@@ -13,12 +13,11 @@
 use super::tally::Tally;
 use super::{Counters, TALLIES_MAX, Tallies};
 use crate::clock;
-use crate::log::{CursorState, Entry, Log, LogError, Position, ReadError, is_full};
+use crate::log::{self, CursorState, Entry, Log, LogError, Position, ReadError, is_full};
 use crate::micrometer::{Mode, Profile, Temporality};
 use crate::model::{IdMap, SeriesTable};
 use std::collections::HashMap;
-use std::io::{self, Write as _};
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -53,10 +52,11 @@ impl Tallies {
     /// Takes up what was left in the directory of a log, before anything is appended to that.
     pub async fn open(profile: Arc<Profile>, log: &Log, table: &SeriesTable) -> Result<Self, StoreError> {
         let mut tallies = Self { makes_buckets: true, file: log.dir().join(FILE), ..Self::new(profile) };
+        let at = |source| StoreError::File { path: tallies.file.display().to_string(), source };
+        log::remove(log.storage(), &log::temporary(&tallies.file)).map_err(at)?;
         if tallies.profile.mode == Mode::Never {
             return Ok(tallies);
         }
-        let at = |source| StoreError::File { path: tallies.file.display().to_string(), source };
         let bytes = match std::fs::read(&tallies.file) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(tallies),
@@ -142,7 +142,9 @@ impl Tallies {
             counters.forget_idle(clock::now());
             std::mem::take(&mut counters.changed).then(|| (counters.seed, counters.tallies.clone()))
         };
-        let saved = known.map_or(Ok(()), |(seed, tallies)| replace(&self.file, &encode(seed, &tallies, position)));
+        let saved = known.map_or(Ok(()), |(seed, tallies)| {
+            log::replace(log.storage(), &self.file, &encode(seed, &tallies, position), true)
+        });
         if let Err(source) = saved {
             self.counters.lock().changed = true;
             if !is_full(&source) {
@@ -164,15 +166,6 @@ impl Tallies {
         }
         Ok(())
     }
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 fn encode(seed: u64, tallies: &HashMap<u128, Tally>, position: Position) -> Vec<u8> {
@@ -234,6 +227,27 @@ fn tally(bytes: &[u8]) -> Option<(u128, Tally)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::LogConfig;
+
+    #[tokio::test]
+    async fn what_a_crash_left_unfinished_goes_and_nothing_else() {
+        let (dir, table) = (tempfile::tempdir().unwrap(), Arc::new(SeriesTable::default()));
+        let log = Log::open(LogConfig::new(dir.path()), Arc::clone(&table)).unwrap();
+        let files = || {
+            let files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name());
+            files.filter_map(|name| name.into_string().ok()).filter(|name| name.contains("mp")).collect::<Vec<_>>()
+        };
+        for name in ["meters.tmp", "dump"] {
+            std::fs::write(dir.path().join(name), "half").unwrap();
+        }
+        let tallies = Tallies::open(Arc::default(), &log, &table).await.unwrap();
+        assert_eq!(files(), ["dump"]);
+        std::fs::write(dir.path().join("meters.tmp"), "half").unwrap();
+        tallies.counters.lock().changed = true;
+        tallies.save(&log).unwrap();
+        assert_eq!(files(), ["dump"]);
+        assert!(decode(&std::fs::read(dir.path().join(FILE)).unwrap()).is_some());
+    }
 
     #[test]
     fn a_file_comes_back_and_a_damaged_one_is_noticed_at_every_byte() {

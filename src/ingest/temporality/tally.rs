@@ -119,6 +119,13 @@ impl Tally {
         Some(restated)
     }
 
+    /// From here on another counts under this name, and stands at that value.
+    pub(super) fn rebase(&mut self, value: f64) {
+        if self.temporality == Temporality::Cumulative && value.is_finite() {
+            self.value = value;
+        }
+    }
+
     /// Adds what a cumulative value has more than the one before.
     fn add(&mut self, value: f64, timestamp: TimestampNs) {
         if timestamp > self.last {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::STALE_MARKER_BITS;
+use crate::model::{BatchBuilder, STALE_MARKER_BITS};
 
 const STEP: i64 = 60_000_000_000;
 const SECOND: i64 = 1_000_000_000;
@@ -190,4 +190,24 @@ fn counters_go_on_in_another_table_whose_ids_are_of_others() {
     // A clock that is a day ahead, and right again.
     assert_eq!(sums("a,metric_type=counter value=8 86400000000000\n"), [0.0; 0]);
     assert_eq!(sums("a,metric_type=counter value=1 180000000000\n"), [6.0]);
+}
+
+#[test]
+fn counters_in_runs_are_told_and_the_other_runs_are_passed_over() {
+    use crate::wire::influx_line::decode;
+    let table = SeriesTable::default().with_runs(3..=3);
+    let tallies = Tallies::new(Arc::default());
+    for (round, rows_of_counters) in [0, 3, 0, 3, 3, 3].into_iter().enumerate() {
+        let row = |(number, kind): (usize, &str)| format!("m{number},metric_type={kind} value=1 {round}\n");
+        let counters = (0..rows_of_counters).map(|number| (number, "counter"));
+        let rows: String = (10..16).map(|number| (number, "gauge")).chain(counters).map(row).collect();
+        let mut builder = BatchBuilder::new(&table, Format::InfluxLine, Vec::new());
+        assert_eq!(decode::decode(rows.as_bytes(), &decode::Options::default(), &mut builder).refused(), 0);
+        let mut batch = builder.finish();
+        tallies.restate(&mut batch, &table, Origin::default(), 0);
+        let indexes: Vec<_> = batch.restated.iter().map(|(index, _)| *index).collect();
+        assert_eq!(indexes, (6..6 + rows_of_counters as u32).collect::<Vec<_>>(), "round {round}");
+        assert_eq!(batch.runs.len(), [0, 0, 2, 2, 3, 3][round], "round {round}");
+    }
+    assert_eq!(tallies.counters.lock().plain.len(), 2);
 }

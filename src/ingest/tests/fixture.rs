@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::{HeaderMap, Method, Response};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -80,6 +80,7 @@ impl Fixture {
         let log = Arc::new(Log::open(config, Arc::clone(&table)).unwrap());
         let cursor = log.cursor("all").unwrap();
         let gate = Gate::new(table, log, Arc::new(Ledger::new(Vec::new())), limits.clone());
+        let gate = gate.with_databases(Arc::default()).unwrap();
         let gate = Arc::new(gate.with_pushed_groups().await.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -90,12 +91,23 @@ impl Fixture {
 
     /// Another gate on the same log.
     pub(super) async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with other limits.
+    pub(super) async fn restart_with(mut self, adjust: impl FnOnce(&mut Limits)) -> Self {
+        adjust(&mut self.limits);
         self.shutdown.cancel();
         self.serving.await.unwrap();
         self.gate.log.close().await;
         let Self { gate, cursor, dir, limits, table_bytes_max, .. } = self;
         drop((gate, cursor));
         Self::start_in(dir, limits, table_bytes_max).await
+    }
+
+    /// The log's directory.
+    pub(super) fn log_dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Where pushes are kept.

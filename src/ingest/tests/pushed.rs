@@ -172,8 +172,33 @@ async fn without_room_a_group_is_passed_on_and_nothing_of_it_is_kept() {
     let long = [b"a 1\n# ".to_vec(), vec![b'x'; 4 << 10], b"\n".to_vec()].concat();
     assert_eq!(fixture.exchange("PUT /metrics/job/j", "", &long).await.status, 200, "more than its file may be");
     assert_eq!(std::fs::read_dir(fixture.pushed_dir()).unwrap().count(), 0);
+    assert_eq!(fixture.gate.ledger.groups_forgotten(), 1);
     let fixture = fixture.restart().await;
     ends(&fixture, &[("DELETE /metrics/job/j", b"", &[])]).await;
+}
+
+#[tokio::test]
+async fn groups_that_a_start_has_no_room_for_are_kept_for_one_that_has() {
+    let fixture = Fixture::start().await;
+    let long = [b"a 1\n# ".to_vec(), vec![b'x'; 16 << 10], b"\n".to_vec()].concat();
+    let steps: [(&str, &[u8], &[&str]); 3] = [
+        ("PUT /metrics/job/small", b"b 1\n", &[]),
+        ("PUT /metrics/job/large", &long, &[]),
+        ("POST /metrics/job/large", b"c 1\n", &[]),
+    ];
+    ends(&fixture, &steps).await;
+    let kept = ["1.push", "2.push"].map(|name| fixture.pushed_dir().join(name));
+    let aside = kept.each_ref().map(|path| path.with_extension("push.no_room"));
+    let fixture = fixture.restart_with(|limits| limits.pushed_bytes_max = 16 << 10).await;
+    assert_eq!(fixture.gate.ledger.groups_forgotten(), 1);
+    assert_eq!(fixture.gate.log.stats().damage.set_aside, aside[..1], "the other one fits");
+    ends(&fixture, &[("DELETE /metrics/job/small", b"", &["b{job=small}"])]).await;
+    ends(&fixture, &[("DELETE /metrics/job/large", b"", &["c{job=large}"])]).await;
+    ends(&fixture, &[("PUT /metrics/job/next", b"d 1\n", &[])]).await;
+    std::fs::rename(&aside[0], &kept[0]).unwrap();
+    let fixture = fixture.restart_with(|limits| limits.pushed_bytes_max = 1 << 20).await;
+    ends(&fixture, &[("DELETE /metrics/job/large", b"", &["a{job=large}"])]).await;
+    ends(&fixture, &[("DELETE /metrics/job/next", b"", &["d{job=next}"])]).await;
 }
 
 #[tokio::test]

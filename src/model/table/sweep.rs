@@ -42,6 +42,7 @@ impl SeriesTable {
         // At least one: a series may be asked for at the very moment at which a sweep begins.
         let oldest = sweep.saturating_sub(idle_sweeps.max(1));
         self.free_retired();
+        self.runs.sweep(oldest);
         for (source, bytes) in self.families.sweep(sweep) {
             self.sources.release(source, bytes);
         }

@@ -1,6 +1,7 @@
 use super::sweep::IDLE_SWEEPS_WHEN_CROWDED;
 use super::*;
 use crate::model::{Batch, Format, MetricType};
+use std::borrow::Cow;
 
 fn spec<'a>(name: &'a str, field: Option<&'a str>, labels: &[(&'a str, &'a str)]) -> SeriesSpec<'a> {
     let labels = labels.iter().map(|(name, value)| (Cow::from(*name), Cow::from(*value))).collect();

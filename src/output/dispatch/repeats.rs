@@ -4,6 +4,9 @@
 //! one sample in that time is none. So a sum is said again every [`INTERVAL`], at the time at which its sender would have measured
 //! it, and never at or behind the time of the sender's next sample, since a destination takes no sample that is older than the last.
 //!
+//! Of a timer that is told as distributions, a minute without values is not told at all. Its sums are said again for as long as a
+//! pause can be a step ([`STEP_MAX`]).
+//!
 //! Nothing is kept over a restart: repeats begin with the next sample of each series.
 
 use crate::model::{IdTable, Restated, SeriesId, TimestampNs};
@@ -43,21 +46,22 @@ struct Sum {
 }
 
 impl Repeats {
-    /// Takes a sender's sample up. False when a repeat of a later time was sent already: the sum is said by the next.
+    /// Takes the sample of a sender up that tells something in each step, or of one that does so at times. False when a repeat of a later time was sent already: the sum is said by the next.
     pub(super) fn note(
         &mut self,
         id: SeriesId,
         measured: TimestampNs,
         arrived: TimestampNs,
-        step: Duration,
+        step: Option<Duration>,
         sum: Restated,
     ) -> bool {
         let lag = arrived.saturating_sub(measured);
-        let step = i64::try_from(step.as_nanos()).unwrap_or(STEP_MAX).min(STEP_MAX);
+        let is_steady = step.is_some();
+        let step = step.and_then(|step| i64::try_from(step.as_nanos()).ok()).unwrap_or(STEP_MAX).min(STEP_MAX);
         let fresh = Sum { said_again: sum, measured, said: TimestampNs::MIN, step, lag };
         let known = self.sums.get_or_insert_with(id, || fresh);
         let since = measured.saturating_sub(known.measured);
-        let step = if (1..=STEP_MAX).contains(&since) { since } else { known.step };
+        let step = if is_steady && (1..=STEP_MAX).contains(&since) { since } else { known.step };
         // The same sample again, as a sender that tries again or an output that starts again sends it, says the same.
         let is_in_time = measured > known.said || measured == known.measured;
         let said = known.said.max(measured);
@@ -101,7 +105,7 @@ mod tests {
 
     fn note(repeats: &mut Repeats, measured: i64, arrived: i64) -> bool {
         let sum = Restated { value: 1.0, start: 0 };
-        repeats.note(SeriesId(1), measured * SECOND, arrived * SECOND, Duration::from_secs(60), sum)
+        repeats.note(SeriesId(1), measured * SECOND, arrived * SECOND, Some(Duration::from_secs(60)), sum)
     }
 
     #[test]
@@ -112,6 +116,19 @@ mod tests {
         assert_eq!(repeated(&mut repeats, 160..400), [0_i64; 0], "the sender is late, or gone");
         assert!(note(&mut repeats, 400, 400));
         assert_eq!(repeated(&mut repeats, 400..2_000).len(), 19, "a step of 300 s was seen");
+    }
+
+    #[test]
+    fn what_is_told_at_times_only_is_said_again_for_ten_minutes() {
+        let mut repeats = Repeats::default();
+        let note = |measured: i64, repeats: &mut Repeats| {
+            let sum = Restated { value: 1.0, start: 0 };
+            repeats.note(SeriesId(1), measured * SECOND, (measured + 30) * SECOND, None, sum)
+        };
+        assert!(note(0, &mut repeats));
+        assert_eq!(repeated(&mut repeats, 30..95), [15, 30, 45]);
+        assert!(note(60, &mut repeats), "the next minute");
+        assert_eq!(repeated(&mut repeats, 90..2_000), (75..650).step_by(15).collect::<Vec<_>>());
     }
 
     #[test]

@@ -6,28 +6,41 @@ use crate::model::{BatchBuilder, Format, MetricType, SeriesSpec, TableBounds, Va
 use crate::wire::remote_write::encode::{Encoder, Options};
 use std::collections::BTreeMap;
 
+/// What a dispatcher is given.
+struct Given {
+    log: Arc<Log>,
+    cursor: Cursor,
+    account: Arc<OutputAccount>,
+    table: Arc<SeriesTable>,
+    profile: Arc<Profile>,
+    queue: config::Queue,
+    _dir: tempfile::TempDir,
+}
+
+impl Given {
+    fn new(bounds: TableBounds, log: impl FnOnce(LogConfig) -> LogConfig) -> Self {
+        let dir = tempfile::TempDir::new().unwrap();
+        let table = Arc::new(SeriesTable::new(bounds));
+        let log = Arc::new(Log::open(log(LogConfig::new(dir.path())), Arc::clone(&table)).unwrap());
+        let cursor = log.cursor("a").unwrap();
+        let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
+        Self { log, cursor, account, table, profile: Arc::default(), queue: config::Queue::default(), _dir: dir }
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        let Self { log, cursor, account, table, profile, queue, .. } = self;
+        Parts { log, cursor, account, table, profile, queue, relabel: &[] }
+    }
+}
+
 #[tokio::test]
 async fn metadata_is_sent_when_it_is_new_and_repeated_and_bounded_in_bytes() {
-    let dir = tempfile::TempDir::new().unwrap();
-    let table = Arc::new(SeriesTable::default());
-    let log = Arc::new(Log::open(LogConfig::new(dir.path()), Arc::clone(&table)).unwrap());
-    let cursor = log.cursor("a").unwrap();
-    let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
-    let queue = config::Queue::default();
-    let parts = Parts {
-        log: &log,
-        cursor: &cursor,
-        account: &account,
-        table: &table,
-        profile: &Arc::default(),
-        queue: &queue,
-        relabel: &[],
-    };
+    let given = Given::new(TableBounds::default(), |log| log);
     let (lane, mut shipments) = mpsc::channel(8);
     let (_, events) = mpsc::unbounded_channel();
-    let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
+    let mut dispatch = Dispatch::<Encoder>::new(given.parts(), &Options::default(), vec![lane], events);
 
-    let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+    let mut builder = BatchBuilder::new(&given.table, Format::RemoteWrite, Vec::new());
     builder.metadata(Metadata {
         family: "up".into(),
         metric_type: MetricType::Gauge,
@@ -49,7 +62,7 @@ async fn metadata_is_sent_when_it_is_new_and_repeated_and_bounded_in_bytes() {
     assert_eq!(sent(&mut dispatch).await, Some(true), "its time has come");
 
     for number in 0..20 {
-        let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+        let mut builder = BatchBuilder::new(&given.table, Format::RemoteWrite, Vec::new());
         builder.metadata(Metadata {
             family: format!("wordy_{number}").into(),
             metric_type: MetricType::Gauge,
@@ -66,20 +79,13 @@ async fn metadata_is_sent_when_it_is_new_and_repeated_and_bounded_in_bytes() {
 async fn a_row_of_a_meter_is_not_torn_between_two_bodies() {
     use crate::ingest::temporality::{Origin, Tallies};
     use crate::wire::{influx_line, prometheus_text};
-    let dir = tempfile::TempDir::new().unwrap();
-    let table = Arc::new(SeriesTable::default());
-    let log = Arc::new(Log::open(LogConfig::new(dir.path()), Arc::clone(&table)).unwrap());
-    let cursor = log.cursor("a").unwrap();
-    let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
-    let queue = config::Queue { samples_per_send: 2, ..config::Queue::default() };
-    let profile = &Arc::default();
-    let parts =
-        Parts { log: &log, cursor: &cursor, account: &account, table: &table, profile, queue: &queue, relabel: &[] };
+    let mut given = Given::new(TableBounds::default(), |log| log);
+    given.queue.samples_per_send = 2;
     let (lane, _) = mpsc::channel(8);
     let (_, events) = mpsc::unbounded_channel();
     let options = influx_line::encode::Options::default();
-    let mut dispatch = Dispatch::<influx_line::encode::Encoder>::new(parts, &options, vec![lane], events);
-    let mut builder = BatchBuilder::new(&table, Format::PrometheusText, Vec::new());
+    let mut dispatch = Dispatch::<influx_line::encode::Encoder>::new(given.parts(), &options, vec![lane], events);
+    let mut builder = BatchBuilder::new(&given.table, Format::PrometheusText, Vec::new());
     let body = ["a", "b"].map(|task| {
         let part = |part, value| format!("m_seconds_{part}{{application_guid=\"{task}\"}} {value} 1\n");
         [part("count", 2), part("sum", 4), part("max", 3)].concat()
@@ -87,7 +93,7 @@ async fn a_row_of_a_meter_is_not_torn_between_two_bodies() {
     let options = prometheus_text::decode::Options { now: 0, timestamp: None };
     assert_eq!(prometheus_text::decode::decode(body.concat().as_bytes(), &options, &mut builder).accepted, 6);
     let mut batch = builder.finish();
-    Tallies::new(Arc::clone(profile)).restate(&mut batch, &table, Origin::Pushed, 0);
+    Tallies::new(Arc::clone(&given.profile)).restate(&mut batch, &given.table, Origin::Pushed, 0);
     let ready = dispatch.encode(&Record { seq: 0, ordinal: 0, appended_at: 0, batch: batch.into() });
     let rest = dispatch.bodies[0].close().map(|shipment| (0, shipment));
     let bodies: Vec<_> = ready
@@ -107,30 +113,18 @@ async fn a_row_of_a_meter_is_not_torn_between_two_bodies() {
 #[tokio::test]
 async fn an_output_that_stands_still_keeps_no_series_in_the_table_and_goes_on_where_it_stood() {
     const RECORDS: u64 = 100;
-    let dir = tempfile::TempDir::new().unwrap();
-    let table = Arc::new(SeriesTable::new(TableBounds { idle_sweeps: 1, ..TableBounds::default() }));
-    let log = LogConfig { memory_bytes: 0, ..LogConfig::new(dir.path()) };
-    let log = Arc::new(Log::open(log, Arc::clone(&table)).unwrap());
-    let cursor = log.cursor("a").unwrap();
-    let account = Arc::new(OutputAccount::new("a".into(), "x", String::new(), 0, BTreeMap::new()));
-    let queue = config::Queue { send_deadline: Duration::from_millis(1), ..config::Queue::default() };
-    let parts = Parts {
-        log: &log,
-        cursor: &cursor,
-        account: &account,
-        table: &table,
-        profile: &Arc::default(),
-        queue: &queue,
-        relabel: &[],
-    };
+    let bounds = TableBounds { idle_sweeps: 1, ..TableBounds::default() };
+    let mut given = Given::new(bounds, |log| LogConfig { memory_bytes: 0, ..log });
+    given.queue.send_deadline = Duration::from_millis(1);
+    let Given { log, cursor, table, .. } = &given;
     let (lane, mut shipments) = mpsc::channel(1);
     let (settled, events) = mpsc::unbounded_channel();
-    let mut dispatch = Dispatch::<Encoder>::new(parts, &Options::default(), vec![lane], events);
+    let mut dispatch = Dispatch::<Encoder>::new(given.parts(), &Options::default(), vec![lane], events);
     dispatch.patience = Duration::from_millis(20);
     let drain = CancellationToken::new();
     let others = async {
         for number in 0..RECORDS {
-            let mut builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+            let mut builder = BatchBuilder::new(table, Format::RemoteWrite, Vec::new());
             let measurement = format!("m{number}");
             let spec = SeriesSpec { measurement: &measurement, field: None, labels: Vec::new(), metadata: None };
             let id = builder.define(builder.alias(measurement.as_bytes()), spec).unwrap();

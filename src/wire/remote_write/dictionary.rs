@@ -1,8 +1,9 @@
 //! The label fields of an output's series, each kept once, and bodies written as repeats of them.
 //!
-//! A rendered series is a list of numbers ([`Fields`]) of fields like `job="node"`. The [`Dictionary`] keeps a field as long
-//! as a list has it, so it is bounded by what bounds the rendered series, and a number means the same field in all lists that
-//! live at the same time.
+//! A rendered series is a list of numbers ([`Fields`]) of fields like `job="node"`. Series of one target mostly differ by name
+//! alone: a series has the number of its name, and shares the list of the others ([`Kin`]). The [`Dictionary`] keeps a field
+//! as long as a list has it, so it is bounded by what bounds the rendered series, and a number means the same field in all
+//! lists that live at the same time.
 //!
 //! A [`Message`] is a `WriteRequest` written straight into a Snappy block. It is seen as a row of tokens: the head of a series
 //! (its length), fields, and of a sample head, value and time. Where a field stood last is known by its number, so the copy
@@ -11,12 +12,16 @@
 //!
 //! Tokens are remembered for [`TOKENS_MAX`] of them; then the message forgets what it has and repeats itself once.
 
+use super::decode::NAME_LABEL;
+use crate::model::LossSet;
 use crate::wire::compression::Packed;
 use crate::wire::protobuf::{put_varint, read_varint, varint_len};
 use crate::wire::snappy::{Template, Writer};
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Tokens of a body that are remembered: half a megabyte an output, some 5,000 series of ten labels.
 const TOKENS_MAX: usize = 1 << 16;
@@ -41,6 +46,7 @@ struct Known {
     fields: Vec<Field>,
     /// Numbers that nobody uses.
     free: Vec<u32>,
+    kin: HashSet<Arc<Kin>>,
     row: Row,
 }
 
@@ -91,11 +97,15 @@ impl Row {
 }
 
 impl Dictionary {
-    /// The label fields in those bytes as a list.
-    pub(crate) fn list(&self, fields: &[u8]) -> Fields {
+    /// The label fields in those bytes as a list, of a series whose samples lose that.
+    pub(crate) fn list(&self, fields: &[u8], losses: LossSet) -> Fields {
         let known = &mut *self.0.lock();
-        let numbers = split(fields).map(|field| known.number(field)).collect();
-        Fields { numbers, len: fields.len(), dictionary: self.clone() }
+        let own_at = split(fields).position(is_name).unwrap_or_default();
+        let own = known.number(split(fields).nth(own_at).unwrap_or_default());
+        let shared = split(fields).enumerate().filter(|(at, _)| *at != own_at);
+        let shared = shared.map(|(_, field)| known.number(field)).collect();
+        let kin = Kin { dictionary: self.clone(), shared, own_at, losses, uses: AtomicU32::new(0) };
+        Fields { own, len: fields.len() as u32, kin: known.kin(kin) }
     }
 
     /// Begins a message, whose block is expected to take that many bytes. Until it is finished nothing else can be done with
@@ -119,6 +129,13 @@ fn split(mut fields: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Whether it is the field of a series' name.
+fn is_name(field: &[u8]) -> bool {
+    let mut at = 1;
+    let behind = read_varint(field, &mut at).ok().and_then(|_| field.get(at + 2..));
+    behind.is_some_and(|name| name.starts_with(NAME_LABEL.as_bytes()) && usize::from(field[at + 1]) == NAME_LABEL.len())
+}
+
 impl Known {
     fn number(&mut self, field: &[u8]) -> u32 {
         if let Some(number) = self.numbers.get(field) {
@@ -133,6 +150,21 @@ impl Known {
             None => self.fields.push(field),
         }
         number
+    }
+
+    /// Those kin as they are known, whose fields then are not counted again. They have one more series.
+    fn kin(&mut self, kin: Kin) -> Arc<Kin> {
+        let kin = match self.kin.get(&kin).cloned() {
+            Some(known) => {
+                kin.shared.iter().for_each(|number| self.release(*number));
+                known
+            }
+            None => Arc::new(kin),
+        };
+        if kin.uses.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.kin.insert(Arc::clone(&kin));
+        }
+        kin
     }
 
     fn release(&mut self, number: u32) {
@@ -159,37 +191,81 @@ impl Known {
     }
 }
 
-/// The label fields of a series, as numbers in a dictionary.
+/// What series share that differ by name alone.
+#[derive(Debug)]
+struct Kin {
+    dictionary: Dictionary,
+    /// Their fields but the name.
+    shared: Box<[u32]>,
+    /// How many of them stand before the name.
+    own_at: usize,
+    /// What each of their samples loses.
+    losses: LossSet,
+    /// Series that have them; changed under the lock of the dictionary alone.
+    uses: AtomicU32,
+}
+
+impl PartialEq for Kin {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.shared, self.own_at, self.losses) == (&other.shared, other.own_at, other.losses)
+    }
+}
+
+impl Eq for Kin {}
+
+impl Hash for Kin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.shared.hash(state);
+    }
+}
+
+/// The label fields of a series, as numbers in a dictionary. Small: there are as many as series.
 #[derive(Debug)]
 pub(crate) struct Fields {
-    numbers: Box<[u32]>,
-    len: usize,
-    dictionary: Dictionary,
+    kin: Arc<Kin>,
+    /// The number of its name.
+    own: u32,
+    len: u32,
 }
 
 impl Fields {
     /// Bytes of all of them.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
-    /// Other fields of the same dictionary.
+    /// What each sample of the series loses.
+    pub(crate) fn losses(&self) -> LossSet {
+        self.kin.losses
+    }
+
+    /// Other fields of the same dictionary, of a series whose samples lose the same.
     pub(crate) fn sibling(&self, fields: &[u8]) -> Self {
-        self.dictionary.list(fields)
+        self.kin.dictionary.list(fields, self.kin.losses)
     }
 
     /// All of them, one behind the other.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let (mut bytes, known) = (Vec::with_capacity(self.len), self.dictionary.0.lock());
-        self.numbers.iter().for_each(|number| bytes.extend_from_slice(&known.fields[*number as usize].bytes));
+        let (mut bytes, known) = (Vec::with_capacity(self.len()), self.kin.dictionary.0.lock());
+        self.numbers().for_each(|number| bytes.extend_from_slice(&known.fields[number as usize].bytes));
         bytes
+    }
+
+    #[inline]
+    fn numbers(&self) -> impl Iterator<Item = u32> {
+        let (before, behind) = self.kin.shared.split_at(self.kin.own_at);
+        before.iter().chain([&self.own]).chain(behind).copied()
     }
 }
 
 impl Drop for Fields {
     fn drop(&mut self) {
-        let known = &mut *self.dictionary.0.lock();
-        self.numbers.iter().for_each(|number| known.release(*number));
+        let known = &mut *self.kin.dictionary.0.lock();
+        known.release(self.own);
+        if self.kin.uses.fetch_sub(1, Ordering::Relaxed) == 1 {
+            known.kin.remove(&self.kin);
+            self.kin.shared.iter().for_each(|number| known.release(*number));
+        }
     }
 }
 
@@ -230,14 +306,14 @@ impl Message<'_> {
     #[inline]
     pub(crate) fn fields(&mut self, list: &Fields) {
         debug_assert!(
-            std::ptr::eq(Arc::as_ptr(&list.dictionary.0), MutexGuard::mutex(&self.known)),
+            std::ptr::eq(Arc::as_ptr(&list.kin.dictionary.0), MutexGuard::mutex(&self.known)),
             "another dictionary's numbers"
         );
         let Known { fields, row, .. } = &mut *self.known;
-        for number in &list.numbers {
-            let Field { bytes, last, .. } = &mut fields[*number as usize];
-            *last = row.push(&mut self.out, u64::from(*number), bytes.len(), *last, |out| out.extend_from_slice(bytes));
-        }
+        list.numbers().for_each(|number| {
+            let Field { bytes, last, .. } = &mut fields[number as usize];
+            *last = row.push(&mut self.out, u64::from(number), bytes.len(), *last, |out| out.extend_from_slice(bytes));
+        });
     }
 
     /// Appends a float sample. Of a value the low bytes may be a part of the copy before it, and the high ones of that behind
@@ -315,6 +391,7 @@ impl Message<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Loss;
     use crate::wire::compression;
     use proptest::prelude::*;
 
@@ -328,8 +405,8 @@ mod tests {
         let dictionary = Dictionary::default();
         let (a, b, c) = (label(b'a', "x"), label(b'b', "x"), label(b'c', "x"));
         let known = || dictionary.0.lock().numbers.len();
-        let first = dictionary.list(&[&a[..], &b].concat());
-        let second = dictionary.list(&[&b[..], &b].concat());
+        let list = |fields: &[&[u8]]| dictionary.list(&fields.concat(), LossSet::NONE);
+        let (first, second) = (list(&[&a, &b]), list(&[&b, &b]));
         assert_eq!((first.bytes(), second.bytes()), ([&a[..], &b].concat(), [&b[..], &b].concat()));
         assert_eq!(known(), 2);
         drop(first);
@@ -340,6 +417,33 @@ mod tests {
         assert_eq!((known(), dictionary.0.lock().free.len()), (0, 2));
     }
 
+    #[test]
+    fn series_that_differ_by_name_alone_share_the_rest() {
+        let dictionary = Dictionary::default();
+        let field = |name: &str, value: &str| {
+            let (name, value) = (name.as_bytes(), value.as_bytes());
+            let inner = [&[10, name.len() as u8], name, &[18, value.len() as u8], value].concat();
+            [&[1 << 3 | 2, inner.len() as u8], &inner[..]].concat()
+        };
+        let fields = |name, job| [field("A", "1"), field("__name__", name), field("job", job)].concat();
+        let lost = LossSet::of(Loss::NameSanitised);
+        let told = [("a", "x", LossSet::NONE), ("b", "x", LossSet::NONE), ("a", "y", LossSet::NONE), ("a", "x", lost)];
+        let lists = told.map(|(name, job, losses)| dictionary.list(&fields(name, job), losses));
+        for (list, (name, job, losses)) in lists.iter().zip(told) {
+            assert_eq!((list.bytes(), list.losses(), list.len()), (fields(name, job), losses, fields(name, job).len()));
+        }
+        assert!(Arc::ptr_eq(&lists[0].kin, &lists[1].kin));
+        let kin = || dictionary.0.lock().kin.len();
+        assert_eq!(kin(), 3);
+        let [first, second, third, fourth] = lists;
+        drop((third, fourth));
+        assert_eq!(kin(), 1);
+        drop(first);
+        assert_eq!((kin(), second.bytes()), (1, fields("b", "x")));
+        drop(second);
+        assert_eq!((kin(), dictionary.0.lock().numbers.len()), (0, 0));
+    }
+
     /// A message of series that differ in the second of three labels, and the same by hand.
     fn message(dictionary: &Dictionary, series: usize) -> (Packed, Vec<u8>) {
         let mut plain = Vec::new();
@@ -347,7 +451,7 @@ mod tests {
             let job = label(b'j', &format!("checkout-service-{}", number % 7));
             [label(b'a', "common to all of them"), job, label(b'z', "so is this")].concat()
         };
-        let lists: Vec<_> = (0..series).map(|number| dictionary.list(&fields(number))).collect();
+        let lists: Vec<_> = (0..series).map(|number| dictionary.list(&fields(number), LossSet::NONE)).collect();
         let mut message = dictionary.message(0);
         for (number, list) in lists.iter().enumerate() {
             let (float, time) = ((number as f64).to_le_bytes(), 1_700_000_000_000 + number as i64 / 100);

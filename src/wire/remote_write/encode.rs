@@ -7,13 +7,12 @@
 
 use super::decode::{NAME_LABEL, NANOSECONDS};
 use super::dictionary::{Dictionary, Fields as LabelFields, Message};
-use super::gather::{Gathered, Messages, Pending, Rendering, cut};
-use super::phrases::{self, Phrases};
+use super::gather::{Facts, Gathered, Messages, Pending, Rendering, cut, number};
+use super::phrases::{self, PhraseId, Phrases, Plain};
 use crate::model::{Exemplar, Loss, LossSet, Losses, Metadata, Series};
 use crate::wire::prometheus_names::{Alphabet, Style, translate};
 use crate::wire::protobuf::{Fields, put_bytes_field, put_double_field, put_varint, put_varint_field, varint_len};
 use crate::wire::{Body, SampleRef};
-use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 
@@ -24,20 +23,12 @@ pub struct Options {
     pub style: Style,
     /// Renderings and encoders that meet share it.
     dictionary: Dictionary,
-    /// How many series the runs have that are looked for.
-    runs: RangeInclusive<usize>,
 }
 
 impl Options {
     /// Options of one output, whose renderings and encoders all take them from here.
     pub fn new(style: Style) -> Self {
-        Self { style, dictionary: Dictionary::default(), runs: phrases::SERIES }
-    }
-
-    /// The same, looking for runs of so many series.
-    #[must_use]
-    pub fn with_runs(self, runs: RangeInclusive<usize>) -> Self {
-        Self { runs, ..self }
+        Self { style, dictionary: Dictionary::default() }
     }
 }
 
@@ -48,24 +39,20 @@ impl Default for Options {
 }
 
 /// A series as it stands in a body. One encoder at a time may use it: two at once would each write the series twice.
+/// Small: there are as many as series.
 #[derive(Debug)]
 pub struct Rendered {
     /// All label fields of the `TimeSeries`.
     pub(super) labels: LabelFields,
-    pub(super) losses: LossSet,
     place: AtomicU32,
     /// The number of the phrase that has it, or 0.
     pub(super) phrase: AtomicU32,
-    /// Whether a run ends behind it.
-    pub(super) ends_run: bool,
     companions: OnceLock<Box<[Arc<Rendered>; 2]>>,
 }
 
 impl Rendered {
-    fn new(labels: LabelFields, losses: LossSet) -> Self {
-        let ends_run = phrases::ends_run(&labels.bytes());
-        let (place, phrase) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { labels, losses, place, phrase, ends_run, companions: OnceLock::new() }
+    fn new(labels: LabelFields) -> Self {
+        Self { labels, place: AtomicU32::new(0), phrase: AtomicU32::new(0), companions: OnceLock::new() }
     }
 
     /// The bytes by which the destination knows the series.
@@ -75,7 +62,7 @@ impl Rendered {
 
     /// What every sample of the series loses.
     pub fn losses(&self) -> LossSet {
-        self.losses
+        self.labels.losses()
     }
 }
 
@@ -87,13 +74,13 @@ impl Rendering for Rendered {
     }
 
     fn losses(&self) -> LossSet {
-        self.losses
+        self.labels.losses()
     }
 
     fn companions(&self) -> &[Arc<Self>; 2] {
         self.companions.get_or_init(|| {
             let labels = self.labels.bytes();
-            let companion = |suffix| Self::new(self.labels.sibling(&renamed(&labels, suffix)), self.losses);
+            let companion = |suffix| Self::new(self.labels.sibling(&renamed(&labels, suffix)));
             Box::new(["_count", "_sum"].map(|suffix| Arc::new(companion(suffix))))
         })
     }
@@ -106,7 +93,7 @@ pub fn render(
     _families: &dyn Fn(&str) -> Option<Arc<Metadata>>,
 ) -> Result<Rendered, Loss> {
     let (labels, losses) = label_fields(series, &options.style)?;
-    Ok(Rendered::new(options.dictionary.list(&labels), losses))
+    Ok(Rendered::new(options.dictionary.list(&labels, losses)))
 }
 
 /// The label fields of a series, sorted, `__name__` among them, and what all its samples lose.
@@ -186,7 +173,7 @@ impl Encoder {
     pub fn new(options: Options) -> Self {
         Self {
             dictionary: options.dictionary,
-            phrases: Phrases::new(options.runs),
+            phrases: Phrases::default(),
             gathered: Gathered::default(),
             metadata: Vec::new(),
             metadata_ends: Vec::new(),
@@ -195,35 +182,43 @@ impl Encoder {
         }
     }
 
-    /// Tells that what follows is of another request, in whose order series may come again.
-    pub fn end_request(&mut self) {
-        self.phrases.end_request(&self.gathered);
+    /// Makes a phrase of series, whose samples have one time or not; none where that does not pay.
+    pub fn phrase(&mut self, series: Vec<Arc<Rendered>>, one_time: bool) -> Option<PhraseId> {
+        for series in &series {
+            self.dissolve(series);
+        }
+        self.phrases.make(series, one_time, &self.gathered)
+    }
+
+    /// Whether a phrase is not forgotten.
+    pub fn knows(&self, phrase: PhraseId) -> bool {
+        self.phrases.knows(phrase)
+    }
+
+    /// Whether the body can take these samples, one a series, with the phrase.
+    pub fn can_speak(&self, phrase: PhraseId, samples: &[Plain]) -> bool {
+        self.phrases.can_speak(phrase, samples)
+    }
+
+    /// Takes samples that it [can](Encoder::can_speak).
+    pub fn speak(&mut self, phrase: PhraseId, samples: &[Plain]) {
+        self.phrases.speak(phrase, samples, self.gathered.series());
+    }
+
+    /// What a phrase needs of a sample, if it can hold it, and what that loses by itself.
+    #[inline]
+    pub fn plain(sample: &SampleRef<'_>, altered: &mut LossSet) -> Option<Plain> {
+        let Facts { timestamp, .. } = Facts::of::<Rendered>(sample, altered);
+        Some((number(sample.value, altered)?, timestamp))
     }
 
     /// Takes a sample into the body. An error says why it was dropped; the caller counts it. Alterations of samples that are
     /// taken are counted in `losses`.
     #[inline]
     pub fn push(&mut self, rendered: &Arc<Rendered>, sample: &SampleRef<'_>, losses: &mut Losses) -> Result<(), Loss> {
-        if self.phrases.follow(rendered, sample, self.gathered.series(), losses)
-            || self.break_off() && self.phrases.follow(rendered, sample, self.gathered.series(), losses)
-        {
-            return Ok(());
-        }
         self.dissolve(rendered);
-        let (before, labels_bytes) = (self.gathered.samples(), &mut self.labels_bytes);
-        self.gathered.push(rendered, sample, losses, |series| *labels_bytes += series.labels.len())?;
-        self.phrases.listen(&self.gathered, before, rendered);
-        Ok(())
-    }
-
-    /// Ends the phrase that is being spoken. Returns whether another may begin with the next sample.
-    fn break_off(&mut self) -> bool {
-        let (samples, begins) = self.phrases.break_off(self.gathered.samples());
-        self.gather(samples);
-        if begins {
-            self.end_request();
-        }
-        begins
+        let labels_bytes = &mut self.labels_bytes;
+        self.gathered.push(rendered, sample, losses, |series| *labels_bytes += series.labels.len())
     }
 
     /// Keeps the phrase of a series out of the body.
@@ -244,7 +239,6 @@ impl Encoder {
     /// Takes an exemplar into the `TimeSeries` of its series. Without a timestamp of its own it gets that of the series' last
     /// sample in the body; without that either, it is counted as lost.
     pub fn exemplar(&mut self, rendered: &Arc<Rendered>, exemplar: &Exemplar, losses: &mut Losses) {
-        self.break_off();
         self.dissolve(rendered);
         let timestamp = exemplar.timestamp.map(|timestamp| timestamp.div_euclid(NANOSECONDS));
         if timestamp.is_none() && self.gathered.find(rendered).is_none() {
@@ -288,7 +282,6 @@ impl Encoder {
 
     /// Ends the body. Samples that give way to a later one of the same series and millisecond are counted in `dropped`.
     pub fn finish(&mut self, dropped: &mut Losses) -> Body {
-        self.break_off();
         let mut body = Body::default();
         let mut message = self.dictionary.message(self.block_bytes);
         let mut start = 0;

@@ -156,23 +156,9 @@ impl<R: Rendering> Gathered<R> {
         self.pushed
     }
 
-    /// Samples that the body has, at most.
-    pub(crate) fn samples(&self) -> usize {
-        self.samples.len()
-    }
-
     /// Series that the body has.
     pub(crate) fn series(&self) -> usize {
         self.groups.len()
-    }
-
-    /// The series and times of the samples from that one on, while each is a model sample, a float, and alone in its series.
-    pub(crate) fn plain(&self, from: usize) -> impl Iterator<Item = Option<(&Arc<R>, i64)>> {
-        self.samples[from..].iter().map(|sample| {
-            let group = &self.groups[sample.group as usize];
-            let is_plain = group.samples == 1 && sample.weight == 1 && sample.is_float();
-            is_plain.then_some((&group.rendered, sample.timestamp))
-        })
     }
 
     /// Takes a float whose losses are counted.

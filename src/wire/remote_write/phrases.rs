@@ -1,14 +1,12 @@
 //! Runs of series that come again and again in the same order, each compressed once.
 //!
-//! Senders name their series in the same order each time, so bodies consist of the same runs, however they are cut. A run ends
-//! with its request, or behind a series that says so by its labels, hence at the same places each time. One that is heard
-//! twice becomes a [`Phrase`]: its part of the message as Snappy elements with holes for values and times. From then on its
-//! series are only compared with those expected, and its part of a body is copied and the holes are filled in.
+//! Who knows that series come in one order time and again has a [`Phrase`] made of them: their part of the message as Snappy
+//! elements with holes for values and times. From then on that part of a body is copied and the holes are filled in.
 //!
 //! * A series is in one phrase at most, the youngest that has it.
 //! * In a body the samples of a phrase's series stand either there or among the gathered ones. A phrase that is spoken again
 //!   in a body has later times, so samples of a series are in order, though not in one `TimeSeries`.
-//! * A run of long labels becomes none, so that what its phrase occupies is bounded by the series in it.
+//! * Of long labels none is made, so that what a phrase occupies is bounded by the series in it.
 //! * What a phrase cannot hold (exemplars, histograms, times that go back or are of unusual length) is gathered as if there
 //!   were no phrases, and so are the other series of the phrase in that body.
 //! * A phrase with a series that nobody else has any more is forgotten. With each body some are looked at, more of them than
@@ -17,38 +15,26 @@
 mod phrase;
 
 use super::encode::Rendered;
-use super::gather::{Facts, Gathered, number};
-use crate::model::Losses;
-use crate::wire::SampleRef;
+use super::gather::Gathered;
 use phrase::{Part, Phrase, TIMES};
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use xxhash_rust::xxh3::xxh3_64;
 
-/// How many series runs have; less at the end of a request, where as few as a quarter are worth it.
-pub(super) const SERIES: RangeInclusive<usize> = 32..=192;
-/// One in so many series ends a run.
-const ENDS: u64 = 64;
-/// Runs remembered that were heard once.
-const HEARD_MAX: usize = 1 << 16;
 /// Phrases looked at with each body whether they are still needed, and as many again for each that it brought.
 const SWEPT: usize = 4;
-/// Bytes of labels that the series of a run have on average, at most. What they share lies further apart in longer ones than a
+/// Bytes of labels that the series of a phrase have on average, at most. What they share lies further apart in longer ones than a
 /// template's copies reach, so each would have all of it.
 const LABELS_BYTES_MAX: usize = 1 << 10;
 
-/// Whether a run ends behind the series of those labels.
-pub(super) fn ends_run(labels: &[u8]) -> bool {
-    xxh3_64(labels).is_multiple_of(ENDS)
-}
+/// Bits of a value and milliseconds of a time.
+pub type Plain = (u64, i64);
 
-fn hash(value: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+/// A phrase of an encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhraseId {
+    number: u32,
+    /// Tells it from others that had its number.
+    born: u64,
 }
 
 /// A phrase in the body at hand.
@@ -65,57 +51,45 @@ struct Spoken {
 /// The phrases of an encoder, and which of them the body at hand has.
 #[derive(Debug)]
 pub(super) struct Phrases {
-    lengths: RangeInclusive<usize>,
     /// By number less one.
     known: Vec<Option<Phrase>>,
     free: Vec<u32>,
-    /// Runs heard once, as hashes.
-    heard: HashSet<u64>,
+    /// Phrases made so far.
+    born: u64,
     /// Where the sweep goes on, and over how many.
     swept: usize,
     to_sweep: usize,
     /// The body at hand; never 0.
     body: u64,
     spoken: Vec<Spoken>,
-    /// The phrase that is being spoken. Its samples are the last ones.
-    speaking: Option<Spoken>,
-    /// Bits and milliseconds of all samples in phrases.
-    samples: Vec<(u64, i64)>,
+    /// Those of all that was spoken.
+    samples: Vec<Plain>,
     /// Samples of phrases that were dissolved.
     dissolved: usize,
     bytes: usize,
-    /// Whether a run begins with the next sample.
-    at_start: bool,
-    /// Whether the next sample is the first of its request.
-    begins: bool,
-    /// Where the run that is being listened to begins among the gathered samples.
-    run: Option<usize>,
 }
 
 /// Samples that leave their phrase to be gathered.
 pub(super) type Samples = Vec<(Arc<Rendered>, u64, i64)>;
 
-impl Phrases {
-    pub(super) fn new(lengths: RangeInclusive<usize>) -> Self {
+impl Default for Phrases {
+    fn default() -> Self {
         Self {
-            lengths,
             known: Vec::new(),
             free: Vec::new(),
-            heard: HashSet::new(),
+            born: 0,
             swept: 0,
             to_sweep: SWEPT,
             body: 1,
             spoken: Vec::new(),
-            speaking: None,
             samples: Vec::new(),
             dissolved: 0,
             bytes: 0,
-            at_start: true,
-            begins: true,
-            run: None,
         }
     }
+}
 
+impl Phrases {
     /// Samples in phrases of the body at hand.
     pub(super) fn samples(&self) -> u64 {
         (self.samples.len() - self.dissolved) as u64
@@ -126,74 +100,74 @@ impl Phrases {
         self.bytes
     }
 
-    /// Takes a sample if it goes on with a phrase.
-    #[inline]
-    pub(super) fn follow(
+    /// Makes a phrase of series whose samples have one time or not; none where that does not pay. The body at hand has no
+    /// other phrase with one of them.
+    #[cold]
+    pub(super) fn make(
         &mut self,
-        rendered: &Arc<Rendered>,
-        sample: &SampleRef<'_>,
-        groups: usize,
-        losses: &mut Losses,
-    ) -> bool {
-        let Some(speaking) = self.speaking.or_else(|| self.begin(rendered, groups)) else { return false };
-        let Some(phrase) = &mut self.known[speaking.number as usize - 1] else { return false };
-        let said = self.samples.len() - speaking.first;
-        let Some((expected, lost)) = phrase.series.get(said).filter(|(series, _)| Arc::ptr_eq(series, rendered)) else {
-            return false;
-        };
-        debug_assert_eq!(*lost, expected.losses);
-        let mut altered = *lost;
-        let Facts { timestamp, .. } = Facts::of::<Rendered>(sample, &mut altered);
-        let Some(bits) = number(sample.value, &mut altered) else { return false };
-        let is_expected = if said > 0 && phrase.has_one_time() {
-            timestamp == self.samples[speaking.first].1
-        } else {
-            TIMES.contains(&timestamp)
-        };
-        let is_later = phrase.spoken.0 != self.body || timestamp > self.samples[phrase.spoken.1 + said].1;
-        if !is_expected || !is_later {
-            return false;
-        }
-        self.begins = false;
-        self.samples.push((bits, timestamp));
-        losses.count_set(altered);
-        if said + 1 == phrase.series.len() {
-            phrase.spoken = (self.body, speaking.first);
-            self.bytes += phrase.template.message_len();
-            self.spoken.push(speaking);
-            (self.speaking, self.at_start) = (None, true);
-        } else {
-            self.speaking = Some(speaking);
-        }
-        true
-    }
-
-    /// The phrase that begins with the series, if one may.
-    fn begin(&self, rendered: &Arc<Rendered>, groups: usize) -> Option<Spoken> {
-        if !self.at_start {
+        series: Vec<Arc<Rendered>>,
+        one_time: bool,
+        gathered: &Gathered<Rendered>,
+    ) -> Option<PhraseId> {
+        if series.iter().map(|series| series.labels.len()).sum::<usize>() > LABELS_BYTES_MAX * series.len() {
             return None;
         }
-        let number = rendered.phrase.load(Ordering::Relaxed);
-        let phrase = self.phrase(number)?;
-        let is_first = phrase.series.first().is_some_and(|(first, _)| Arc::ptr_eq(first, rendered));
-        (is_first && phrase.silent != self.body).then_some(Spoken { number, first: self.samples.len(), groups })
+        let is_gathered = series.iter().any(|series| gathered.find(series).is_some());
+        let series: Arc<[_]> = series.into();
+        let phrase = if one_time { Phrase::new(Arc::clone(&series), true) } else { None };
+        let mut phrase = phrase.or_else(|| Phrase::new(Arc::clone(&series), false))?;
+        self.born += 1;
+        phrase.born = self.born;
+        if is_gathered {
+            phrase.silent = self.body;
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.known.push(None);
+            self.known.len() as u32
+        });
+        for series in &*series {
+            self.forget(series.phrase.swap(number, Ordering::Relaxed));
+        }
+        self.known[number as usize - 1] = Some(phrase);
+        self.to_sweep += SWEPT;
+        Some(PhraseId { number, born: self.born })
+    }
+
+    fn known(&self, id: PhraseId) -> Option<&Phrase> {
+        self.phrase(id.number).filter(|phrase| phrase.born == id.born)
+    }
+
+    /// Whether the phrase is not forgotten.
+    pub(super) fn knows(&self, id: PhraseId) -> bool {
+        self.known(id).is_some()
+    }
+
+    /// Whether the body at hand can have the phrase with these samples.
+    pub(super) fn can_speak(&self, id: PhraseId, samples: &[Plain]) -> bool {
+        let Some(phrase) = self.known(id).filter(|phrase| phrase.silent != self.body) else { return false };
+        let (Some((_, first)), true) = (samples.first(), samples.len() == phrase.series.len()) else { return false };
+        let is_expected = if phrase.one_time {
+            TIMES.contains(first) && samples.iter().all(|(_, time)| time == first)
+        } else {
+            samples.iter().all(|(_, time)| TIMES.contains(time))
+        };
+        let (body, before) = phrase.spoken;
+        is_expected
+            && (body != self.body || self.samples[before..].iter().zip(samples).all(|(before, now)| before.1 < now.1))
+    }
+
+    /// Says the phrase with these samples, behind so many gathered series.
+    pub(super) fn speak(&mut self, id: PhraseId, samples: &[Plain], groups: usize) {
+        let Some(phrase) = self.known.get_mut(id.number as usize - 1).and_then(Option::as_mut) else { return };
+        let first = self.samples.len();
+        phrase.spoken = (self.body, first);
+        self.bytes += phrase.template.message_len();
+        self.samples.extend_from_slice(samples);
+        self.spoken.push(Spoken { number: id.number, first, groups });
     }
 
     fn phrase(&self, number: u32) -> Option<&Phrase> {
         self.known.get((number as usize).checked_sub(1)?)?.as_ref()
-    }
-
-    /// Ends what is being spoken, if it is not at its end: its samples are to be gathered, and the run goes on behind them,
-    /// where so many samples were gathered before. Returns them, and whether the next sample begins a request, so that it
-    /// [may begin a run](Phrases::end_request).
-    pub(super) fn break_off(&mut self, gathered: usize) -> (Samples, bool) {
-        let begins = std::mem::take(&mut self.begins);
-        let Some(speaking) = self.speaking.take() else { return (Samples::new(), false) };
-        let mut samples = self.silence(speaking.number);
-        (self.at_start, self.run) = (false, Some(gathered + samples.len()));
-        samples.extend(self.samples_of(speaking));
-        self.samples.truncate(speaking.first);
-        (samples, begins)
     }
 
     /// Keeps the phrase of a series out of the body. If it was spoken, its samples are to be gathered.
@@ -219,8 +193,6 @@ impl Phrases {
                 samples.extend(self.samples_of(spoken));
             }
             self.dissolved += samples.len();
-            // They come between those of the run.
-            self.run = None;
         }
         samples
     }
@@ -228,71 +200,13 @@ impl Phrases {
     fn samples_of(&self, spoken: Spoken) -> impl Iterator<Item = (Arc<Rendered>, u64, i64)> {
         let series = self.phrase(spoken.number).into_iter().flat_map(|phrase| phrase.series.iter());
         let samples = series.zip(&self.samples[spoken.first..]);
-        samples.map(|((series, _), (bits, timestamp))| (Arc::clone(series), *bits, *timestamp))
-    }
-
-    /// Ends the run with its request. A phrase that is being spoken may go on in the next.
-    pub(super) fn end_request(&mut self, gathered: &Gathered<Rendered>) {
-        if let Some(start) = self.run.take()
-            && gathered.samples() - start >= self.lengths.start().div_ceil(4)
-        {
-            self.learn(gathered, start);
-        }
-        self.at_start = self.speaking.is_none();
-        self.begins = true;
-    }
-
-    /// Listens to the samples that were gathered from `before` on, of that series: a run may begin or end with them.
-    #[inline]
-    pub(super) fn listen(&mut self, gathered: &Gathered<Rendered>, before: usize, rendered: &Rendered) {
-        if std::mem::take(&mut self.at_start) {
-            self.run = Some(before);
-        }
-        let heard = self.run.map(|start| gathered.samples() - start);
-        let is_long_enough = heard.is_none_or(|heard| heard >= *self.lengths.start());
-        if rendered.ends_run && is_long_enough || heard.is_some_and(|heard| heard >= *self.lengths.end()) {
-            self.at_start = true;
-            if let Some(start) = self.run.take() {
-                self.learn(gathered, start);
-            }
-        }
-    }
-
-    /// Makes a phrase of the samples gathered from `start` on, if they were heard before.
-    #[cold]
-    fn learn(&mut self, gathered: &Gathered<Rendered>, start: usize) {
-        let Some(run) = gathered.plain(start).collect::<Option<Vec<_>>>() else { return };
-        let (Some((_, time)), true) = (run.first(), run.iter().all(|(_, time)| TIMES.contains(time))) else { return };
-        if run.iter().map(|(series, _)| series.labels.len()).sum::<usize>() > LABELS_BYTES_MAX * run.len() {
-            return;
-        }
-        let one_time = run.iter().all(|(_, other)| other == time);
-        let addresses: Vec<_> = run.iter().map(|(series, _)| Arc::as_ptr(series)).collect();
-        if self.heard.len() >= HEARD_MAX {
-            self.heard.clear();
-        }
-        if self.heard.insert(hash(&addresses)) {
-            return;
-        }
-        let series: Arc<[_]> = run.into_iter().map(|(series, _)| (Arc::clone(series), series.losses)).collect();
-        let phrase = if one_time { Phrase::new(Arc::clone(&series), true) } else { None };
-        let Some(mut phrase) = phrase.or_else(|| Phrase::new(series, false)) else { return };
-        phrase.silent = self.body;
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.known.push(None);
-            self.known.len() as u32
-        });
-        for (series, _) in &*phrase.series {
-            self.forget(series.phrase.swap(number, Ordering::Relaxed));
-        }
-        self.known[number as usize - 1] = Some(phrase);
-        self.to_sweep += SWEPT;
+        samples.map(|(series, (bits, timestamp))| (Arc::clone(series), *bits, *timestamp))
     }
 
     /// Forgets a phrase, which the body at hand does not have.
     fn forget(&mut self, number: u32) {
         let Some(phrase) = self.known.get_mut((number as usize).wrapping_sub(1)).and_then(Option::take) else { return };
-        for (series, _) in &*phrase.series {
+        for series in &*phrase.series {
             let _ = series.phrase.compare_exchange(number, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
         self.free.push(number);
@@ -308,12 +222,12 @@ impl Phrases {
         }
     }
 
-    /// Begins the next body. What is being spoken was [broken off](Phrases::break_off).
+    /// Begins the next body.
     pub(super) fn clear(&mut self) {
         self.body += 1;
         self.spoken.clear();
         self.samples.clear();
-        (self.dissolved, self.bytes, self.run) = (0, 0, None);
+        (self.dissolved, self.bytes) = (0, 0);
         for _ in 0..std::mem::replace(&mut self.to_sweep, SWEPT).min(self.known.len()) {
             self.swept = (self.swept + 1) % self.known.len();
             if self.known[self.swept].as_ref().is_some_and(Phrase::is_dead) {

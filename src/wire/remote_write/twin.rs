@@ -179,6 +179,42 @@ fn requests() -> impl Strategy<Value = WriteRequest> {
     prop::collection::vec(series, 0..6).prop_map(|timeseries| WriteRequest { timeseries, metadata: Vec::new() })
 }
 
+#[test]
+fn a_series_that_is_expected_is_read_as_one_that_is_not() {
+    let label = |name: &str, value: &str| Label { name: name.into(), value: value.into() };
+    let series = |number: usize| TimeSeries {
+        labels: vec![label("__name__", "m"), label("pod", &format!("{number}").repeat(100))],
+        samples: vec![Sample { value: 0.5, timestamp: 1_700_000_000_000 }],
+        ..Default::default()
+    };
+    let body = WriteRequest { timeseries: (0..3).map(series).collect(), metadata: Vec::new() }.encode_to_vec();
+    let expecting = || {
+        let table = SeriesTable::default();
+        fast(&table, &body, 1);
+        table
+    };
+    let decoded = |table: &SeriesTable, body: &[u8]| {
+        let mut builder = BatchBuilder::new(table, Format::RemoteWrite, Vec::new());
+        let report = decode::decode(body, &decode::Options::default(), &mut builder);
+        let batch = builder.finish();
+        let fact = |sample: &crate::model::Sample| {
+            let series = batch.series(sample.series, table).unwrap();
+            format!("{:?} {} {:?} {}", series.name, series.labels.len(), batch.value(sample), sample.timestamp)
+        };
+        // At first sight damage is met in another order.
+        format!("{:?} {:?}", report.ok(), batch.samples.iter().map(fact).collect::<Vec<_>>())
+    };
+    let second = body.len() / 3..body.len() / 3 * 2;
+    for at in second {
+        for byte in [0, 1, 0x7f, 0x80, 0xff, body[at] ^ 1, body[at].wrapping_add(1)] {
+            let mut other = body.clone();
+            other[at] = byte;
+            let (found, expected) = (decoded(&expecting(), &other), decoded(&SeriesTable::default(), &other));
+            assert_eq!(found, expected, "byte {at} is {byte:#x}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn both_decoders_agree_with_the_twin_at_first_and_second_sight(request in requests()) {

@@ -1,7 +1,6 @@
 //! One phrase: how its part of the message is made, and filled with samples.
 
 use super::super::encode::{LABELS_TAG, Rendered};
-use crate::model::LossSet;
 use crate::wire::Body;
 use crate::wire::protobuf::put_varint;
 use crate::wire::snappy::{Kind, Template};
@@ -20,27 +19,36 @@ const SAMPLE_BYTES: usize = 3 + VALUE_BYTES + 1 + TIME_BYTES;
 /// A run of series and its part of a message.
 #[derive(Debug)]
 pub(super) struct Phrase {
-    /// The series, and what each of its samples loses.
-    pub(super) series: Arc<[(Arc<Rendered>, LossSet)]>,
+    pub(super) series: Arc<[Arc<Rendered>]>,
+    /// Tells it from those that had its number before.
+    pub(super) born: u64,
+    /// Whether its samples all have the same time.
+    pub(super) one_time: bool,
     pub(super) template: Template,
-    /// Where each series ends in the message.
-    ends: Box<[u32]>,
-    /// Where in the elements the values stand, and the times; where there are fewer times, all are the same.
-    values: Box<[u32]>,
-    times: Box<[u32]>,
+    places: Box<[Place]>,
     /// The body in which it was spoken last, and where its samples begin there.
     pub(super) spoken: (u64, usize),
     /// The body in which it is not to be spoken any more.
     pub(super) silent: u64,
 }
 
+/// A series of a phrase. Small: there are as many as series.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Its bytes in the message.
+    len: u16,
+    /// From the value before it, or from the beginning, to its value in the elements. Its time stands behind that and
+    /// [`TIME_TAG`], if it has one of its own or is the first.
+    value: u16,
+}
+
 impl Phrase {
     /// The phrase of those series, whose samples have the same time or not; none if the search for repeats tore a hole.
-    pub(super) fn new(series: Arc<[(Arc<Rendered>, LossSet)]>, one_time: bool) -> Option<Self> {
+    pub(super) fn new(series: Arc<[Arc<Rendered>]>, one_time: bool) -> Option<Self> {
         let (mut message, mut kinds) = (Vec::new(), Vec::new());
-        let (mut ends, mut values) = (Vec::with_capacity(series.len()), Vec::with_capacity(series.len()));
-        for (rendered, _) in &*series {
-            let labels = rendered.labels.bytes();
+        let (mut lens, mut values) = (Vec::with_capacity(series.len()), Vec::with_capacity(series.len()));
+        for rendered in &*series {
+            let (start, labels) = (message.len(), rendered.labels.bytes());
             put_varint(&mut message, LABELS_TAG);
             put_varint(&mut message, (labels.len() + SAMPLE_BYTES) as u64);
             message.extend_from_slice(&labels);
@@ -54,30 +62,29 @@ impl Phrase {
             // Bytes of the time all differ, so that they repeat themselves as a whole.
             message.extend(1..=TIME_BYTES as u8);
             kinds.resize(message.len(), if one_time { Kind::Same } else { Kind::Hole });
-            ends.push(u32::try_from(message.len()).ok()?);
+            lens.push(u16::try_from(message.len() - start).ok()?);
         }
         let template = Template::new(&message, &kinds);
         let literals = template.literals();
-        let place = |at: usize, len: usize| literals.place(at..at + len);
-        let times = values.iter().map(|value| value + VALUE_BYTES + 1);
-        let times: Option<_> = if one_time {
-            // The others are copies of the first, or there is none.
-            let mut later = times.clone().skip(1);
-            later.all(|time| literals.is_copied(time..time + TIME_BYTES)).then_some(())?;
-            times.take(1).map(|time| place(time, TIME_BYTES)).collect()
-        } else {
-            times.map(|time| place(time, TIME_BYTES)).collect()
-        };
-        let values: Option<_> = values.iter().map(|value| place(*value, VALUE_BYTES)).collect();
-        Some(Self { series, ends: ends.into(), values: values?, times: times?, template, spoken: (0, 0), silent: 0 })
-    }
-
-    pub(super) fn has_one_time(&self) -> bool {
-        self.times.len() < self.series.len()
+        let mut places = Vec::with_capacity(series.len());
+        let mut before = 0;
+        for (number, (len, value)) in lens.into_iter().zip(values).enumerate() {
+            let time = value + VALUE_BYTES + 1;
+            let is_copied = one_time && number > 0;
+            if is_copied && !literals.is_copied(time..time + TIME_BYTES) {
+                return None;
+            }
+            let holes = value..if is_copied { value + VALUE_BYTES } else { time + TIME_BYTES };
+            let at = literals.place(holes)?;
+            places.push(Place { len, value: u16::try_from(at - before).ok()? });
+            before = at;
+        }
+        let places = places.into();
+        Some(Self { series, one_time, places, template, born: 0, spoken: (0, 0), silent: 0 })
     }
 
     pub(super) fn is_dead(&self) -> bool {
-        self.series.iter().any(|(rendered, _)| Arc::strong_count(rendered) == 1)
+        self.series.iter().any(|rendered| Arc::strong_count(rendered) == 1)
     }
 }
 
@@ -95,19 +102,24 @@ impl Part<'_> {
 
     /// Writes values and times into a copy of the elements.
     pub(in crate::wire::remote_write) fn fill(&self, elements: &mut [u8]) {
-        for (at, (bits, _)) in self.phrase.values.iter().zip(self.samples) {
-            elements[*at as usize..][..VALUE_BYTES].copy_from_slice(&bits.to_le_bytes());
-        }
-        for (at, (_, timestamp)) in self.phrase.times.iter().zip(self.samples) {
-            elements[*at as usize..][..TIME_BYTES].copy_from_slice(&time(*timestamp));
+        let Phrase { places, one_time, .. } = self.phrase;
+        let mut at = 0;
+        for (number, (place, (bits, timestamp))) in places.iter().zip(self.samples).enumerate() {
+            at += usize::from(place.value);
+            elements[at..][..VALUE_BYTES].copy_from_slice(&bits.to_le_bytes());
+            if number == 0 || !one_time {
+                elements[at + VALUE_BYTES + 1..][..TIME_BYTES].copy_from_slice(&time(*timestamp));
+            }
         }
     }
 
     /// Ends the pieces of the body, which begins at that offset of the message.
     pub(in crate::wire::remote_write) fn cut(&self, body: &mut Body, begin: usize) {
-        body.cuts.reserve(self.phrase.ends.len());
-        for end in &self.phrase.ends {
-            body.cut_at(begin + *end as usize, 1, 1);
+        body.cuts.reserve(self.phrase.places.len());
+        let mut end = begin;
+        for place in &self.phrase.places {
+            end += usize::from(place.len);
+            body.cut_at(end, 1, 1);
         }
     }
 }

@@ -1,13 +1,13 @@
 use super::super::encode::{Encoder, Options, render};
 use super::super::messages::{Sample, TimeSeries, WriteRequest};
 use super::*;
-use crate::model::{BatchBuilder, Exemplar, Format, SampleFlags, SeriesId, SeriesSpec, SeriesTable, Value};
-use crate::wire::Body;
+use crate::model::{BatchBuilder, Exemplar, Format, Losses, SampleFlags, SeriesId, SeriesSpec, SeriesTable, Value};
 use crate::wire::remote_write::decode::NANOSECONDS;
+use crate::wire::{Body, SampleRef};
 use proptest::prelude::*;
 use prost::Message as _;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -40,7 +40,6 @@ fn push(encoder: &mut Encoder, series: &[Arc<Rendered>], time: i64) {
     for (number, series) in series.iter().enumerate() {
         encoder.push(series, &sample(time, Value::F64(number as f64)), &mut Losses::default()).unwrap();
     }
-    encoder.end_request();
 }
 
 fn read(body: &Body) -> Vec<TimeSeries> {
@@ -50,22 +49,33 @@ fn read(body: &Body) -> Vec<TimeSeries> {
     all
 }
 
+fn plain(times: impl IntoIterator<Item = i64>) -> Vec<Plain> {
+    times.into_iter().enumerate().map(|(number, time)| ((0.1 * number as f64).to_bits(), time)).collect()
+}
+
+/// Says a phrase at one time.
+fn speak(encoder: &mut Encoder, phrase: PhraseId, series: usize, time: i64) {
+    let samples = plain(std::iter::repeat_n(time, series));
+    assert!(encoder.can_speak(phrase, &samples));
+    encoder.speak(phrase, &samples);
+}
+
 #[test]
-fn a_run_that_was_heard_twice_is_spoken() {
+fn a_phrase_says_what_its_series_and_samples_are() {
     for (step, name) in [(0, "one time"), (7, "a time each")] {
         let options = Options::default();
         let mut encoder = Encoder::new(options.clone());
         let series = rendered(&options, 0..500);
-        let mut lengths = Vec::new();
-        for round in 0..4 {
-            for (number, series) in series.iter().enumerate() {
-                let time = NOW + round + step * number as i64;
-                let value = Value::F64(0.1 * number as f64);
-                encoder.push(series, &sample(time, value), &mut Losses::default()).unwrap();
-            }
-            encoder.end_request();
-            let spoken = encoder.phrases.samples.len();
-            assert_eq!(spoken, if round < 2 { 0 } else { series.len() }, "{name}, round {round}");
+        for (number, series) in series.iter().enumerate() {
+            let sample = sample(NOW + step * number as i64, Value::F64(0.1 * number as f64));
+            encoder.push(series, &sample, &mut Losses::default()).unwrap();
+        }
+        let gathered = encoder.finish(&mut Losses::default()).snappy().len();
+        let phrase = encoder.phrase(series.clone(), step == 0).unwrap();
+        for round in 0..3 {
+            let samples = plain((0..500).map(|number| NOW + round + step * number));
+            assert!(encoder.can_speak(phrase, &samples), "{name}");
+            encoder.speak(phrase, &samples);
             let body = encoder.finish(&mut Losses::default());
             let read = read(&body);
             for (number, (read, rendered)) in read.iter().zip(&series).enumerate() {
@@ -78,41 +88,9 @@ fn a_run_that_was_heard_twice_is_spoken() {
                 assert_eq!(found, (0.1 * number as f64, NOW + round + step * number as i64));
             }
             assert_eq!((read.len(), body.samples()), (500, 500));
-            lengths.push(body.snappy().len());
+            assert!(body.snappy().len() < gathered, "{name}: {} bytes of {gathered}", body.snappy().len());
         }
-        assert!(lengths[2] < lengths[1], "{name}: {lengths:?}");
     }
-}
-
-#[test]
-fn other_requests_between_do_not_matter() {
-    // So that no rest of a request is too short.
-    let options = Options::default().with_runs(1..=192);
-    let mut encoder = Encoder::new(options.clone());
-    let senders: Vec<Vec<_>> =
-        [0..300, 1000..1300, 2000..2300].into_iter().map(|numbers| rendered(&options, numbers)).collect();
-    for (round, order) in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1]].into_iter().enumerate() {
-        for sender in order {
-            push(&mut encoder, &senders[sender], NOW + round as i64);
-        }
-        assert_eq!(encoder.phrases.samples(), if round < 2 { 0 } else { 900 });
-        encoder.finish(&mut Losses::default());
-    }
-}
-
-#[test]
-fn a_phrase_goes_on_over_the_end_of_a_request() {
-    let options = Options::default().with_runs(32..=usize::MAX);
-    let mut encoder = Encoder::new(options.clone());
-    let series = rendered(&options, 0..1000);
-    for round in 0..3 {
-        push(&mut encoder, &series, NOW + round);
-        encoder.finish(&mut Losses::default());
-    }
-    let inside = (1..1000).find(|at| !series[at - 1].ends_run && *at > 40).unwrap();
-    push(&mut encoder, &series[..inside], NOW + 3);
-    push(&mut encoder, &series[inside..], NOW + 3);
-    assert_eq!(encoder.phrases.samples(), 1000);
 }
 
 #[test]
@@ -120,9 +98,16 @@ fn a_phrase_is_spoken_again_in_a_body_if_it_is_later() {
     let options = Options::default();
     let mut encoder = Encoder::new(options.clone());
     let series = rendered(&options, 0..100);
-    for (times, expected) in [(&[0, 1, 2][..], 0), (&[3], 0), (&[4, 5, 6], 300), (&[7, 8, 8], 0), (&[9, 11, 10], 0)] {
+    let phrase = encoder.phrase(series.clone(), true).unwrap();
+    for (times, expected) in [(&[0, 1, 2][..], 300), (&[3], 100), (&[4, 5, 6], 300), (&[7, 8, 8], 0), (&[9, 11, 10], 0)]
+    {
         for time in times {
-            push(&mut encoder, &series, NOW + time);
+            let samples = plain([NOW + time; 100]);
+            if encoder.can_speak(phrase, &samples) {
+                encoder.speak(phrase, &samples);
+            } else {
+                push(&mut encoder, &series, NOW + time);
+            }
         }
         assert_eq!(encoder.phrases.samples(), expected, "{times:?}");
         let mut dropped = Losses::default();
@@ -141,35 +126,36 @@ fn a_phrase_is_spoken_again_in_a_body_if_it_is_later() {
 }
 
 #[test]
-fn a_series_that_is_gone_ends_its_phrases() {
-    let options = Options::default().with_runs(1..=4);
+fn a_phrase_is_forgotten_with_its_series_and_for_a_younger_one_and_never_taken_for_another() {
+    let options = Options::default();
     let mut encoder = Encoder::new(options.clone());
     let mut series = rendered(&options, 0..40);
-    for round in 0..3 {
-        push(&mut encoder, &series, NOW + round);
-        encoder.finish(&mut Losses::default());
-    }
-    let known = |encoder: &Encoder| encoder.phrases.known.iter().flatten().count();
-    assert!(known(&encoder) >= 10);
-    series.truncate(1);
+    let phrases: Vec<_> = series.chunks(4).map(|series| encoder.phrase(series.to_vec(), true).unwrap()).collect();
+    let younger = encoder.phrase(series[2..6].to_vec(), true).unwrap();
+    let known = |encoder: &Encoder| phrases.iter().filter(|phrase| encoder.knows(**phrase)).count();
+    assert!(known(&encoder) == 8 && encoder.knows(younger));
+    speak(&mut encoder, younger, 4, NOW);
+    series.truncate(6);
     for _ in 0..40 {
-        push(&mut encoder, &series, NOW + 3);
         encoder.finish(&mut Losses::default());
     }
-    assert!(known(&encoder) <= 1, "{}", known(&encoder));
-    assert_eq!(Arc::strong_count(&series[0]), 1 + known(&encoder));
+    assert!(known(&encoder) == 0 && encoder.knows(younger));
+    assert_eq!((Arc::strong_count(&series[0]), Arc::strong_count(&series[2])), (1, 2));
+    let again = encoder.phrase(series[..2].to_vec(), true).unwrap();
+    assert!(known(&encoder) == 0 && encoder.knows(again) && encoder.knows(younger));
 }
 
 #[test]
 fn a_flood_of_new_series_leaves_few_phrases() {
-    let options = Options::default().with_runs(1..=4);
+    let options = Options::default();
     let mut encoder = Encoder::new(options.clone());
     for round in 0..50 {
         let series = rendered(&options, round * 100..round * 100 + 100);
-        for time in 0..3 {
-            push(&mut encoder, &series, NOW + time);
-            encoder.finish(&mut Losses::default());
+        for series in series.chunks(4) {
+            let phrase = encoder.phrase(series.to_vec(), true).unwrap();
+            speak(&mut encoder, phrase, 4, NOW);
         }
+        encoder.finish(&mut Losses::default());
     }
     let known = encoder.phrases.known.iter().flatten().count();
     assert!((25..=75).contains(&known), "{known} phrases of 25 runs");
@@ -178,29 +164,25 @@ fn a_flood_of_new_series_leaves_few_phrases() {
 #[test]
 fn what_series_share_makes_no_phrase_large() {
     let options = Options::default();
-    for (node_bytes, expected) in [(LABELS_BYTES_MAX / 2, 80), (LABELS_BYTES_MAX, 0)] {
+    for (node_bytes, expected) in [(LABELS_BYTES_MAX / 2, true), (LABELS_BYTES_MAX, false)] {
         let mut encoder = Encoder::new(options.clone());
         let series = of_node(&options, 0..80, &"x".repeat(node_bytes));
-        for round in 0..3 {
-            push(&mut encoder, &series, NOW + round);
-            let spoken = encoder.phrases.samples();
-            assert_eq!(spoken, if round < 2 { 0 } else { expected }, "{node_bytes} bytes, round {round}");
-            encoder.finish(&mut Losses::default());
-        }
+        assert_eq!(encoder.phrase(series, true).is_some(), expected, "{node_bytes} bytes");
     }
 }
 
 #[test]
-fn times_of_other_lengths_are_gathered() {
-    for time in [0, -1, TIMES.start - 1, TIMES.end, i64::MAX / NANOSECONDS] {
-        let options = Options::default().with_runs(1..=4);
-        let mut encoder = Encoder::new(options.clone());
-        let series = rendered(&options, 0..8);
-        for time in [NOW, NOW, time, time, time] {
-            push(&mut encoder, &series, time);
-            let read = read(&encoder.finish(&mut Losses::default()));
-            assert!(read.len() == 8 && read.iter().all(|series| series.samples[0].timestamp == time));
+fn times_of_other_lengths_are_not_spoken() {
+    let options = Options::default();
+    let mut encoder = Encoder::new(options.clone());
+    let series = rendered(&options, 0..8);
+    for one_time in [true, false] {
+        let phrase = encoder.phrase(series.clone(), one_time).unwrap();
+        for (time, expected) in [(0, false), (-1, false), (TIMES.start - 1, false), (TIMES.end, false), (NOW, true)] {
+            assert_eq!(encoder.can_speak(phrase, &plain([time; 8])), expected, "{time}");
         }
+        assert_eq!(encoder.can_speak(phrase, &plain(NOW..NOW + 8)), !one_time);
+        assert!(!encoder.can_speak(phrase, &plain([NOW; 7])));
     }
 }
 
@@ -239,13 +221,43 @@ fn bodies() -> impl Strategy<Value = Vec<Vec<Step>>> {
 /// What a body said: samples and exemplars by labels, how many samples, and what was counted.
 type Said = (HashMap<Vec<String>, Vec<String>>, u64, Vec<u64>);
 
-fn said(options: &Options, bodies: &[Vec<Step>]) -> Vec<Said> {
+/// What bodies say; with phrases of so many series, if they are long enough.
+fn said(bodies: &[Vec<Step>], run: Option<usize>) -> Vec<Said> {
+    let options = Options::default();
     let mut encoder = Encoder::new(options.clone());
-    let series = rendered(options, 0..24);
+    let series = rendered(&options, 0..24);
     let mut time = NOW;
+    let mut phrases: HashMap<Vec<usize>, PhraseId> = HashMap::new();
     let of = |body: &Vec<Step>| {
         let (mut losses, mut dropped) = (Losses::default(), Losses::default());
-        for (number, later, what) in body {
+        let mut at = 0;
+        while let Some((number, later, what)) = body.get(at) {
+            let steps = run.and_then(|run| body.get(at..at + run)).unwrap_or_default();
+            let numbers: Vec<_> = steps.iter().map(|(number, ..)| *number).collect();
+            let is_run = *what >= 50 && steps.iter().all(|(.., what)| *what > 4);
+            if is_run && numbers.iter().collect::<HashSet<_>>().len() == steps.len() && !steps.is_empty() {
+                let mut then = time;
+                let samples: Vec<_> = steps
+                    .iter()
+                    .map(|(_, later, _)| {
+                        then += later;
+                        ((then as f64 / 3.0).to_bits(), then)
+                    })
+                    .collect();
+                let one_time = samples.iter().all(|(_, time)| *time == samples[0].1);
+                let known = phrases.get(&numbers).filter(|phrase| encoder.can_speak(**phrase, &samples)).copied();
+                let phrase = known.unwrap_or_else(|| {
+                    let series = numbers.iter().map(|number| Arc::clone(&series[*number])).collect();
+                    encoder.phrase(series, one_time).unwrap()
+                });
+                phrases.insert(numbers, phrase);
+                if encoder.can_speak(phrase, &samples) {
+                    encoder.speak(phrase, &samples);
+                    steps.iter().for_each(|(number, ..)| losses.count_set(series[*number].losses()));
+                    (time, at) = (then, at + steps.len());
+                    continue;
+                }
+            }
             time += later;
             let value = match what {
                 0 => Value::I64(time),
@@ -253,22 +265,19 @@ fn said(options: &Options, bodies: &[Vec<Step>]) -> Vec<Said> {
                 2 => Value::Bool(true),
                 _ => Value::F64(time as f64 / 3.0),
             };
-            if *what == 3 {
-                encoder.end_request();
-            }
             let _ = encoder.push(&series[*number], &sample(time, value), &mut losses);
             if *what == 4 {
                 let (series_id, labels) = (SeriesId(0), vec![("trace_id".into(), "1".into())]);
                 let exemplar = Exemplar { series: series_id, sample: None, labels, value: 0.5, timestamp: None };
                 encoder.exemplar(&series[*number], &exemplar, &mut losses);
             }
+            at += 1;
         }
-        encoder.end_request();
         let samples = encoder.samples();
         let body = encoder.finish(&mut dropped);
         assert_eq!(body.samples() + dropped.total(), samples);
         for (phrase, number) in encoder.phrases.known.iter().zip(1..) {
-            let numbers = phrase.iter().flat_map(|phrase| phrase.series.iter()).map(|(series, _)| &series.phrase);
+            let numbers = phrase.iter().flat_map(|phrase| phrase.series.iter()).map(|series| &series.phrase);
             assert!({ numbers }.all(|of| of.load(Ordering::Relaxed) == number), "a series is in one phrase");
         }
         let mut series = HashMap::<_, Vec<_>>::new();
@@ -286,9 +295,7 @@ fn said(options: &Options, bodies: &[Vec<Step>]) -> Vec<Said> {
 
 proptest! {
     #[test]
-    fn bodies_say_the_same_with_phrases_as_without(bodies in bodies(), shortest in 1_usize..4) {
-        let never = Options::default().with_runs(usize::MAX..=usize::MAX);
-        let always = Options::default().with_runs(shortest..=shortest + 3);
-        prop_assert_eq!(said(&always, &bodies), said(&never, &bodies));
+    fn bodies_say_the_same_with_phrases_as_without(bodies in bodies(), run in 1_usize..6) {
+        prop_assert_eq!(said(&bodies, Some(run)), said(&bodies, None));
     }
 }

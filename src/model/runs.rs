@@ -1,0 +1,237 @@
+//! Runs: series that come one behind the other again and again.
+//!
+//! Senders name their series in the same order each time. What was found out of a run once holds whenever it comes, so whoever
+//! takes many samples (outputs above all) need not ask for each series anew. A batch says where runs begin in it
+//! ([`Batch::runs`](super::Batch::runs)); they are hints: every sample names its series all the same.
+//!
+//! * A run ends behind a series whose id says so, or with its request, hence at the same places however requests are cut.
+//! * It is known once its series came twice in that order, and has each of them once.
+//! * Bounded: in all, runs occupy what the ids of [`NAMED_MAX`] times as many series do as the table has. A run that did not come for
+//!   as long as a series takes to be idle is forgotten.
+
+use super::{IdMap, Sample, SeriesId};
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashSet;
+use std::hash::{BuildHasher, BuildHasherDefault};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// How many series runs have; less at the end of a request.
+const LENGTHS: RangeInclusive<usize> = 128..=1024;
+/// The part of the shortest that is worth it at the end of a request.
+const REST_PART: usize = 4;
+/// One in so many series ends a run.
+const ENDS: u32 = 128;
+/// What runs name is bounded by so many times the series of the table, and so many more.
+const NAMED_MAX: usize = 2;
+const NAMED_SPARE: usize = 1 << 14;
+/// Runs remembered that came once.
+const HEARD_MAX: usize = 1 << 16;
+/// Estimated cost of a run beside its ids.
+const RUN_BYTES: usize = 96;
+
+/// Series that come in this order.
+#[derive(Debug)]
+pub struct Run {
+    number: u32,
+    series: Box<[SeriesId]>,
+    /// The sweep in which it came last.
+    seen: AtomicU32,
+}
+
+impl Run {
+    /// Its number, which no other has in this process.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Its series.
+    pub fn series(&self) -> &[SeriesId] {
+        &self.series
+    }
+
+    fn bytes(&self) -> usize {
+        RUN_BYTES + self.series.len() * size_of::<SeriesId>()
+    }
+
+    #[inline]
+    fn begins(&self, samples: &[Sample]) -> bool {
+        samples.len() >= self.series.len()
+            && self.series.iter().zip(samples).all(|(series, sample)| *series == sample.series)
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Runs {
+    lengths: RangeInclusive<usize>,
+    /// By their first series.
+    known: RwLock<IdMap<SeriesId, Arc<Run>>>,
+    /// Those that came once, as hashes.
+    heard: Mutex<HashSet<u64>>,
+    next: AtomicU32,
+    /// Memory of those that are known.
+    bytes: AtomicUsize,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        let (next, bytes) = (AtomicU32::new(0), AtomicUsize::new(0));
+        Self { lengths: LENGTHS, known: RwLock::default(), heard: Mutex::default(), next, bytes }
+    }
+}
+
+impl Runs {
+    #[cfg(test)]
+    pub(super) fn new(lengths: RangeInclusive<usize>) -> Self {
+        Self { lengths, ..Self::default() }
+    }
+
+    /// Memory they occupy.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The runs among samples in their order, each with the place where it begins.
+    pub(super) fn among(&self, samples: &[Sample], sweep: u32, series_max: usize) -> Vec<(u32, Arc<Run>)> {
+        let (mut found, mut new) = (Vec::new(), Vec::new());
+        let known = self.known.read();
+        let mut at = 0;
+        while let Some(first) = samples.get(at) {
+            let rest = &samples[at..];
+            let run = known.get(&first.series).filter(|run| run.begins(rest));
+            if let Some(run) = run {
+                run.seen.store(sweep, Ordering::Relaxed);
+                found.push((at as u32, Arc::clone(run)));
+            }
+            let len = run.map_or_else(|| self.len(rest), |run| run.series.len());
+            if run.is_none() && len >= self.lengths.start().div_ceil(REST_PART) {
+                new.push(&rest[..len]);
+            }
+            at += len;
+        }
+        drop(known);
+        if !new.is_empty() {
+            self.hear(&new, sweep, series_max);
+        }
+        found
+    }
+
+    /// Where the run ends that begins with these samples.
+    fn len(&self, samples: &[Sample]) -> usize {
+        let (min, max) = (*self.lengths.start(), samples.len().min(*self.lengths.end()));
+        let ends = |sample: &Sample| sample.series.0.wrapping_mul(0x9e37_79b9) < u32::MAX / ENDS;
+        let last = samples.iter().take(max).skip(min - 1).position(ends);
+        last.map_or(max, |last| last + min)
+    }
+
+    #[cold]
+    fn hear(&self, new: &[&[Sample]], sweep: u32, series_max: usize) {
+        for samples in new {
+            let series: Box<[_]> = samples.iter().map(|sample| sample.series).collect();
+            let hash = BuildHasherDefault::<Xxh3Default>::default().hash_one(&series);
+            let mut heard = self.heard.lock();
+            if heard.len() >= HEARD_MAX {
+                heard.clear();
+            }
+            if heard.insert(hash) {
+                continue;
+            }
+            heard.remove(&hash);
+            drop(heard);
+            let recalled = series.iter().any(|id| id.is_recalled());
+            if recalled || series.iter().collect::<HashSet<_>>().len() < series.len() {
+                continue;
+            }
+            let bytes_max = (series_max * NAMED_MAX + NAMED_SPARE) * size_of::<SeriesId>();
+            if self.bytes() > bytes_max {
+                return;
+            }
+            let first = series[0];
+            let run = Run { number: self.next.fetch_add(1, Ordering::Relaxed), series, seen: AtomicU32::new(sweep) };
+            self.bytes.fetch_add(run.bytes(), Ordering::Relaxed);
+            if let Some(before) = self.known.write().insert(first, Arc::new(run)) {
+                self.bytes.fetch_sub(before.bytes(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Forgets runs that did not come since a sweep.
+    pub(super) fn sweep(&self, oldest: u32) {
+        self.known.write().retain(|_, run| {
+            let stays = run.seen.load(Ordering::Relaxed) >= oldest;
+            if !stays {
+                self.bytes.fetch_sub(run.bytes(), Ordering::Relaxed);
+            }
+            stays
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Batch, Format, SampleFlags, SeriesTable, Value};
+
+    fn samples(ids: impl IntoIterator<Item = u32>) -> Vec<Sample> {
+        let mut batch = Batch::new(Format::RemoteWrite, SeriesTable::default().pin());
+        ids.into_iter().for_each(|id| batch.push(SeriesId(id), 0, Value::Bool(true), SampleFlags::NONE));
+        batch.samples
+    }
+
+    /// Samples in runs, after the runs were checked to be where they are said to be.
+    fn in_runs(runs: &Runs, samples: &[Sample]) -> usize {
+        let found = runs.among(samples, 7, 1 << 20);
+        let mut free = 0;
+        for (at, run) in &found {
+            assert!(*at as usize >= free && run.begins(&samples[*at as usize..]));
+            free = *at as usize + run.series.len();
+        }
+        found.iter().map(|(_, run)| run.series.len()).sum()
+    }
+
+    #[test]
+    fn series_that_came_twice_in_one_order_are_runs_however_requests_are_cut() {
+        let runs = Runs::default();
+        let all = samples(0..20_000);
+        assert_eq!([in_runs(&runs, &all), in_runs(&runs, &all), in_runs(&runs, &all)], [0, 0, 20_000]);
+        let cut = |len: usize| all.chunks(len).map(|request| in_runs(&runs, request)).sum::<usize>();
+        let (hundreds, thousands) = (cut(700), cut(3000));
+        assert!(hundreds > 5000 && thousands > 14_000, "{hundreds}, {thousands}");
+        assert_eq!(in_runs(&runs, &samples((0..20_000).rev())), 0);
+    }
+
+    #[test]
+    fn a_series_that_comes_twice_is_in_no_run_and_neither_are_recalled_ones() {
+        let runs = Runs::new(1..=8);
+        for ids in [[1, 2, 3, 2], [1, SeriesId::recalled(1).unwrap().0, 2, 3]] {
+            for _ in 0..4 {
+                let found = runs.among(&samples(ids), 0, 100);
+                assert!(found.iter().all(|(_, run)| run.series.len() < 4), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn runs_that_do_not_come_are_forgotten_and_those_there_are_are_bounded() {
+        let runs = Runs::new(100..=100);
+        let (some, others) = (samples(0..1000), samples(1000..2000));
+        for sweep in 0..3 {
+            runs.among(&some, 0, 1000);
+            runs.among(&others, sweep, 1000);
+        }
+        let bytes = runs.bytes();
+        runs.sweep(2);
+        assert!(bytes > 8000 && runs.bytes() * 2 == bytes);
+        assert_eq!((in_runs(&runs, &some), in_runs(&runs, &others)), (0, 1000));
+        for from in 0..1000 {
+            let flood = samples(from * 100 + 2000..from * 100 + 2100);
+            for _ in 0..2 {
+                runs.among(&flood, 0, 1000);
+            }
+        }
+        assert!(runs.bytes() < (1000 * NAMED_MAX + NAMED_SPARE + 200) * 4);
+    }
+}

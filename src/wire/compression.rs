@@ -121,8 +121,7 @@ const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 /// A body as gzip, at the speed that suits a body sent once.
 pub fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut gzip = Gzip::default();
-    gzip.expected = body.len() / 8;
+    let mut gzip = Gzip { expected: body.len() / 8, ..Gzip::default() };
     gzip.piece(body, 0..body.len(), Piece::Tokens);
     gzip.finish(body, body.len())
 }

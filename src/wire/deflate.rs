@@ -104,7 +104,16 @@ impl Deflater {
     #[inline]
     pub(crate) fn piece(&mut self, text: &[u8], piece: Range<usize>, is: Piece) {
         match is {
-            Piece::New => self.writer.literals(&text[piece]),
+            Piece::New => {
+                let number = &text[piece.clone()];
+                match self.writer.open(piece.start) {
+                    // That of the line before, perhaps: the repeat goes on.
+                    Some(from) if text[from..].iter().zip(number).all(|(left, right)| left == right) => {
+                        self.writer.copy(piece.start - from, number.len());
+                    }
+                    _ => self.writer.literals(number),
+                }
+            }
             Piece::Known(number) => {
                 let Range { start, end } = piece;
                 let known = &mut self.known[number as usize % KNOWN];

@@ -46,6 +46,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(250);
 /// may block. `spawn_blocking` rather than `block_in_place`: it costs 10 us where that costs a worker's whole queue, and
 /// it works in every kind of runtime.
 const INLINE_BYTES_MAX: usize = 256 << 10;
+/// The same for what is not compressed: a request of lines is as large as one in Snappy is when it is decompressed.
+const INLINE_PLAIN_BYTES_MAX: usize = 1 << 20;
 /// The same for gzip, deflate and zstd, which can expand a thousandfold.
 const INLINE_EXPANDING_BYTES_MAX: usize = 4 << 10;
 /// A whole body may take so many times `read_timeout`, which bounds the silence between two pieces of it.
@@ -223,7 +225,8 @@ impl Gate {
         let turn = if turn.is_some() { Ok(turn) } else { self.turn().await };
         let _turn = turn.inspect_err(|error| self.ledger.reject(format, error.refusal(), 1))?;
         let inline_max = match delivery.encoding {
-            Encoding::Identity | Encoding::Snappy => INLINE_BYTES_MAX,
+            Encoding::Identity => INLINE_PLAIN_BYTES_MAX,
+            Encoding::Snappy => INLINE_BYTES_MAX,
             Encoding::Gzip | Encoding::Deflate | Encoding::Zstd => INLINE_EXPANDING_BYTES_MAX,
         };
         let sender = (self.table.source(peer), self.series_limits());

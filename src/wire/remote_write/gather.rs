@@ -89,7 +89,7 @@ impl Facts {
         let timestamp = sample.timestamp.div_euclid(NANOSECONDS);
         // The precision of a time that the gateway's clock gave is nobody's.
         let is_implicit = sample.flags.contains(SampleFlags::TIMESTAMP_IMPLICIT);
-        if sample.timestamp.rem_euclid(NANOSECONDS) != 0 && !is_implicit {
+        if timestamp.wrapping_mul(NANOSECONDS) != sample.timestamp && !is_implicit {
             altered.insert(Loss::TimestampTruncated);
         }
         if sample.flags.contains(SampleFlags::ROW_CONTINUES) {

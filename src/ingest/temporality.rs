@@ -40,7 +40,7 @@ use crate::model::{
 };
 use buckets::Buckets;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,7 @@ struct Counters {
     /// Whether a series is a counter.
     known: IdTable<bool>,
     /// Runs without a counter, by number.
-    plain: IdMap<u32, ()>,
+    plain: HashSet<u32>,
     /// The keys of those that are.
     keys: IdMap<SeriesId, u128>,
     buckets: Buckets,
@@ -271,13 +271,13 @@ impl Counters {
 
     /// Whether a run is known to have no counter.
     fn is_plain(&mut self, run: &Run) -> bool {
-        let is_known = self.plain.contains_key(&run.number());
+        let is_known = self.plain.contains(&run.number());
         let is_plain = is_known || run.series().iter().all(|id| self.known.get(*id) == Some(&false));
         if is_plain && !is_known {
             if self.plain.len() >= PLAIN_MAX {
                 self.plain.clear();
             }
-            self.plain.insert(run.number(), ());
+            self.plain.insert(run.number());
         }
         is_plain
     }

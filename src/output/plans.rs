@@ -156,8 +156,8 @@ impl Plans {
 
 impl Plan {
     fn new<E: Encoding, B: AsMut<E>>(run: &Run, one_time: bool, memo: &mut Memo<E>, bodies: &mut [B]) -> Self {
-        // What each lane gets: the places in the run, and the series.
-        let mut lanes: Vec<(Vec<usize>, Vec<Arc<E::Rendered>>)> = bodies.iter().map(|_| <_>::default()).collect();
+        // What each lane gets: places in the run, and series.
+        let mut lanes: Vec<(Vec<_>, Vec<_>)> = bodies.iter().map(|_| <_>::default()).collect();
         let (mut losses, mut dropped, mut fits) = (Losses::default(), Losses::default(), true);
         for (at, id) in run.series().iter().enumerate() {
             match memo.slot(*id) {

@@ -348,8 +348,10 @@ fn plain_field(field: &[u8; PLAIN_BYTES]) -> Option<(f64, i64)> {
     let ([SAMPLE_TAG, len, VALUE_TAG], rest) = field.split_first_chunk::<3>()? else { return None };
     let (bits, rest) = rest.split_first_chunk::<8>()?;
     // The tag, then a varint of which all bytes but the last say that there are more.
-    let (TIMESTAMP_TAG, Ok(time)) = (rest[0], <[u8; 6]>::try_from(&rest[1..])) else { return None };
-    let time = time.iter().rev().fold(0, |time, byte| time << 8 | u64::from(*byte));
+    let (&TIMESTAMP_TAG, varint) = rest.split_first()? else { return None };
+    let mut time = [0; 8];
+    time[..6].copy_from_slice(varint);
+    let time = u64::from_le_bytes(time);
     if usize::from(*len) + 2 != PLAIN_BYTES || time & 0x8080_8080_8080 != 0x0080_8080_8080 {
         return None;
     }

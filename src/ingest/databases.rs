@@ -73,7 +73,10 @@ impl Gate {
         });
         match saving.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(databases) => *saved = databases,
-            Err(error) => tracing::error!(%error, "the databases that clients asked for could not be saved"),
+            Err(error) if self.warnings.now() => {
+                tracing::error!(%error, "the databases that clients asked for could not be saved");
+            }
+            Err(_) => {}
         }
     }
 }

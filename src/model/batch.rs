@@ -272,6 +272,12 @@ impl Batch {
         self.samples.push(Sample { series, kind, flags, timestamp, bits });
     }
 
+    /// Has other samples from now on, in another order perhaps: of what belongs to samples, nothing is there yet.
+    pub fn replace_samples(&mut self, samples: Vec<Sample>) {
+        self.samples = samples;
+        self.runs.clear();
+    }
+
     /// Keeps the samples for which the condition holds, and what belongs to them.
     pub fn retain(&mut self, mut keep: impl FnMut(&Sample) -> bool) {
         let mut places = Vec::with_capacity(self.samples.len());

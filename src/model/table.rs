@@ -214,7 +214,7 @@ impl SeriesTable {
 
     /// The runs among samples in their order, and where each begins.
     pub(super) fn runs(&self, samples: &[Sample]) -> Vec<(u32, Arc<Run>)> {
-        self.runs.among(samples, self.sweeps.load(Ordering::Relaxed), self.len())
+        self.runs.among(samples, self.sweeps.load(Ordering::Relaxed))
     }
 
     /// The account of an address.
@@ -282,6 +282,15 @@ impl SeriesTable {
             return Err(Denied::SourceShare { bytes, free });
         }
         Ok(())
+    }
+
+    /// Whether a source finds room for so many series that belong together, of which none is to be there without the others.
+    pub fn has_room(&self, source: Source, series: usize) -> bool {
+        let free = self.bounds.bytes_max.saturating_sub(self.bytes());
+        let (holding, bytes) = (self.sources.holding(source), series.saturating_mul(SERIES_BYTES + PART_BYTES));
+        holding.series.saturating_add(series) <= self.bounds.series_per_source_max
+            && bytes < free
+            && holding.bytes + bytes < (free - bytes).saturating_mul(SHARE)
     }
 
     /// Like [`SeriesTable::define`], but even when the table is full: for series whose end has to be told. The caller bounds

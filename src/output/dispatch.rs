@@ -325,12 +325,12 @@ impl<'a, E: Encoding> Dispatch<'a, E> {
     fn take_run(&mut self, at: usize, run: &Arc<Run>, encoded: &mut Encoded<'_>) -> bool {
         let Encoded { record, oldest, losses, dropped, ready, .. } = encoded;
         let queue = self.parts.queue;
-        let make_room = |lane: usize, body: &mut OpenBody<E>, samples: u64| {
-            let had = body.encoder.samples();
-            let is_full = had > 0 && had + samples > queue.samples_per_send as u64;
-            if is_full || body.encoder.bytes() >= queue.body_bytes_max {
+        let (samples_max, bytes_max) = (queue.samples_per_send as u64, queue.body_bytes_max);
+        let make_room = |lane: usize, body: &mut OpenBody<E>, samples: u64, bytes: usize| {
+            if body.encoder.samples() + samples > samples_max || body.encoder.bytes() + bytes > bytes_max {
                 ready.extend(body.close_within(record.seq).map(|shipment| (lane, shipment)));
             }
+            samples <= samples_max && bytes <= bytes_max
         };
         let (run, bodies) = ((&*record.batch, at, run), &mut self.bodies);
         let taken = self.plans.take(run, *oldest, &mut self.memo, bodies, make_room, losses, dropped);

@@ -58,9 +58,9 @@ pub trait Encoding: Send + 'static {
     fn phrase(&mut self, _series: Vec<Arc<Self::Rendered>>, _one_time: bool) -> Option<PhraseId> {
         None
     }
-    /// Whether a phrase is not forgotten.
-    fn knows(&self, _phrase: PhraseId) -> bool {
-        false
+    /// What a phrase adds to a body in bytes, if it is not forgotten.
+    fn phrase_len(&self, _phrase: PhraseId) -> Option<usize> {
+        None
     }
     /// What a phrase needs of a sample, if it can hold it, and what that loses beside what its series loses.
     fn plain(_sample: &SampleRef<'_>, _altered: &mut LossSet) -> Option<Plain> {
@@ -186,8 +186,8 @@ impl Encoding for remote_write::encode::Encoder {
     fn phrase(&mut self, series: Vec<Arc<Self::Rendered>>, one_time: bool) -> Option<PhraseId> {
         self.phrase(series, one_time)
     }
-    fn knows(&self, phrase: PhraseId) -> bool {
-        self.knows(phrase)
+    fn phrase_len(&self, phrase: PhraseId) -> Option<usize> {
+        self.phrase_len(phrase)
     }
     #[inline]
     fn plain(sample: &SampleRef<'_>, altered: &mut LossSet) -> Option<Plain> {

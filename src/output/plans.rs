@@ -66,7 +66,7 @@ struct Part {
 
 impl Plans {
     /// Takes the samples of a run that begins at that place of a batch; none where they have to be taken one by one. Samples
-    /// older than `oldest` are none for a plan. `make_room` is told of a lane that gets so many samples.
+    /// older than `oldest` are none for a plan. `make_room` is told of a lane that gets so many samples and bytes, and whether it could.
     #[expect(clippy::too_many_arguments, reason = "the parts of a dispatcher, which stay its own")]
     pub fn take<E: Encoding, B: AsMut<E>>(
         &mut self,
@@ -74,7 +74,7 @@ impl Plans {
         oldest: TimestampNs,
         memo: &mut Memo<E>,
         bodies: &mut [B],
-        mut make_room: impl FnMut(usize, &mut B, u64),
+        mut make_room: impl FnMut(usize, &mut B, u64, usize) -> bool,
         losses: &mut Losses,
         dropped: &mut Losses,
     ) -> Option<Taken> {
@@ -85,11 +85,12 @@ impl Plans {
             *self = Self { version: memo.version(), ..Self::default() };
         }
         let samples = batch.samples.get(at..)?.get(..run.series().len())?;
+        debug_assert!(samples.iter().zip(run.series()).all(|(sample, id)| sample.series == *id), "no run begins there");
         let first = samples.first()?.timestamp;
         let one_time = samples.iter().all(|sample| sample.timestamp == first);
         let holds = self.known.get(&run.number()).is_some_and(|plan| {
-            let knows = |part: &Part| bodies[part.lane].as_mut().knows(part.phrase);
-            plan.parts.as_ref().is_none_or(|parts| (one_time || !plan.one_time) && parts.iter().all(knows))
+            let is_known = |part: &Part| bodies[part.lane].as_mut().phrase_len(part.phrase).is_some();
+            plan.parts.as_ref().is_none_or(|parts| (one_time || !plan.one_time) && parts.iter().all(is_known))
         });
         if !holds {
             self.make(run, one_time, memo, bodies);
@@ -102,9 +103,6 @@ impl Plans {
         self.read.resize(plan.sent, Plain::default());
         for (sample, place) in samples.iter().zip(&plan.places) {
             let Some(read) = self.read.get_mut(usize::from(*place)) else { continue };
-            if sample.left_out(E::DIALECT).is_some() {
-                return None;
-            }
             let (value, mut lost) = (batch.value(sample), LossSet::NONE);
             let sample = SampleRef { timestamp: sample.timestamp, value, start: None, flags: sample.flags };
             *read = E::plain(&sample, &mut lost).filter(|_| sample.timestamp >= oldest)?;
@@ -119,8 +117,8 @@ impl Plans {
         };
         for (part, read) in of_parts() {
             let body = &mut bodies[part.lane];
-            make_room(part.lane, body, read.len() as u64);
-            if !body.as_mut().can_speak(part.phrase, read) {
+            let bytes = body.as_mut().phrase_len(part.phrase)?;
+            if !make_room(part.lane, body, read.len() as u64, bytes) || !body.as_mut().can_speak(part.phrase, read) {
                 return None;
             }
         }
@@ -258,7 +256,7 @@ mod tests {
                         NOW,
                         &mut memo,
                         &mut lanes,
-                        |_, _, _| {},
+                        |_, _, _, _| true,
                         &mut losses,
                         &mut dropped,
                     )

@@ -105,7 +105,8 @@ pub(crate) fn encoder_of<'a, E: Encoding + 'a>(
         while let Some(sample) = samples.get(at) {
             if let Some((_, run)) = runs.next_if(|(begin, _)| *begin as usize == at) {
                 let run = (batch, at, run);
-                let taken = plans.take(run, i64::MIN, &mut memo, &mut lanes, |_, _, _| {}, &mut losses, &mut dropped);
+                let taken =
+                    plans.take(run, i64::MIN, &mut memo, &mut lanes, |_, _, _, _| true, &mut losses, &mut dropped);
                 if taken.is_some() {
                     at += run.2.series().len();
                     continue;

@@ -67,7 +67,7 @@ impl Decoder {
         };
         let mut batch = out.finish();
         if let Cow::Owned(samples) = strings::carried(&batch, &self.table, &self.style) {
-            batch.samples = samples;
+            batch.replace_samples(samples);
         }
         // Nobody sent before what a filter is given first.
         self.tallies.restate(&mut batch, &self.table, Origin::Pushed, now);

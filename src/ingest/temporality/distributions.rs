@@ -14,13 +14,13 @@
 use super::Tallies;
 use crate::micrometer::{Distributed, Part};
 use crate::model::{
-    Batch, Dialect, Granularity, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Source, Value,
+    AliasHash, Batch, Dialect, Granularity, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Source, Value,
 };
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Distributions of a request that are told by their statistics: as many as a request of Micrometer's has lines.
-const DISTRIBUTIONS_MAX: usize = 10_000;
+/// Distributions of a request that are told by their statistics: many times what an application has; some 150,000 samples.
+const DISTRIBUTIONS_MAX: usize = 2048;
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Tallies {
@@ -44,7 +44,10 @@ impl Tallies {
                 let id = series_of(sample.series, number, part, &meter, table, source)?;
                 Some((id, meter.value(part, told), flags(part)))
             };
-            let has_room = expanded < DISTRIBUTIONS_MAX;
+            // The last of them is there if all are.
+            let parts = meter.parts().count();
+            let is_known = table.recognise(alias(sample.series, parts - 1, table)).is_some();
+            let has_room = expanded < DISTRIBUTIONS_MAX && (is_known || table.has_room(source, parts));
             let statistics: Option<Vec<_>> =
                 if has_room { meter.parts().enumerate().map(statistic).collect() } else { None };
             without_room += u64::from(statistics.is_none());
@@ -67,6 +70,14 @@ fn flags(part: Part) -> SampleFlags {
     }
 }
 
+/// What the series of a statistic is known by.
+fn alias(of: SeriesId, number: usize, table: &SeriesTable) -> AliasHash {
+    let mut name = [0; 12];
+    name[..4].copy_from_slice(&of.0.to_le_bytes());
+    name[4..].copy_from_slice(&(number as u64).to_le_bytes());
+    table.hash(b"a statistic of a distribution").then(table.hash(&name))
+}
+
 /// The series of one statistic of the distributions of another.
 fn series_of(
     of: SeriesId,
@@ -76,10 +87,7 @@ fn series_of(
     table: &SeriesTable,
     source: Source,
 ) -> Option<SeriesId> {
-    let mut name = [0; 12];
-    name[..4].copy_from_slice(&of.0.to_le_bytes());
-    name[4..].copy_from_slice(&(number as u64).to_le_bytes());
-    let alias = table.hash(b"a statistic of a distribution").then(table.hash(&name));
+    let alias = alias(of, number, table);
     table.recognise(alias).or_else(|| {
         let Series { name, labels, metadata, .. } = meter.series(part)?;
         let labels = labels.iter().map(|pair| (Cow::from(&*pair.name), Cow::from(&*pair.value))).collect();

@@ -155,3 +155,39 @@ async fn an_output_that_stands_still_keeps_no_series_in_the_table_and_goes_on_wh
     }
     assert_eq!(cursor.state().position(), log.end());
 }
+
+#[tokio::test]
+async fn no_body_is_larger_for_a_run_than_it_may_be() {
+    let most = |samples_per_send: usize, body_bytes_max: usize| {
+        let mut given = Given::new(TableBounds::default(), |log| log);
+        given.queue = config::Queue { samples_per_send, body_bytes_max, ..config::Queue::default() };
+        let (lane, _) = mpsc::channel(8);
+        let (_, events) = mpsc::unbounded_channel();
+        let mut dispatch = Dispatch::<Encoder>::new(given.parts(), &Options::default(), vec![lane], events);
+        let (mut samples, mut bytes, mut in_runs) = (0, 0, 0);
+        for seq in 0..6 {
+            let mut builder = BatchBuilder::new(&given.table, Format::RemoteWrite, Vec::new());
+            for number in 0..3000_usize {
+                let labels = vec![("pod".into(), format!("{number}").repeat(20).into())];
+                let spec = SeriesSpec { measurement: "m", field: None, labels, metadata: None };
+                let id = builder.define(builder.alias(&number.to_le_bytes()), spec).unwrap();
+                let time = (1_700_000_000_000 + seq as i64) * 1_000_000;
+                builder.push(id, time, Value::F64(number as f64), SampleFlags::NONE);
+            }
+            let batch = builder.finish();
+            in_runs += batch.runs.len();
+            for (_, shipment) in
+                dispatch.encode(&Record { seq, ordinal: 3000 * seq, appended_at: 0, batch: batch.into() })
+            {
+                let body = &shipment.bodies[0].1;
+                samples = samples.max(body.samples());
+                bytes = bytes.max(body.cuts.last().unwrap().end);
+            }
+        }
+        assert!(in_runs > 0);
+        (samples, bytes)
+    };
+    assert_eq!(most(100, usize::MAX).0, 100, "runs are longer");
+    let (samples, bytes) = most(usize::MAX, 20_000);
+    assert!(samples > 100 && bytes <= 20_200, "{samples} samples, {bytes} bytes");
+}

@@ -190,9 +190,9 @@ impl Encoder {
         self.phrases.make(series, one_time, &self.gathered)
     }
 
-    /// Whether a phrase is not forgotten.
-    pub fn knows(&self, phrase: PhraseId) -> bool {
-        self.phrases.knows(phrase)
+    /// What a phrase adds to the message in bytes, if it is not forgotten.
+    pub fn phrase_len(&self, phrase: PhraseId) -> Option<usize> {
+        self.phrases.phrase_len(phrase)
     }
 
     /// Whether the body can take these samples, one a series, with the phrase.

@@ -137,9 +137,9 @@ impl Phrases {
         self.phrase(id.number).filter(|phrase| phrase.born == id.born)
     }
 
-    /// Whether the phrase is not forgotten.
-    pub(super) fn knows(&self, id: PhraseId) -> bool {
-        self.known(id).is_some()
+    /// What the phrase adds to a message in bytes, if it is not forgotten.
+    pub(super) fn phrase_len(&self, id: PhraseId) -> Option<usize> {
+        self.known(id).map(|phrase| phrase.template.message_len())
     }
 
     /// Whether the body at hand can have the phrase with these samples.

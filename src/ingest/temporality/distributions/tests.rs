@@ -187,7 +187,7 @@ fn buckets_are_told_with_their_count_or_not_at_all() {
     let bounds = TableBounds { series_per_source_max: OF_TIMER / 2, ..TableBounds::default() };
     gateway.table = SeriesTable::new(bounds);
     let (batch, without_room) = gateway.taken(&line(0, "#1 1", "http.client.requests"));
-    assert_eq!((batch.samples.len(), without_room), (1, 1));
+    assert_eq!((batch.samples.len(), without_room, gateway.table.len()), (1, 1, 1), "none of them takes room");
     assert_eq!(
         batch.samples[0].left_out(Dialect::Prometheus),
         Some(Loss::Distribution),

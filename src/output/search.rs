@@ -21,7 +21,8 @@
 //!   with 400. The first such answer is followed by a request of no pieces at all. Who takes that, or anything else, is a
 //!   receiver of samples and is believed; who never does is not, and the search ends early and without a result
 //!   ([`Search::finish`]). The samples wait then, so that a typing mistake throws none away. Size and rate are no reason to
-//!   believe: a proxy in front of the wrong place refuses for those, too.
+//!   believe: a proxy in front of the wrong place refuses for those, too. What was refused while that was in doubt is asked
+//!   about again by who is believed: the mistake may have been mended in between.
 //!
 //! Two other ways to tell such answers apart were weighed. *Believing who has accepted something since the start* needs no
 //! extra request, but throws away what comes after a path breaks that once worked, and a first body of nothing but bad samples
@@ -225,6 +226,9 @@ impl<'a> Search<'a> {
             Verdict::TooLarge | Verdict::Refused(Refused::All) => false,
             _ => !pieces.is_empty(),
         };
+        if reads_samples && matches!(self.belief, Belief::Wanted | Belief::Denied) {
+            self.unknown.extend(self.refusals.drain(..).map(|refusal| refusal.pieces));
+        }
         self.belief = match self.belief {
             _ if reads_samples => Belief::Given,
             Belief::Unneeded if verdict != Verdict::Suspect => Belief::Unneeded,

@@ -2,6 +2,7 @@
 
 use super::*;
 use destination::Request;
+use std::sync::atomic::AtomicUsize;
 
 const WORDS: &str = "unsupported path requested: \"/api/v1/wirte\"";
 
@@ -52,6 +53,20 @@ fn the_samples_of_a_wrong_place_wait_until_it_is_the_right_one() {
             });
         }
     });
+}
+
+#[test]
+fn a_place_that_becomes_the_right_one_while_it_is_asked_loses_nothing() {
+    for wrong in [1, 2, 4, 7] {
+        let answered = AtomicUsize::new(0);
+        let sink = destination::remote_write()
+            .rule(move |_| (answered.fetch_add(1, Relaxed) < wrong).then(|| status(400).body(WORDS)));
+        let one = "version: 1, queue_config: { max_shards: 1, batch_send_deadline: 5ms }";
+        let gw = gateway().to_kind("out", RW, &sink, one).start();
+        gw.post_influx(&rows(4));
+        gw.drained();
+        assert_eq!((gw.delivered("out"), gw.dropped("out")), (4.0, Vec::new()), "{wrong}");
+    }
 }
 
 #[test]

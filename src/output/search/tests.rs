@@ -317,6 +317,24 @@ fn whoever_takes_a_piece_is_believed_although_it_refuses_the_empty_request() {
 }
 
 #[test]
+fn what_was_refused_before_the_place_was_the_right_one_is_asked_about_again() {
+    for pieces in [1, 2, 7, 40] {
+        for wrong in 0..40 {
+            let body = body(&vec![1; pieces]);
+            let mut search = Search::new(&body);
+            let mut requests = 0;
+            while let Some(asked) = search.ask() {
+                let verdict = if requests < wrong { Verdict::Suspect } else { Verdict::Delivered };
+                search.answered(asked, verdict, &Answer::status(400), Named::default());
+                requests += 1;
+            }
+            let (seen, found) = (requests > wrong, search.finish());
+            assert_eq!(found, seen.then_some((pieces as u64, Vec::new())), "{pieces} pieces, {wrong} wrong answers");
+        }
+    }
+}
+
+#[test]
 fn whoever_names_a_piece_is_believed() {
     let body = body(&[1; 3]);
     let mut search = Search::new(&body);

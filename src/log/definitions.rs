@@ -216,6 +216,11 @@ impl Definitions {
         }
     }
 
+    /// The table whose series they are, but for recalled ones.
+    pub(super) fn table(&self) -> &SeriesTable {
+        &self.table
+    }
+
     /// Begins a batch that holds that pin. What is returned it has to hold as well.
     pub(super) fn begin(&mut self, pin: &Pin) -> Arc<Recalled> {
         if !std::ptr::eq(self.pin.as_ptr(), Arc::as_ptr(pin)) {

@@ -296,7 +296,10 @@ pub(super) fn read_batch(
     let recalled = definitions.begin(&pin);
     let mut batch = Batch::new(header.format, pin).recalling(recalled);
     match decode_batch(payload, header.count, |local| definitions.series(local), &mut batch) {
-        Ok(()) => Ok(Some(batch)),
+        Ok(()) => {
+            batch.find_runs(definitions.table());
+            Ok(Some(batch))
+        }
         Err(Unread::Malformed) => Ok(None),
         Err(Unread::Storage(error)) => Err(error),
     }

@@ -5,7 +5,7 @@
 //! ([`Batch::runs`](super::Batch::runs)); they are hints: every sample names its series all the same.
 //!
 //! * A run ends behind a series whose id says so, or with its request, hence at the same places however requests are cut.
-//! * It is known once its series came twice in that order, and has each of them once.
+//! * It is known once its series were sent twice in that order, and has each of them once. Who reads samples again finds it.
 //! * A series is in one run: while that comes, no other takes it. So the parts of a run that the end of a request cuts are none
 //!   beside it, wherever the next end falls.
 //! * So they are bounded by the table. A run that did not come for as long as a series takes to be idle is forgotten.
@@ -26,11 +26,11 @@ const LENGTHS: RangeInclusive<usize> = 128..=1024;
 const REST_PART: usize = 4;
 /// One in so many series ends a run.
 const ENDS: u32 = 128;
-/// Runs remembered that came once.
+/// Runs remembered that came once, by their hashes: a megabyte or two.
 const HEARD_MAX: usize = 1 << 16;
 /// Sweeps after which a run that does not come gives way to others.
 const AWAY_SWEEPS: u32 = 2;
-/// Estimated cost of a run, and of a series in one.
+/// Estimated cost of a run, and of a series in one: its id, and its place among pages.
 const RUN_BYTES: usize = 96;
 const PLACE_BYTES: usize = size_of::<SeriesId>() + 5;
 
@@ -117,27 +117,40 @@ impl Runs {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// The runs among samples in their order, each with the place where it begins.
-    pub(super) fn among(&self, samples: &[Sample], sweep: u32) -> Vec<(u32, Arc<Run>)> {
-        let (mut found, mut new) = (Vec::new(), Vec::new());
+    /// The runs among samples that were sent, each with the place where it begins. What is none yet may be one the next time.
+    pub(super) fn meet(&self, samples: &[Sample], sweep: u32) -> Vec<(u32, Arc<Run>)> {
+        let mut new = Vec::new();
+        let met = self.among(samples, |samples| new.push(samples));
+        for (_, run) in &met {
+            run.seen.store(sweep, Ordering::Relaxed);
+        }
+        if !new.is_empty() {
+            self.hear(&new, sweep);
+        }
+        met
+    }
+
+    /// The runs among samples that were sent before.
+    pub(super) fn find(&self, samples: &[Sample]) -> Vec<(u32, Arc<Run>)> {
+        self.among(samples, |_| {})
+    }
+
+    fn among<'s>(&self, samples: &'s [Sample], mut other: impl FnMut(&'s [Sample])) -> Vec<(u32, Arc<Run>)> {
+        let mut found = Vec::new();
         let known = self.known.read();
         let mut at = 0;
         while let Some(first) = samples.get(at) {
             let rest = &samples[at..];
-            let run = known.runs.get(&first.series).filter(|run| run.begins(rest));
-            if let Some(run) = run {
-                run.seen.store(sweep, Ordering::Relaxed);
+            if let Some(run) = known.runs.get(&first.series).filter(|run| run.begins(rest)) {
                 found.push((at as u32, Arc::clone(run)));
+                at += run.series.len();
+                continue;
             }
-            let len = run.map_or_else(|| self.len(rest), |run| run.series.len());
-            if run.is_none() && len >= self.lengths.start().div_ceil(REST_PART) {
-                new.push(&rest[..len]);
+            let len = self.len(rest);
+            if len >= self.lengths.start().div_ceil(REST_PART) {
+                other(&rest[..len]);
             }
             at += len;
-        }
-        drop(known);
-        if !new.is_empty() {
-            self.hear(&new, sweep);
         }
         found
     }
@@ -230,7 +243,7 @@ mod tests {
 
     /// Samples in runs, after the runs were checked to be where they are said to be.
     fn in_runs(runs: &Runs, samples: &[Sample]) -> usize {
-        let found = runs.among(samples, 7);
+        let found = runs.meet(samples, 7);
         let mut free = 0;
         for (at, run) in &found {
             assert!(*at as usize >= free && run.begins(&samples[*at as usize..]));
@@ -255,7 +268,7 @@ mod tests {
         let runs = Runs::new(1..=8);
         for ids in [[1, 2, 3, 2], [1, SeriesId::recalled(1).unwrap().0, 2, 3]] {
             for _ in 0..4 {
-                let found = runs.among(&samples(ids), 0);
+                let found = runs.meet(&samples(ids), 0);
                 assert!(found.iter().all(|(_, run)| run.series.len() < 4), "{found:?}");
             }
         }
@@ -266,8 +279,8 @@ mod tests {
         let runs = Runs::new(100..=100);
         let (some, others) = (samples(0..1000), samples(1000..2000));
         for sweep in 0..3 {
-            runs.among(&some, 0);
-            runs.among(&others, sweep);
+            runs.meet(&some, 0);
+            runs.meet(&others, sweep);
         }
         let bytes = runs.bytes();
         runs.sweep(2);
@@ -281,7 +294,7 @@ mod tests {
         let all = samples((0..10_300).cycle().take(10_300 * 300));
         let (mut in_runs, mut most) = (0, 0);
         for (number, request) in all.chunks(2000).enumerate() {
-            let found = runs.among(request, number as u32 / 100);
+            let found = runs.meet(request, number as u32 / 100);
             if number >= 1000 {
                 in_runs += found.iter().map(|(_, run)| run.series.len()).sum::<usize>();
             }

@@ -212,9 +212,14 @@ impl SeriesTable {
         walk.turn(&self.trail, id, alias, named);
     }
 
-    /// The runs among samples in their order, and where each begins.
-    pub(super) fn runs(&self, samples: &[Sample]) -> Vec<(u32, Arc<Run>)> {
-        self.runs.among(samples, self.sweeps.load(Ordering::Relaxed))
+    /// The runs among samples that were sent, and where each begins.
+    pub(super) fn meet_runs(&self, samples: &[Sample]) -> Vec<(u32, Arc<Run>)> {
+        self.runs.meet(samples, self.sweeps.load(Ordering::Relaxed))
+    }
+
+    /// The same for samples that are read again, which make no run and keep none.
+    pub(super) fn find_runs(&self, samples: &[Sample]) -> Vec<(u32, Arc<Run>)> {
+        self.runs.find(samples)
     }
 
     /// The account of an address.

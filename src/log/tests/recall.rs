@@ -157,3 +157,29 @@ fn a_definition_that_the_disk_loses_while_its_segment_is_read_is_found_in_its_ot
     });
     run(log.close());
 }
+
+#[test]
+fn what_is_read_from_disk_is_in_the_runs_in_which_it_was_sent() {
+    let storage = Memory::default();
+    let table = Arc::new(SeriesTable::default());
+    let log = Log::open_on(Arc::new(storage.clone()), config(), Arc::clone(&table)).unwrap();
+    let _held = log.cursor("held").unwrap();
+    let lens = |batch: &Batch| batch.runs.iter().map(|(at, run)| (*at, run.series().len())).collect::<Vec<_>>();
+    let mut sent = Vec::new();
+    for _ in 0..4 {
+        let batch = round(&table, 0, 1000);
+        sent = lens(&batch);
+        run(log.append(batch)).unwrap();
+    }
+    assert!(!sent.is_empty());
+    let mut reader = log.reader(Position::default());
+    for seq in 0..4 {
+        let Ok(Entry::Record(record)) = run(reader.next()) else { panic!("no record {seq}") };
+        assert_eq!(lens(&record.batch), sent, "record {seq}");
+    }
+    run(log.close());
+    // Nobody has sent anything to the next process.
+    let log = Log::open_on(Arc::new(storage), config(), small_table()).unwrap();
+    let Ok(Entry::Record(record)) = run(log.reader(Position::default()).next()) else { panic!("no record") };
+    assert_eq!(lens(&record.batch), []);
+}

@@ -1,9 +1,9 @@
 //! What an output knows of a series after its first sight: its rendering, its lane, or why it is not sent.
 //!
-//! Translation between the dialects of Micrometer, relabelling, sanitising, escaping and loss decisions happen here, once a series. The memo is a cache bounded by the
-//! series table, whose dead series it forgets: it may be emptied at any time and fills again. Of recalled series it knows one
-//! generation. The lane comes from what the series is at the destination, so that sources which meet there, by relabelling
-//! or under new metadata, keep their order.
+//! Translation between the dialects of Micrometer, relabelling, sanitising, escaping and loss decisions happen here, once a
+//! series. The memo is a cache bounded by the series table, whose dead series it forgets: it may be emptied at any time and fills
+//! again. Of recalled series it knows one generation. The lane comes from what the series is at the destination, so that sources
+//! which meet there, by relabelling or under new metadata, keep their order.
 
 use super::change::{Change, told};
 use super::encoding::Encoding;

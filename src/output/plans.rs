@@ -65,8 +65,8 @@ struct Part {
 }
 
 impl Plans {
-    /// Takes the samples of a run that begins at that place of a batch; none where they have to be taken one by one. Samples
-    /// older than `oldest` are none for a plan. `make_room` is told of a lane that gets so many samples and bytes, and whether it could.
+    /// Takes the samples of a run that begins at that place of a batch; none where they have to be taken one by one, as where
+    /// one is older than `oldest`. `make_room` is told of a lane that gets so many samples and bytes, and tells whether it can.
     #[expect(clippy::too_many_arguments, reason = "the parts of a dispatcher, which stay its own")]
     pub fn take<E: Encoding, B: AsMut<E>>(
         &mut self,

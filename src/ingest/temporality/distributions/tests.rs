@@ -196,7 +196,7 @@ fn buckets_are_told_with_their_count_or_not_at_all() {
 }
 
 #[test]
-fn a_request_brings_no_more_than_a_request_of_micrometer_can() {
+fn a_request_has_so_many_distributions_told_and_the_others_are_counted() {
     let gateway = Gateway::new(Mode::Always);
     let (batch, without_room) = gateway.taken(&line(0, "#1 1", "s.bytes").repeat(DISTRIBUTIONS_MAX + 5));
     assert_eq!((batch.samples.len(), without_room), (DISTRIBUTIONS_MAX * 4 + 5, 5));

@@ -86,7 +86,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 use writer::Request;
@@ -263,6 +263,7 @@ impl Log {
         let state = State {
             segments: recovered.segments,
             leaving: 0,
+            written: (0, Weak::new()),
             end: recovered.end,
             accepted: recovered.accepted,
             tail: VecDeque::new(),

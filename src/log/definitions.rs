@@ -2,13 +2,15 @@
 //!
 //! Of the records that define series, only their [`Place`] is held, 40 bytes. One is read again when a batch names a series of
 //! it, and then stays at hand with others as far as [`HELD_BYTES_MAX`] goes, since batches mostly name neighbours. The series
-//! is the table's, if a sender keeps it there, else it is recalled ([`Recalled`]). What is in use grows by generations. When one is
+//! is the table's, if a sender keeps it there, else it is recalled ([`Recalled`]). Where this process wrote the segment, the
+//! writer tells the series of the table ([`Written`]), and no definition is read for it. What is in use grows by generations. When one is
 //! full ([`SeriesTable::recalled_bytes_max`]), the reader's chunk ends and the next chunk begins another; what that does not
 //! ask for is forgotten with the one after. So a reader holds two generations, and batches that are on their way to its
 //! output may hold a third, whatever the segment defines; a record of very many series makes a generation of its own.
 
 use super::bytes::{Malformed, Take};
 use super::pack::{PACK_BYTES, Pack};
+use super::payload::Written;
 use super::record::{Header, Kind};
 use super::storage::{StorageFile, is_unreadable};
 use crate::model::{Epoch, IdTable, Pin, Recalled, SeriesId, SeriesTable};
@@ -151,6 +153,8 @@ pub(super) struct Definitions {
     file: Box<dyn StorageFile>,
     lenient: bool,
     table: Arc<SeriesTable>,
+    /// What the writer of the segment knows, if that is this process.
+    written: Option<Arc<Written>>,
     places: Places,
     now: Generation,
     before: Generation,
@@ -167,12 +171,18 @@ impl Definitions {
             file,
             lenient,
             table: Arc::clone(table),
+            written: None,
             places: Places::default(),
             now,
             before,
             pin: Weak::new(),
             pins: NonZeroU32::MIN,
         }
+    }
+
+    /// The same of a segment that this process writes, or wrote a moment ago.
+    pub(super) fn written(self, written: Option<Arc<Written>>) -> Self {
+        Self { written, ..self }
     }
 
     /// Learns of a payload of definitions that stands at `offset` of its file; the second copy of one changes nothing.
@@ -263,6 +273,10 @@ impl Definitions {
     }
 
     fn read(&mut self, local: u32) -> Result<SeriesId, Unread> {
+        let written = self.written.as_ref().and_then(|written| written.series(local));
+        if let Some(series) = written.filter(|series| self.table.is_live(*series)) {
+            return Ok(series);
+        }
         let pack = self.places.pack(local, &mut *self.file, self.lenient)?;
         let (dialect, mut spec) = pack.series(local)?;
         let identity = self.table.identify(dialect, &mut spec);
@@ -274,7 +288,9 @@ impl Definitions {
 #[cfg(test)]
 mod tests {
     use super::super::bytes::Put;
+    use super::super::payload::{Locals, encode_batch};
     use super::*;
+    use crate::model::{Batch, BatchBuilder, Format, SampleFlags, SeriesSpec, TableBounds, Value};
 
     /// A file that counts how often it is read.
     #[derive(Debug)]
@@ -326,7 +342,7 @@ mod tests {
         Header {
             later: false,
             kind: Kind::Definitions,
-            format: crate::model::Format::RemoteWrite,
+            format: Format::RemoteWrite,
             payload_bytes: payload.len() as u32,
             count: 0,
             position: crate::log::Position::default(),
@@ -378,6 +394,37 @@ mod tests {
             assert_eq!(name(local), Some(format!("of some length {local}")));
         }
         assert!([2, 6, 7, 10, 99, 9000, u32::MAX].into_iter().all(|local| name(local).is_none()));
+    }
+
+    #[test]
+    fn of_a_segment_that_this_process_writes_no_definition_is_read_for_a_series_of_the_table() {
+        let table = Arc::new(SeriesTable::new(TableBounds { idle_sweeps: 1, ..TableBounds::default() }));
+        let builder = BatchBuilder::new(&table, Format::RemoteWrite, Vec::new());
+        let ids = ["a", "b"].map(|name| {
+            let spec = SeriesSpec { measurement: name, field: None, labels: Vec::new(), metadata: None };
+            builder.define(builder.alias(name.as_bytes()), spec).unwrap()
+        });
+        let mut batch = Batch::new(Format::RemoteWrite, table.pin());
+        for id in ids {
+            batch.push(id, 0, Value::U64(1), SampleFlags::NONE);
+        }
+        let mut locals = Locals::default();
+        encode_batch(&batch, &mut locals, &mut Vec::new());
+        let written = Arc::clone(locals.written());
+        assert_eq!(written.series(0), None, "it is not written yet");
+        locals.settle();
+
+        let empty = || definitions(&[]);
+        let mut reading = Definitions { table: Arc::clone(&table), ..empty() }.written(Some(Arc::clone(&written)));
+        reading.begin(&table.pin());
+        assert_eq!([0, 1].map(|local| reading.series(local).ok()), ids.map(Some));
+        assert!(reading.series(2).is_err(), "nobody defines it");
+        for _ in 0..4 {
+            table.sweep();
+        }
+        let mut later = Definitions { table: Arc::clone(&table), ..empty() }.written(Some(written));
+        later.begin(&table.pin());
+        assert!(later.series(0).is_err(), "it left the table, so its definition is wanted");
     }
 
     #[test]

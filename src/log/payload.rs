@@ -24,6 +24,7 @@ use crate::model::{
     Batch, Centroid, Counts, Dialect, Distribution, Exemplar, Format, Granularity, IdTable, Metadata, MetricType,
     NativeHistogram, ResetHint, Restated, Sample, SampleFlags, Series, SeriesId, SeriesSpec, SeriesTable, Span, Value,
 };
+use parking_lot::RwLock;
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -46,11 +47,24 @@ pub(super) fn decode_checkpoint(payload: &[u8]) -> Result<Accepted, Malformed> {
     Ok(accepted)
 }
 
+/// The series of the local ids in a segment that this process writes: readers that know them need no definitions.
+#[derive(Debug, Default)]
+pub(super) struct Written(RwLock<Vec<SeriesId>>);
+
+impl Written {
+    /// The series of a local id, which may have left the table since.
+    pub(super) fn series(&self, local: u32) -> Option<SeriesId> {
+        self.0.read().get(local as usize).copied()
+    }
+}
+
 /// The series defined so far in the segment being written.
 #[derive(Debug, Default)]
 pub(super) struct Locals {
     /// Each more by one, so that a place takes four bytes.
     ids: IdTable<NonZeroU32>,
+    /// The other way round, but for those of the batch at hand.
+    written: Arc<Written>,
     /// Those of the batch at hand that the segment does not know yet.
     fresh: Vec<SeriesId>,
 }
@@ -74,7 +88,14 @@ impl Locals {
 
     /// The series first seen since the last call; they are defined from now on.
     pub(super) fn settle(&mut self) {
-        self.fresh.clear();
+        if !self.fresh.is_empty() {
+            self.written.0.write().append(&mut self.fresh);
+        }
+    }
+
+    /// What readers may ask.
+    pub(super) fn written(&self) -> &Arc<Written> {
+        &self.written
     }
 
     /// Takes back what was seen since [`Locals::settle`].

@@ -334,6 +334,8 @@ impl SegmentReader {
         let walk = Walk::new(file, span.bytes);
         let walk = if lenient { walk.lenient() } else { walk };
         let definitions = Definitions::new(shared.storage.open(&path, false)?, lenient, &shared.table);
+        let (of, written) = shared.state.lock().written.clone();
+        let definitions = definitions.written(written.upgrade().filter(|_| of == span.name));
         Ok(Self { name: span.name, walk, position, reached_at, definitions, defined: 0 })
     }
 

@@ -2,7 +2,7 @@
 
 use super::cursor::Slot;
 use super::damage::Damage;
-use super::payload::Accepted;
+use super::payload::{Accepted, Written};
 use super::segment::{Segment, segment_name, segments_dir};
 use super::storage::Storage;
 use super::{LogConfig, MEMORY_AGE_MAX, OnFull, Position, Record, Seq};
@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) segments: VecDeque<Segment>,
     /// Size of the segment that is being deleted. It may come back to the list.
     pub(super) leaving: u64,
+    /// Which series the segment being written has, by its name, for as long as it is written or read.
+    pub(super) written: (Seq, Weak<Written>),
     /// What readers may see ends here.
     pub(super) end: Position,
     pub(super) accepted: Accepted,

@@ -207,12 +207,14 @@ impl Writer {
     fn lay_out(&mut self, batch: &Batch, appended_at: TimestampNs) -> Result<(), Refused> {
         let before = self.buffer.len();
         if self.active.is_none() {
+            let locals = Locals::default();
+            self.shared.state.lock().written = (self.end.seq, Arc::downgrade(locals.written()));
             self.active = Some(Active {
                 file: None,
                 first: self.end,
                 begun: appended_at,
                 bytes: 0,
-                locals: Locals::default(),
+                locals,
                 close: Close::default(),
             });
             self.checkpoint(appended_at);

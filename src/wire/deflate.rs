@@ -79,7 +79,7 @@ impl Default for Deflater {
 impl Deflater {
     /// Begins a stream behind these bytes.
     pub(crate) fn begin(&mut self, out: Vec<u8>) {
-        self.writer = Writer { out, ..Writer::default() };
+        self.writer = Writer::behind(out);
         self.known.fill((0, 0));
         self.same.fill(0);
         self.alike.fill(0);
@@ -266,7 +266,9 @@ fn common(text: &[u8], from: usize, at: usize) -> usize {
 /// Writes the symbols of one block.
 #[derive(Debug, Default)]
 struct Writer {
+    /// What is written so far, and room for more.
     out: Vec<u8>,
+    written: usize,
     /// Bits that are not yet in `out`: after a flush, less than a byte.
     bits: u64,
     filled: u32,
@@ -276,6 +278,13 @@ struct Writer {
 }
 
 impl Writer {
+    /// Goes on behind these bytes, and takes up their room.
+    fn behind(mut out: Vec<u8>) -> Self {
+        let written = out.len();
+        out.resize(out.capacity(), 0);
+        Self { out, written, ..Self::default() }
+    }
+
     #[inline]
     fn put(&mut self, symbol: Symbol) {
         self.bits |= u64::from(symbol.bits) << self.filled;
@@ -285,11 +294,20 @@ impl Writer {
     /// Writes the whole bytes.
     #[inline]
     fn flush(&mut self) {
-        let len = self.out.len() + (self.filled / 8) as usize;
-        self.out.extend_from_slice(&self.bits.to_le_bytes());
-        self.out.truncate(len);
+        if self.out.len() - self.written < size_of::<u64>() {
+            self.grow();
+        }
+        // The others are written over.
+        self.out[self.written..][..size_of::<u64>()].copy_from_slice(&self.bits.to_le_bytes());
+        self.written += (self.filled / 8) as usize;
         self.bits >>= self.filled & !7;
         self.filled &= 7;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        const ROOM: usize = 1 << 12;
+        self.out.resize(self.out.len() * 2 + ROOM, 0);
     }
 
     #[inline]
@@ -352,9 +370,9 @@ impl Writer {
     fn finish(mut self) -> Vec<u8> {
         self.end_copy();
         self.put(END);
+        self.filled = self.filled.next_multiple_of(8);
         self.flush();
-        let bytes = self.filled.div_ceil(8) as usize;
-        self.out.extend_from_slice(&self.bits.to_le_bytes()[..bytes]);
+        self.out.truncate(self.written);
         self.out
     }
 }

@@ -96,13 +96,14 @@ impl Lines {
     pub(crate) fn cut_as(&mut self, samples: u32, on_wire: u32) {
         self.cuts.cut_at(self.gone + self.text.len(), samples, on_wire);
         let Some(gzip) = &mut self.gzip else { return };
-        for Mark { bytes, is } in self.marks.drain(..) {
+        for Mark { bytes, is } in &self.marks {
             if self.packed < bytes.start {
                 gzip.piece(&self.text, self.packed..bytes.start, Piece::Tokens);
             }
             self.packed = bytes.end;
-            gzip.piece(&self.text, bytes, is);
+            gzip.piece(&self.text, bytes.clone(), *is);
         }
+        self.marks.clear();
         if self.packed < self.text.len() {
             gzip.piece(&self.text, self.packed..self.text.len(), Piece::Tokens);
             self.packed = self.text.len();

@@ -31,6 +31,8 @@ const COPY_BYTES_MIN: usize = 4;
 const FAR_COPY_BYTES_MIN: usize = 6;
 /// A search remembers the last place of as many windows of four bytes, as a power of two.
 const SEARCH_BITS: u32 = 14;
+/// Of what is copied, it remembers one window in so many bytes: the place before is as good.
+const COPIED_STEP: usize = 8;
 /// How far back it looks.
 const SEARCH_REACH: usize = 1 << 15;
 
@@ -184,15 +186,13 @@ impl Writer {
     }
 }
 
-/// What a byte of a template is.
+/// Bytes of a template that are not the same each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The same each time.
-    Fixed,
-    /// Another each time, but where two of the same value are of this kind, they will always be the same.
-    Same,
-    /// Another each time.
-    Hole,
+pub enum Varying {
+    /// Where two of the same value are of this kind, they will always be the same.
+    Alike,
+    /// Each on its own.
+    Apart,
 }
 
 /// A message compressed once for many times.
@@ -203,39 +203,43 @@ pub struct Template {
 }
 
 impl Template {
-    /// Compresses a message of bytes of these kinds, by search. What is another each time becomes a literal, or a copy of its
+    /// Compresses a message by search, some bytes of which vary. Those that do so apart become literals, or copies of their
     /// like. The message has less than 4 GiB.
-    pub fn new(message: &[u8], kinds: &[Kind]) -> Self {
+    pub fn new(message: &[u8], varying: &[(Range<usize>, Varying)]) -> Self {
         // Where each window stood last, less one.
         let mut last = vec![0_u32; 1 << SEARCH_BITS];
         let mut writer = Writer::new(message.len() / 4);
         // Equal where a repeat within reach is one.
-        let mark = |((at, byte), kind): ((usize, &u8), &Kind)| match kind {
-            Kind::Fixed => u16::from(*byte),
-            Kind::Same => 1 << 8 | u16::from(*byte),
-            Kind::Hole => 1 << 15 | (at % SEARCH_REACH) as u16,
-        };
-        let marks: Vec<_> = message.iter().enumerate().zip(kinds).map(mark).collect();
-        let (mut copied_until, mut offset) = (0, usize::MAX);
-        for at in 0..message.len() {
-            let window = message[at..].first_chunk().map(|window| u32::from_le_bytes(*window));
-            let before = window.and_then(|window| {
-                let place = window.wrapping_mul(0x9e37_79b1) >> (u32::BITS - SEARCH_BITS);
-                (std::mem::replace(&mut last[place as usize], at as u32 + 1) as usize).checked_sub(1)
-            });
-            if at < copied_until {
-                continue;
+        let mut marks: Vec<_> = message.iter().map(|byte| u16::from(*byte)).collect();
+        for (bytes, varying) in varying {
+            for (at, mark) in bytes.clone().zip(&mut marks[bytes.clone()]) {
+                match varying {
+                    Varying::Alike => *mark |= 1 << 8,
+                    Varying::Apart => *mark = 1 << 15 | (at % SEARCH_REACH) as u16,
+                }
             }
+        }
+        let mut remember = |at: usize| {
+            let window = u32::from_le_bytes(*message.get(at..)?.first_chunk()?);
+            let place = window.wrapping_mul(0x9e37_79b1) >> (u32::BITS - SEARCH_BITS);
+            (std::mem::replace(&mut last[place as usize], at as u32 + 1) as usize).checked_sub(1)
+        };
+        let (mut at, mut offset) = (0, usize::MAX);
+        while let Some(byte) = message.get(at) {
             // Where these bytes stood last, or where the copy before would go on.
-            let places = [before, at.checked_sub(offset)].into_iter().flatten();
+            let places = [remember(at), at.checked_sub(offset)].into_iter().flatten();
             let places = places.filter(|before| at - before < SEARCH_REACH);
             let copies = places.map(|before| (common(&marks[at..], &marks[before..]), before));
             let (len, before) = copies.max().unwrap_or_default();
             if len >= COPY_BYTES_MIN && (len >= FAR_COPY_BYTES_MIN || at - before < NEAR) {
                 writer.copy(before, len);
-                (copied_until, offset) = (at + len, at - before);
+                for within in (at..at + len).step_by(COPIED_STEP).skip(1) {
+                    remember(within);
+                }
+                (at, offset) = (at + len, at - before);
             } else {
-                writer.literal(|out| out.push(message[at]));
+                writer.literal(|out| out.push(*byte));
+                at += 1;
             }
         }
         writer.end_literal();

@@ -99,7 +99,8 @@ pub fn render(
 /// The label fields of a series, sorted, `__name__` among them, and what all its samples lose.
 pub(crate) fn label_fields(series: &Series, style: &Style) -> Result<(Vec<u8>, LossSet), Loss> {
     let translated = translate(series, Alphabet::Utf8, style)?;
-    let mut fields = Vec::new();
+    let texts = translated.labels.iter().map(|(name, value)| name.len() + value.len() + LABEL_BYTES).sum::<usize>();
+    let mut fields = Vec::with_capacity(texts + NAME_LABEL.len() + translated.name.len() + LABEL_BYTES);
     let before_name = translated.labels.partition_point(|(name, _)| &**name < NAME_LABEL);
     let (before, behind) = translated.labels.split_at(before_name);
     for (name, value) in before {
@@ -111,6 +112,9 @@ pub(crate) fn label_fields(series: &Series, style: &Style) -> Result<(Vec<u8>, L
     }
     Ok((fields, translated.losses))
 }
+
+/// What a label takes beside its texts, mostly.
+const LABEL_BYTES: usize = 8;
 
 /// Appends a label as field 1; the value is in pieces.
 fn put_label(out: &mut Vec<u8>, name: &[u8], value: &[&[u8]]) {

@@ -3,7 +3,7 @@
 use super::super::encode::{LABELS_TAG, Rendered};
 use crate::wire::Body;
 use crate::wire::protobuf::put_varint;
-use crate::wire::snappy::{Kind, Template};
+use crate::wire::snappy::{Template, Varying};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ struct Place {
 impl Phrase {
     /// The phrase of those series, whose samples have the same time or not; none if the search for repeats tore a hole.
     pub(super) fn new(series: Arc<[Arc<Rendered>]>, one_time: bool) -> Option<Self> {
-        let (mut message, mut kinds) = (Vec::new(), Vec::new());
+        let (mut message, mut varying) = (Vec::new(), Vec::with_capacity(2 * series.len()));
         let (mut lens, mut values) = (Vec::with_capacity(series.len()), Vec::with_capacity(series.len()));
         for rendered in &*series {
             let (start, labels) = (message.len(), rendered.labels.bytes());
@@ -53,18 +53,18 @@ impl Phrase {
             put_varint(&mut message, (labels.len() + SAMPLE_BYTES) as u64);
             message.extend_from_slice(&labels);
             message.extend_from_slice(&SAMPLE_HEAD);
-            kinds.resize(message.len(), Kind::Fixed);
-            values.push(message.len());
+            let value = message.len();
             message.extend_from_slice(&[0; VALUE_BYTES]);
-            kinds.resize(message.len(), Kind::Hole);
             message.push(TIME_TAG);
-            kinds.push(Kind::Fixed);
+            let time = message.len();
             // Bytes of the time all differ, so that they repeat themselves as a whole.
             message.extend(1..=TIME_BYTES as u8);
-            kinds.resize(message.len(), if one_time { Kind::Same } else { Kind::Hole });
+            let of_time = if one_time { Varying::Alike } else { Varying::Apart };
+            varying.extend([(value..value + VALUE_BYTES, Varying::Apart), (time..message.len(), of_time)]);
+            values.push(value);
             lens.push(u16::try_from(message.len() - start).ok()?);
         }
-        let template = Template::new(&message, &kinds);
+        let template = Template::new(&message, &varying);
         let literals = template.literals();
         let mut places = Vec::with_capacity(series.len());
         let mut before = 0;

@@ -10,8 +10,8 @@ use super::encoding::Encoding;
 use super::strings;
 use crate::micrometer::Profile;
 use crate::model::{
-    Batch, Dialect, FamilyChanges, IdTable, LabelPair, Loss, LossSet, Metadata, Recalled, Sample, Series, SeriesId,
-    SeriesName, SeriesTable,
+    Batch, Dialect, FamilyChanges, IdTable, LabelPair, Loss, Metadata, Recalled, Sample, Series, SeriesId, SeriesName,
+    SeriesTable,
 };
 use crate::relabel;
 use crate::wire::prometheus_names::{self, Alphabet, Style};
@@ -19,6 +19,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A series on its way out, or the reason why none of its samples is sent.
 pub type Slot<R> = Result<Sent<R>, Loss>;
@@ -191,15 +192,16 @@ impl<E: Encoding> Memo<E> {
             self.learned.push(Arc::clone(metadata));
         }
         let rendered = E::render(series, &self.options, &self.table)?;
-        self.claim(series, &E::identity(&rendered), E::losses(&rendered), is_translated)?;
-        let lane = (hash(&*E::order(&rendered)) % self.lanes as u64) as u32;
+        self.claim(series, &rendered, is_translated)?;
+        let lane = (xxh3_64(&E::order(&rendered)) % self.lanes as u64) as u32;
         Ok(Sent { rendered: Arc::new(rendered), change, lane })
     }
 
     /// Two series that meet under one name at the destination because names were altered or translated, or because measurement
     /// and field join to the same name, must not be mixed: the first keeps the name. One that has the name by itself is no stranger:
     /// applications send a series in several dialects.
-    fn claim(&mut self, series: &Series, identity: &[u8], losses: LossSet, is_translated: bool) -> Result<(), Loss> {
+    fn claim(&mut self, series: &Series, rendered: &E::Rendered, is_translated: bool) -> Result<(), Loss> {
+        let losses = E::losses(rendered);
         let altered = is_translated
             || series.dialect == Dialect::Influx
             || [Loss::NameSanitised, Loss::LabelSanitised, Loss::Truncated]
@@ -209,7 +211,7 @@ impl<E: Encoding> Memo<E> {
             return Ok(());
         }
         let mine = hash(&(series.lane_key, series.name.field_key()));
-        if *self.claims.entry(hash(identity)).or_insert(mine) != mine {
+        if *self.claims.entry(hash(&*E::identity(rendered))).or_insert(mine) != mine {
             self.collisions += 1;
             // The counter has all of them; the log has some to find the cause by.
             if self.collisions.is_power_of_two() {

@@ -15,7 +15,7 @@
 )]
 
 #[path = "../tests/support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod counting_sink;
     pub(crate) mod destination;

@@ -10,7 +10,7 @@
 )]
 
 #[path = "support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod counting_sink;
     pub(crate) mod destination;

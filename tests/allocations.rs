@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "a global allocator is unsafe by its declaration; this one only counts")]
 
 #[path = "support"]
-#[allow(dead_code, reason = "benches use the rest")]
+#[expect(dead_code, reason = "benches use the rest")]
 mod support {
     pub(crate) mod stages;
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "support"]
-#[allow(dead_code, unused_imports, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod component;
 }

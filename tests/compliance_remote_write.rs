@@ -14,7 +14,7 @@
 #![allow(clippy::format_push_string, reason = "a test may allocate")]
 
 #[path = "support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod destination;
     pub(crate) mod gateway;

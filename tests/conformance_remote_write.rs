@@ -9,7 +9,7 @@
 #![allow(clippy::print_stdout, reason = "a test tells what it did not run")]
 
 #[path = "support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod conformance;
     pub(crate) mod gateway;

@@ -2,7 +2,7 @@
 //! where these tests run.
 
 #[path = "support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod component;
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::float_cmp, reason = "a test fails by panicking; counts are whole numbers")]
 
 #[path = "support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod gateway;
     pub(crate) mod http;

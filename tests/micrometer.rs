@@ -7,7 +7,7 @@
 #![allow(clippy::float_cmp, reason = "counts are whole numbers")]
 
 #[path = "support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod component;
     pub(crate) mod destinations;

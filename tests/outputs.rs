@@ -10,14 +10,14 @@
 )]
 
 #[path = "support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod destination;
-    #[allow(dead_code, reason = "the end-to-end tests use the rest")]
+    #[expect(dead_code, reason = "the end-to-end tests use the rest")]
     pub(crate) mod gateway;
-    #[allow(dead_code, reason = "the end-to-end tests use the rest")]
+    #[expect(dead_code, reason = "the end-to-end tests use the rest")]
     pub(crate) mod http;
-    #[allow(dead_code, reason = "the end-to-end tests use the rest")]
+    #[expect(dead_code, reason = "the end-to-end tests use the rest")]
     pub(crate) mod server;
 }
 

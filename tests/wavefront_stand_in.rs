@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support"]
-#[allow(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod wavefront_line;
     pub(crate) mod wavefront_proxy;

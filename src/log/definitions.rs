@@ -3,10 +3,10 @@
 //! Of the records that define series, only their [`Place`] is held, 40 bytes. One is read again when a batch names a series of
 //! it, and then stays at hand with others as far as [`HELD_BYTES_MAX`] goes, since batches mostly name neighbours. The series
 //! is the table's, if a sender keeps it there, else it is recalled ([`Recalled`]). Where this process wrote the segment, the
-//! writer tells the series of the table ([`Written`]), and no definition is read for it. What is in use grows by generations. When one is
-//! full ([`SeriesTable::recalled_bytes_max`]), the reader's chunk ends and the next chunk begins another; what that does not
-//! ask for is forgotten with the one after. So a reader holds two generations, and batches that are on their way to its
-//! output may hold a third, whatever the segment defines; a record of very many series makes a generation of its own.
+//! writer tells the series of the table ([`Written`]), and no definition is read for it. What is in use grows by generations.
+//! When one is full ([`SeriesTable::recalled_bytes_max`]), the reader's chunk ends and the next chunk begins another; what that
+//! does not ask for is forgotten with the one after. So a reader holds two generations, and batches that are on their way to
+//! its output may hold a third, whatever the segment defines; a record of very many series makes a generation of its own.
 
 use super::bytes::{Malformed, Take};
 use super::pack::{PACK_BYTES, Pack};

@@ -10,11 +10,11 @@
 )]
 
 #[path = "../support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod browser;
     pub(crate) mod component;
-    #[allow(dead_code, reason = "the tests of outputs use the rest")]
+    #[expect(dead_code, reason = "the tests of outputs use the rest")]
     pub(crate) mod destination;
     pub(crate) mod destinations;
     pub(crate) mod everywhere;

@@ -15,7 +15,7 @@
 )]
 
 #[path = "../support"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[expect(dead_code, reason = "each program uses its part")]
 mod support {
     pub(crate) mod component;
     pub(crate) mod counting_sink;
